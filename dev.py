@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""The project's two commands, for a machine that has only Python >= 3.11 and pip.
+
+    python3 dev.py demo    equalize a real photograph; write demo.png; time every backend on it
+    python3 dev.py test    lint, types, doctests and the whole test suite
+
+Both make the virtual environment .venv beside this file when it is not there yet, and keep it.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def run(*arguments: str | Path, **environment: str) -> None:
+    """Run the virtual environment's Python; stop with its exit code when it fails."""
+    command = [str(PYTHON), *map(str, arguments)]
+    print("$", "python", *command[1:], *(f"[{k}={v}]" for k, v in environment.items()), flush=True)
+    code = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, check=False).returncode
+    if code:
+        sys.exit(code)
+
+
+def install() -> None:
+    """Make the virtual environment; install the package (editable) and all that the tests need.
+
+    Nothing is done when pyproject.toml has not changed since the last complete installation.
+    """
+    stamp = VENV / "installed"
+    wanted = hashlib.sha256(f"{sys.version}{ROOT}".encode() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    venv.create(VENV, with_pip=True, clear=True)
+    run("-m", "pip", "install", "--quiet", "--upgrade", "pip>=25.1")  # the first that knows --group
+    run("-m", "pip", "install", "--quiet", "--editable", ".[cli]", "--group", "test")
+    stamp.write_text(wanted)
+
+
+def demo() -> None:
+    """Show the main job on a photograph that scikit-image brings along."""
+    where = "import skimage, pathlib; print(pathlib.Path(skimage.__file__).parent / 'data' / 'moon.png')"
+    photograph = subprocess.check_output([str(PYTHON), "-c", where], text=True).strip()
+    run("-m", "histeq", "plot", photograph, ROOT / "demo.png", "--overwrite")
+    run("-m", "histeq", "backends", photograph)
+
+
+def test() -> None:
+    """Run every check that a change must pass."""
+    run("-m", "ruff", "check", ".")
+    run("-m", "ruff", "format", "--check", ".")
+    run("-m", "mypy")
+    run("-m", "pytest")
+
+
+COMMANDS = {"demo": demo, "test": test}
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1] not in COMMANDS:
+        sys.exit(__doc__)
+    install()
+    COMMANDS[sys.argv[1]]()

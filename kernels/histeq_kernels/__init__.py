@@ -1,0 +1,1 @@
+"""Kernels of histeq. Private: use `histeq`."""
