@@ -1,1 +1,59 @@
-"""Histogram equalization."""
+"""Histogram equalization of large images and video frames, on the CPU and the GPU.
+
+The pixels OpenCV would give (or Pillow, scikit-image, libvips or the plain NumPy recipe, by name),
+bit for bit, on the array that you already hold.
+
+>>> import numpy as np
+>>> import histeq
+>>> image = np.array([[50, 52, 52], [51, 52, 53], [52, 53, 54]], np.uint8)
+>>> histeq.equalize(image)
+array([[  0, 159, 159],
+       [ 32, 159, 223],
+       [159, 223, 255]], dtype=uint8)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from histeq._api import apply, equalize, histogram, lookup_table, match
+    from histeq._dispatch import BackendInfo, backends
+    from histeq._threads import set_num_threads
+
+__version__ = "0.1.0"
+
+# Where each public name lives. A module is imported when the first of its names is used, so that
+# `import histeq` costs nothing to a program that may never equalize an image.
+_HOMES = {
+    "apply": "_api",
+    "equalize": "_api",
+    "histogram": "_api",
+    "lookup_table": "_api",
+    "match": "_api",
+    "BackendInfo": "_dispatch",
+    "backends": "_dispatch",
+    "set_num_threads": "_threads",
+}
+__all__ = [
+    "BackendInfo",
+    "apply",
+    "backends",
+    "equalize",
+    "histogram",
+    "lookup_table",
+    "match",
+    "set_num_threads",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'histeq' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"histeq.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

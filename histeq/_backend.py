@@ -1,0 +1,75 @@
+"""What a backend is: a module with the functions of `Backend`.
+
+Every function works on *canonical* arrays: five axes N C D H W (images, channels, depth, rows,
+columns), made from the caller's array by transposing and inserting axes, never by copying, so any
+stride can occur. Counts and tables keep two leading axes, N and P: P is 1 for grey images and for
+luma, else one a channel. All arrays of a call are of the backend's own library and stay where they
+are: a device backend keeps counts, edges and tables on the device and need not synchronise.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+Array = Any  # an array of the backend's own library
+
+Order = Literal["rgb", "bgr"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """The pixels of one call, in canonical form."""
+
+    image: Array
+    """(N, C, D, H, W); C is 3 when `luma` is set."""
+    mask: Array | None = None
+    """(N or 1, 1, D, H, W), bool: the pixels that are counted; None: all."""
+    nodata: float | int | None = None
+    """The value that is not counted and passes through unchanged. With `luma`: in all three channels."""
+    luma: Order | None = None
+    """The order of the three channels whose luma is the image; None: every channel is an image."""
+
+
+class Backend(Protocol):
+    """The functions of a backend module."""
+
+    name: str
+
+    def device(self) -> str:
+        """Return the name of the processor that does the work."""
+
+    def empty_like(self, image: Array, dtype: Any) -> Array:
+        """Return a new array: the shape, device and memory order of `image`, with `dtype`."""
+
+    def overlap(self, a: Array, b: Array) -> bool:
+        """Tell whether two arrays share any memory."""
+
+    def copy(self, source: Array, target: Array) -> None:
+        """Copy `source` into `target`, of the same shape."""
+
+    def bin_edges(self, pixels: Pixels, bins: int, value_range: tuple[float, float] | None) -> Array:
+        """Return the edges of the bins of a floating image, (N, P, bins + 1), in its dtype."""
+
+    def histogram(self, pixels: Pixels, edges: Array | None) -> Array:
+        """Count the pixels: (N, P, levels or bins), int64. `edges` for floating images only."""
+
+    def lookup_table(self, counts: Array, rule: str, dtype: Any, out_range: tuple[Any, Any] | None) -> Array:
+        """Return the table of a rule for each histogram: (..., levels), of dtype `table_dtype`."""
+
+    def match_table(self, counts: Array, reference: Array, dtype: Any) -> Array:
+        """Return the table that gives `counts` the distribution of the counts `reference`."""
+
+    def match_values(self, pixels: Pixels, reference: Array, out: Array) -> None:
+        """Match a floating image to a floating reference (canonical), value by value."""
+
+    def apply(self, pixels: Pixels, table: Array, edges: Array | None, out: Array) -> None:
+        """Map every pixel through its table into `out`; masks play no part."""
+
+    def equalize(
+        self,
+        pixels: Pixels,
+        rule: str,
+        out_range: tuple[Any, Any] | None,
+        edges: Array | None,
+        out: Array,
+    ) -> None:
+        """Do histogram, lookup_table and apply at once."""

@@ -1,0 +1,234 @@
+"""The NumPy backend: the readable reference, the oracle of the tests, and the fallback without Numba.
+
+It goes through an image row block by row block, so that its memory stays small on any size.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histeq import _color, _rules
+from histeq._backend import Pixels
+
+Array = NDArray[Any]
+
+name = "numpy"
+_BLOCK = 1 << 20  # pixels handled at once: their int64 temporaries stay within 8 MB each
+
+
+def device() -> str:
+    """Return the name of the processor that does the work."""
+    return "CPU, 1 thread"
+
+
+def empty_like(image: Array, dtype: np.dtype) -> Array:
+    """Return a new array: the shape and memory order of `image`, with `dtype`."""
+    return np.empty_like(image, dtype, subok=False)
+
+
+def overlap(a: Array, b: Array) -> bool:
+    """Tell whether two arrays share any memory (exactly, unless that would take long: then maybe)."""
+    if not np.may_share_memory(a, b):
+        return False
+    try:
+        return np.shares_memory(a, b, max_work=10_000)  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True
+
+
+def copy(source: Array, target: Array) -> None:
+    """Copy `source` into `target`, of the same shape."""
+    np.copyto(target, source)
+
+
+def bin_edges(pixels: Pixels, bins: int, value_range: tuple[float, float] | None) -> Array:
+    """Return the edges of the bins of a floating image, (N, P, bins + 1), in its dtype."""
+    images, planes = pixels.image.shape[:2]
+    dtype = pixels.image.dtype.newbyteorder("=")
+    edges = np.empty((images, planes, bins + 1), dtype)
+    for n, p in np.ndindex(images, planes):
+        low, high = value_range or _extremes(pixels, n, p)
+        edges[n, p] = edges_between(low, high, bins, dtype)
+    return edges
+
+
+def edges_between(low: Any, high: Any, bins: int, dtype: np.dtype) -> Array:
+    """Return `bins` bins of equal width in `dtype`, as np.histogram makes them."""
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    with np.errstate(over="ignore", invalid="ignore"):
+        edges = np.linspace(low, high, bins + 1, dtype=dtype)
+        if not np.isfinite(edges).all():  # high - low overflows
+            edges = (2 * np.linspace(low / 2, high / 2, bins + 1)).astype(dtype)
+    return edges
+
+
+def histogram(pixels: Pixels, edges: Array | None) -> NDArray[np.int64]:
+    """Count the pixels: (N, P, levels or bins), int64."""
+    images, planes = pixels.image.shape[:2]
+    planes = 1 if pixels.luma else planes
+    length = _rules.levels_of(pixels.image.dtype) if edges is None else edges.shape[-1] - 1
+    counts = np.zeros((images, planes, length), np.int64)
+    for n, p in np.ndindex(images, planes):
+        for values in _counted(pixels, n, p):
+            if edges is not None:
+                index, inside = bin_index(values, edges[n, p])
+                index = index[inside]
+            else:
+                index = values.astype(np.int64) - np.iinfo(pixels.image.dtype).min
+            counts[n, p] += np.bincount(index, minlength=length)
+    return counts
+
+
+def bin_index(values: Array, edges: Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return each value's bin, as np.histogram has it, and whether it lies in any (NaN does not).
+
+    The last bin includes its right edge.
+    """
+    inside = (values >= edges[0]) & (values <= edges[-1])
+    index = np.searchsorted(edges, values, side="right") - 1
+    return np.minimum(index, len(edges) - 2), inside
+
+
+def lookup_table(
+    counts: NDArray[np.int64], rule: str, dtype: np.dtype, out_range: tuple[float, float] | None
+) -> Array:
+    """Return the table of a rule for each histogram: (..., levels)."""
+    table = np.empty(counts.shape, _rules.table_dtype(rule, dtype))
+    for at in np.ndindex(counts.shape[:-1]):
+        table[at] = _rules.lookup_table(counts[at], rule, dtype, out_range)
+    return table
+
+
+def match_table(counts: NDArray[np.int64], reference: NDArray[np.int64], dtype: np.dtype) -> Array:
+    """Return the table that gives `counts` the distribution of the counts `reference`."""
+    table = np.empty(counts.shape, dtype.newbyteorder("="))
+    reference = np.broadcast_to(reference, counts.shape)
+    for at in np.ndindex(counts.shape[:-1]):
+        table[at] = _rules.match_table(counts[at], reference[at], dtype)
+    return table
+
+
+def match_values(pixels: Pixels, reference: Array, out: Array) -> None:
+    """Match a floating image to a floating reference, value by value (scikit-image's match_histograms).
+
+    Pixels that are not counted go where the closest counted value below them goes.
+    """
+    for n, p in np.ndindex(pixels.image.shape[:2]):
+        plane = pixels.image[n, p]
+        counted = np.concatenate([*_counted(pixels, n, p), np.empty(0, plane.dtype)])
+        counted = counted[np.isfinite(counted)]
+        target = reference[min(n, len(reference) - 1), p].reshape(-1)
+        target = target[np.isfinite(target)]
+        copy(plane, out[n, p])
+        if len(counted) == 0 or len(target) == 0:
+            continue
+        values, counts = np.unique(counted, return_counts=True)
+        target_values, target_counts = np.unique(target, return_counts=True)
+        quantiles = np.cumsum(counts) / len(counted)
+        target_quantiles = np.cumsum(target_counts) / len(target)
+        matched = np.interp(quantiles, target_quantiles, target_values)
+        for block, result in zip(_blocks(plane), _blocks(out[n, p]), strict=True):
+            at = np.searchsorted(values, block, side="right") - 1
+            mapped = matched[np.maximum(at, 0)]
+            np.copyto(result, mapped, where=_maps(block, pixels.nodata), casting="same_kind")
+
+
+def apply(pixels: Pixels, table: Array, edges: Array | None, out: Array) -> None:
+    """Map every pixel through its table into `out`; masks play no part."""
+    for n in range(len(pixels.image)):
+        if pixels.luma:
+            _apply_luma(pixels, n, table[n, 0], out[n])
+            continue
+        for p in range(pixels.image.shape[1]):
+            for block, result in zip(_blocks(pixels.image[n, p]), _blocks(out[n, p]), strict=True):
+                if edges is None:
+                    mapped = table[n, p][block.astype(np.int64) - np.iinfo(block.dtype).min]
+                elif np.isnan(table[n, p, 0]):  # nothing was counted
+                    mapped = block
+                else:
+                    mapped = interpolate(block, edges[n, p], table[n, p])
+                passes = ~_maps(block, pixels.nodata)
+                np.copyto(result, mapped, casting="same_kind")
+                np.copyto(result, block, where=passes, casting="same_kind")
+
+
+def interpolate(values: Array, edges: Array, table: Array) -> Array:
+    """Return `table`, given at the bins' centres, linearly interpolated at `values`, in its dtype."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        return np.interp(values, centres_of(edges), table).astype(table.dtype)
+
+
+def centres_of(edges: Array) -> Array:
+    """Return the bins' centres, as skimage.exposure.histogram computes them."""
+    with np.errstate(over="ignore"):
+        centres = (edges[:-1] + edges[1:]) / 2.0
+    return np.where(np.isfinite(centres), centres, edges[:-1] / 2.0 + edges[1:] / 2.0)
+
+
+def equalize(
+    pixels: Pixels, rule: str, out_range: tuple[float, float] | None, edges: Array | None, out: Array
+) -> None:
+    """Do histogram, lookup_table and apply at once."""
+    table = lookup_table(histogram(pixels, edges), rule, pixels.image.dtype, out_range)
+    apply(pixels, table, edges, out)
+
+
+def _apply_luma(pixels: Pixels, n: int, table: Array, out: Array) -> None:
+    red, green, blue = _rgb(pixels)
+    planes = [list(_blocks(pixels.image[n, c])) for c in (red, green, blue)]
+    results = [list(_blocks(out[c])) for c in (red, green, blue)]
+    for block, result in zip(zip(*planes, strict=True), zip(*results, strict=True), strict=True):
+        maps = ~_is_nodata(block, pixels.nodata)
+        new = _color.replace_luma(*block, table)
+        for before, after, target in zip(block, new, result, strict=True):
+            np.copyto(target, np.where(maps, after, before))
+
+
+def _blocks(plane: Array) -> Iterator[Array]:
+    """Split a (D, H, W) plane into views of few pixels, one slice of depth each."""
+    rows = max(1, _BLOCK // max(1, plane.shape[2]))
+    for layer in plane:
+        for start in range(0, len(layer), rows):
+            yield layer[start : start + rows]
+
+
+def _counted(pixels: Pixels, n: int, p: int) -> Iterator[Array]:
+    """Yield the values that are counted, 1-D, block by block."""
+    channels = _rgb(pixels) if pixels.luma else (p,)
+    planes = zip(*(_blocks(pixels.image[n, c]) for c in channels), strict=True)
+    masks = None if pixels.mask is None else _blocks(pixels.mask[min(n, len(pixels.mask) - 1), 0])
+    for block in planes:
+        counts = ~_is_nodata(block, pixels.nodata)
+        if masks is not None:
+            counts &= next(masks)
+        yield (_color.luma(*block) if pixels.luma else block[0])[counts]
+
+
+def _extremes(pixels: Pixels, n: int, p: int) -> tuple[Any, Any]:
+    """Return the smallest and largest finite counted value; 0 and 1 where there is none."""
+    finite = (values[np.isfinite(values)] for values in _counted(pixels, n, p))
+    extremes = [(values.min(), values.max()) for values in finite if len(values)]
+    if not extremes:
+        return 0.0, 1.0
+    return min(low for low, _ in extremes), max(high for _, high in extremes)
+
+
+def _rgb(pixels: Pixels) -> tuple[int, int, int]:
+    """Return where red, green and blue are on the channel axis."""
+    return (2, 1, 0) if pixels.luma == "bgr" else (0, 1, 2)
+
+
+def _is_nodata(block: tuple[Array, ...], nodata: float | None) -> NDArray[np.bool_]:
+    """Tell which pixels are nodata: in every channel."""
+    if nodata is None:
+        return np.zeros(block[0].shape, np.bool_)
+    return np.logical_and.reduce([channel == nodata for channel in block])
+
+
+def _maps(block: Array, nodata: float | None) -> NDArray[np.bool_]:
+    """Tell which pixels go through the table: not nodata, not NaN, not infinite."""
+    maps = ~_is_nodata((block,), nodata)
+    return maps & np.isfinite(block) if block.dtype.kind == "f" else maps

@@ -1,0 +1,123 @@
+"""Where a backend is chosen: by the caller's word, the environment, or the type of the array."""
+
+import functools
+import importlib
+import os
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, cast
+
+from histeq._backend import Backend
+
+# Every backend, with the command that adds it where its library is missing.
+_BACKENDS = {
+    "numba": "pip install numba",
+    "numpy": "pip install numpy",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BackendInfo:
+    """What `histeq.backends` tells of one backend.
+
+    Attributes
+    ----------
+    name : str
+        What `backend=` and ``HISTEQ_BACKEND`` take.
+    available : bool
+        Whether it works here.
+    reason : str
+        Why it does not, and the command that would change it; empty where it works.
+    device : str
+        The processor that does its work; empty where it does not work.
+    """
+
+    name: str
+    available: bool
+    reason: str
+    device: str
+
+
+def backends() -> list[BackendInfo]:
+    """List every backend, the available and the others.
+
+    Returns
+    -------
+    list of BackendInfo
+        The one that serves NumPy arrays by default comes first.
+
+    Examples
+    --------
+    >>> import histeq
+    >>> [b.name for b in histeq.backends() if b.available]
+    ['numba', 'numpy']
+    """
+    return [_info(name) for name in _BACKENDS]
+
+
+def _info(name: str) -> BackendInfo:
+    try:
+        return BackendInfo(name, True, "", _load(name).device())
+    except ImportError as error:
+        return BackendInfo(name, False, _unavailable(name, error), "")
+
+
+def _unavailable(name: str, error: ImportError) -> str:
+    return f"{error}; to add it: {_BACKENDS[name]}"
+
+
+@functools.cache
+def _load(name: str) -> Backend:
+    """Import a backend's module; ImportError where its library is missing or does not work."""
+    module: ModuleType = importlib.import_module(f"histeq._backends.{name}")
+    return cast(Backend, module)
+
+
+def choose(image: Any, backend: str | None) -> Backend:
+    """Return the backend for an image.
+
+    Raises
+    ------
+    TypeError
+        If no backend takes arrays of this type.
+    ValueError
+        If `backend` or ``HISTEQ_BACKEND`` names none.
+    RuntimeError
+        If the named backend is not available here; the message has the command that adds it.
+    """
+    default = _default_for(type(image))
+    source, name = ("backend", backend) if backend is not None else ("HISTEQ_BACKEND", _from_environment())
+    if not name:
+        return _load(default)
+    if not isinstance(name, str):
+        raise TypeError(f"backend must be one of {', '.join(_BACKENDS)}, got {type(name).__name__}")
+    if name not in _BACKENDS:
+        raise ValueError(f"{source} must be one of {', '.join(_BACKENDS)}, got {name!r}")
+    try:
+        return _load(name)
+    except ImportError as error:
+        raise RuntimeError(f"{source}={name!r} is not available: {_unavailable(name, error)}") from error
+
+
+def _from_environment() -> str:
+    return os.environ.get("HISTEQ_BACKEND", "")
+
+
+@functools.cache
+def _default_for(kind: type) -> str:
+    """Name the backend that serves arrays of a type."""
+    if any(base.__module__ == "numpy.ma" or base.__name__ == "MaskedArray" for base in kind.__mro__):
+        raise TypeError("image must not be a masked array: pass image.data with mask=~image.mask")
+    if any(base.__module__ == "numpy" and base.__name__ == "ndarray" for base in kind.__mro__):
+        return _first_available()
+    raise TypeError(f"image must be a NumPy array (numpy.asarray makes one), got {kind.__name__}")
+
+
+@functools.cache
+def _first_available() -> str:
+    """Name the fastest CPU backend: Numba's, or NumPy's where Numba is not installed or does not work."""
+    try:
+        _load("numba")
+    except ImportError:
+        return "numpy"
+    return "numba"

@@ -1,0 +1,92 @@
+"""From a histogram to a lookup table: the integer rules.
+
+Each takes the counts, `low` and `span` (the lowest output level and how many levels above it the highest
+lies) and writes the level of every value. Where every pixel keeps its value, it writes the values
+themselves, from `bottom` up, the dtype's smallest. Levels are written as int64.
+"""
+
+import numpy as np
+
+from histeq_kernels.cpu._kernel import COUNTS, inline, kernel
+
+_SIGNATURE = f"void({COUNTS}, int64, int64, int64, int64[::1])"
+
+
+@kernel(i64=_SIGNATURE)
+def table_opencv(counts, bottom, low, span, table):
+    """cv2.equalizeHist: float32 throughout."""
+    first, total = first_and_total(counts)
+    if total == counts[first]:
+        identity(bottom, table)
+        return
+    scale = np.float32(span) / np.float32(total - counts[first])
+    above = np.int64(0)
+    for i in range(counts.size):
+        if i > first:
+            above += counts[i]
+        level = np.int64(np.rint(np.float32(above) * scale))
+        table[i] = low + min(max(level, 0), span)
+
+
+@kernel(i64=_SIGNATURE)
+def table_numpy(counts, bottom, low, span, table):
+    """(cdf - cdf_min) * span / (cdf_max - cdf_min) in float64, truncated."""
+    first, total = first_and_total(counts)
+    if total == counts[first]:
+        identity(bottom, table)
+        return
+    divisor = np.float64(total - counts[first])
+    above = np.int64(0)
+    for i in range(counts.size):
+        if i > first:
+            above += counts[i]
+        table[i] = low + np.int64(np.float64(above) * np.float64(span) / divisor)
+
+
+@kernel(i64=_SIGNATURE)
+def table_pillow(counts, bottom, low, span, table):
+    """PIL.ImageOps.equalize: whole numbers throughout."""
+    last = counts.size - 1
+    while last > 0 and counts[last] == 0:
+        last -= 1
+    total = first_and_total(counts)[1]
+    step = (total - counts[last]) // span
+    if step == 0:  # as with one occupied bin: nothing lies below the last
+        identity(bottom, table)
+        return
+    position = step // 2
+    for i in range(counts.size):
+        table[i] = low + min(position // step, span)
+        position += counts[i]
+
+
+@kernel(i64=_SIGNATURE)
+def table_vips(counts, bottom, low, span, table):
+    """Scale the cumulative count by span / pixels in float32, truncated (libvips' hist_equal)."""
+    total = first_and_total(counts)[1]
+    if total == 0:
+        identity(bottom, table)
+        return
+    scale = np.float32(span / total)
+    cumulative = np.int64(0)
+    for i in range(counts.size):
+        cumulative += counts[i]
+        table[i] = low + min(np.int64(np.float32(cumulative) * scale), span)
+
+
+@inline
+def first_and_total(counts):
+    """Return the first non-empty bin (0 where all are empty) and the number of pixels."""
+    first, total = np.int64(-1), np.int64(0)
+    for i in range(counts.size):
+        if first < 0 and counts[i]:
+            first = np.int64(i)
+        total += counts[i]
+    return max(first, np.int64(0)), total
+
+
+@inline
+def identity(bottom, table):
+    """Let every pixel keep its value."""
+    for i in range(table.size):
+        table[i] = bottom + i
