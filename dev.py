@@ -34,7 +34,9 @@ def install() -> None:
     Nothing is done when pyproject.toml has not changed since the last complete installation.
     """
     stamp = VENV / "installed"
-    wanted = hashlib.sha256(f"{sys.version}{ROOT}".encode() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    wanted = hashlib.sha256(
+        f"{sys.version}{ROOT}".encode() + (ROOT / "pyproject.toml").read_bytes()
+    ).hexdigest()
     if stamp.exists() and stamp.read_text() == wanted:
         return
     venv.create(VENV, with_pip=True, clear=True)

@@ -1,0 +1,39 @@
+"""OpenCV's 8- and 16-bit YCrCb (cvtColor), in NumPy: the reference of every backend.
+
+Whole numbers with 14 fractional bits. Cr and Cb depend on the pixel alone, so an image is equalized
+pixel by pixel once the table for Y is known; no YCrCb image is ever made.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Plane = NDArray[Any]
+_HALF = 1 << 13
+
+
+def luma(red: Plane, green: Plane, blue: Plane) -> NDArray[np.int64]:
+    """Return the Y of YCrCb."""
+    return (4899 * _wide(red) + 9617 * _wide(green) + 1868 * _wide(blue) + _HALF) >> 14
+
+
+def replace_luma(red: Plane, green: Plane, blue: Plane, table: Plane) -> tuple[Plane, Plane, Plane]:
+    """Return the RGB planes of the image whose Y went through `table` while Cr and Cb stayed."""
+    top = np.iinfo(red.dtype).max
+    centre = (top + 1) // 2
+    y = luma(red, green, blue)
+    cr = np.clip((11682 * (_wide(red) - y) + (centre << 14) + _HALF) >> 14, 0, top) - centre
+    cb = np.clip((9241 * (_wide(blue) - y) + (centre << 14) + _HALF) >> 14, 0, top) - centre
+    new = table[y].astype(np.int64)
+    planes = (
+        new + ((22987 * cr + _HALF) >> 14),
+        new + ((-5636 * cb - 11698 * cr + _HALF) >> 14),
+        new + ((29049 * cb + _HALF) >> 14),
+    )
+    r, g, b = (np.clip(plane, 0, top).astype(red.dtype) for plane in planes)
+    return r, g, b
+
+
+def _wide(plane: Plane) -> NDArray[np.int64]:
+    return plane.astype(np.int64)
