@@ -58,8 +58,8 @@ class Backend(Protocol):
     def match_table(self, counts: Array, reference: Array, dtype: Any) -> Array:
         """Return the table that gives `counts` the distribution of the counts `reference`."""
 
-    def match_values(self, pixels: Pixels, reference: Array, out: Array) -> None:
-        """Match a floating image to a floating reference (canonical), value by value."""
+    def match_values(self, pixels: Pixels, reference: Pixels, out: Array) -> None:
+        """Match a floating image to a floating reference, value by value."""
 
     def apply(self, pixels: Pixels, table: Array, edges: Array | None, out: Array) -> None:
         """Map every pixel through its table into `out`; masks play no part."""

@@ -111,17 +111,15 @@ def match_table(counts: NDArray[np.int64], reference: NDArray[np.int64], dtype: 
     return table
 
 
-def match_values(pixels: Pixels, reference: Array, out: Array) -> None:
+def match_values(pixels: Pixels, reference: Pixels, out: Array) -> None:
     """Match a floating image to a floating reference, value by value (scikit-image's match_histograms).
 
     Pixels that are not counted go where the closest counted value below them goes.
     """
     for n, p in np.ndindex(pixels.image.shape[:2]):
         plane = pixels.image[n, p]
-        counted = np.concatenate([*_counted(pixels, n, p), np.empty(0, plane.dtype)])
-        counted = counted[np.isfinite(counted)]
-        target = reference[min(n, len(reference) - 1), p].reshape(-1)
-        target = target[np.isfinite(target)]
+        counted = _finite(pixels, n, p)
+        target = _finite(reference, min(n, len(reference.image) - 1), p)
         copy(plane, out[n, p])
         if len(counted) == 0 or len(target) == 0:
             continue
@@ -205,6 +203,12 @@ def _counted(pixels: Pixels, n: int, p: int) -> Iterator[Array]:
         if masks is not None:
             counts &= next(masks)
         yield (_color.luma(*block) if pixels.luma else block[0])[counts]
+
+
+def _finite(pixels: Pixels, n: int, p: int) -> Array:
+    """Return all finite counted values of a plane, 1-D."""
+    values = np.concatenate([*_counted(pixels, n, p), np.empty(0, pixels.image.dtype)])
+    return values[np.isfinite(values)]
 
 
 def _extremes(pixels: Pixels, n: int, p: int) -> tuple[Any, Any]:
