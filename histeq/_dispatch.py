@@ -3,6 +3,7 @@
 import functools
 import importlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, cast
@@ -88,7 +89,7 @@ def choose(image: Any, backend: str | None) -> Backend:
     default = _default_for(type(image))
     source, name = ("backend", backend) if backend is not None else ("HISTEQ_BACKEND", _from_environment())
     if not name:
-        return _load(default)
+        return default()
     if not isinstance(name, str):
         raise TypeError(f"backend must be one of {', '.join(_BACKENDS)}, got {type(name).__name__}")
     if name not in _BACKENDS:
@@ -104,20 +105,19 @@ def _from_environment() -> str:
 
 
 @functools.cache
-def _default_for(kind: type) -> str:
-    """Name the backend that serves arrays of a type."""
+def _default_for(kind: type) -> Callable[[], Backend]:
+    """Return what finds the backend for arrays of a type; nothing is imported before it is called."""
     if any(base.__module__ == "numpy.ma" or base.__name__ == "MaskedArray" for base in kind.__mro__):
         raise TypeError("image must not be a masked array: pass image.data with mask=~image.mask")
     if any(base.__module__ == "numpy" and base.__name__ == "ndarray" for base in kind.__mro__):
-        return _first_available()
+        return _fastest_on_cpu
     raise TypeError(f"image must be a NumPy array (numpy.asarray makes one), got {kind.__name__}")
 
 
 @functools.cache
-def _first_available() -> str:
-    """Name the fastest CPU backend: Numba's, or NumPy's where Numba is not installed or does not work."""
+def _fastest_on_cpu() -> Backend:
+    """Return Numba's backend, or NumPy's where Numba is not installed or does not work."""
     try:
-        _load("numba")
+        return _load("numba")
     except ImportError:
-        return "numpy"
-    return "numba"
+        return _load("numpy")
