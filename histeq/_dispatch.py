@@ -3,7 +3,7 @@
 import functools
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, cast
@@ -86,7 +86,8 @@ def choose(image: Any, backend: str | None) -> Backend:
     RuntimeError
         If the named backend is not available here; the message has the command that adds it.
     """
-    default = _default_for(type(image))
+    kind: Hashable = type(image)
+    default = _default_for(kind)
     source, name = ("backend", backend) if backend is not None else ("HISTEQ_BACKEND", _from_environment())
     if not name:
         return default()

@@ -180,7 +180,7 @@ def _apply_luma(pixels: Pixels, n: int, table: Array, out: Array) -> None:
     results = [list(_blocks(out[c])) for c in (red, green, blue)]
     for block, result in zip(zip(*planes, strict=True), zip(*results, strict=True), strict=True):
         maps = ~_is_nodata(block, pixels.nodata)
-        new = _color.replace_luma(*block, table)
+        new = _color.replace_luma(block[0], block[1], block[2], table)
         for before, after, target in zip(block, new, result, strict=True):
             np.copyto(target, np.where(maps, after, before))
 
