@@ -131,7 +131,8 @@ def test_two_processes_compile_at_once_into_one_empty_cache(tmp_path):
         rules = ["opencv", "numpy", "pillow", "vips"]
         for dtype in (np.uint8, np.uint16, np.float32):
             for rule in rules if dtype != np.float32 else rules[:1]:
-                a, b = (histeq.equalize(image.astype(dtype), rule=rule, backend=k) for k in ("numba", "numpy"))
+                one = image.astype(dtype)
+                a, b = (histeq.equalize(one, rule=rule, backend=k) for k in ("numba", "numpy"))
                 assert (a == b).all(), (dtype, rule)
         print("right")
     """

@@ -100,6 +100,4 @@ def apply_interpolated(image, nodata, edges, centres, table, slopes, out):
                     index = np.int64(bin_of(raw, edges, scale))
                     while index > 0 and value < centres[index]:
                         index -= 1
-                    while index < last - 1 and value >= centres[index + 1]:
-                        index += 1
                     out[z, y, x] = slopes[index] * (value - centres[index]) + table[index]
