@@ -1,0 +1,8 @@
+"""How fast histeq is, beside other libraries, on the same images and with as many threads.
+
+    python -m benchmarks                    run everything, write JSON, print the tables
+    python -m benchmarks --quick            tiny images, a few rounds: does it work?
+    python -m benchmarks table FILE.json    print the tables of an earlier run
+
+`cases.py` is the one table of what is timed against what, and of the ratios to reach.
+"""

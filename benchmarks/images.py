@@ -1,0 +1,64 @@
+"""The images that are timed: photographs and the contents that histograms find easy or hard.
+
+Counting depends on content. Equal neighbours wait for each other's counter, which is what a constant
+image does all the time and noise never; noise in 16 bits misses the cache instead.
+"""
+
+import functools
+from typing import Any
+
+import numpy as np
+import skimage.data
+from numpy.typing import NDArray
+from PIL import Image
+
+Array = NDArray[Any]
+
+CONTENTS = ("natural", "constant", "two-valued", "noise")
+
+# A photograph of 512 x 512 enlarged more than this is a blur; larger images are it and its mirror images.
+_LARGEST_PHOTOGRAPH = 2048
+
+
+@functools.lru_cache(maxsize=1)  # the runs on one image follow each other; the largest takes 0.5 GB
+def make(content: str, size: tuple[int, int], dtype: str, channels: int = 0) -> Array:
+    """Return an image of (rows, columns), and RGB where `channels` is 3; the same each time."""
+    shape = (*size, channels) if channels else size
+    rng = np.random.default_rng(0)
+    levels = np.iinfo(dtype).max + 1
+    if content == "natural":
+        return natural("astronaut" if channels else "camera", size, dtype)
+    if content == "constant":
+        return np.full(shape, levels // 3, dtype)
+    if content == "two-valued":
+        return rng.choice(np.array([levels // 3, levels // 2], dtype), shape)
+    if content == "noise":
+        return rng.integers(0, levels, shape, dtype)
+    raise ValueError(f"content must be one of {', '.join(CONTENTS)}, got {content!r}")
+
+
+def natural(name: str, size: tuple[int, int], dtype: str) -> Array:
+    """Return one of scikit-image's photographs at any size, with the noise that a sensor would add."""
+    photograph = _resized(getattr(skimage.data, name)(), size)
+    rng = np.random.default_rng(0)
+    tile = _raw(photograph, rng) if dtype == "uint16" else photograph + rng.normal(0, 2, photograph.shape)
+    tile = np.clip(tile, 0, np.iinfo(dtype).max).astype(dtype)
+    missing = [(0, n - have) for n, have in zip(size, tile.shape, strict=False)]
+    return np.pad(tile, [*missing, (0, 0)][: tile.ndim], mode="symmetric")
+
+
+def _resized(photograph: Array, size: tuple[int, int]) -> Array:
+    rows, columns = (min(n, _LARGEST_PHOTOGRAPH) for n in size)
+    resized = Image.fromarray(photograph).resize((columns, rows), Image.Resampling.BICUBIC)
+    return np.asarray(resized).astype(np.float64)
+
+
+def _raw(photograph: Array, rng: np.random.Generator) -> Array:
+    """Return what a camera's 16-bit raw file holds of this photograph.
+
+    Light on a linear scale, up to 40,000 electrons; the noise of counting them and of reading them out;
+    a black level. Of a megapixel or more, some 40,000 values occur, the dark ones far more often.
+    """
+    electrons = 40_000 * (photograph / 255) ** 2.2
+    noise = rng.normal(0, 1, photograph.shape) * np.sqrt(electrons + 8.0**2)
+    return electrons + noise + 512

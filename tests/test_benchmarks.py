@@ -1,0 +1,80 @@
+"""The benchmarks work: every case is run on tiny images. Their times mean nothing here."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def benchmarks(*arguments):
+    """Run python -m benchmarks as a user would, without the settings of a test run."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("HISTEQ_", "NUMBA_", "PYTEST_"))}
+    command = [sys.executable, "-m", "benchmarks", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """Return the JSON file and the output of a quick run of everything."""
+    path = tmp_path_factory.mktemp("benchmarks") / "new" / "quick.json"
+    result = benchmarks("--quick", "--json", path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return path, result.stdout
+
+
+def test_json(quick):
+    run = json.loads(quick[0].read_text())
+    assert run["machine_info"]["histeq"]["versions"]["histeq"]
+    records = [benchmark["extra_info"] for benchmark in run["benchmarks"]]
+    assert {r["implementation"] for r in records} == {
+        "histeq", "histeq (numpy)", "OpenCV", "NumPy", "Pillow", "scikit-image", "libvips",
+    }  # fmt: skip
+    assert {r["content"] for r in records} == {"natural", "constant", "two-valued", "noise"}
+    assert {r["size"] for r in records} == {"64x64", "256x256"}
+    for record in records:
+        assert record["mpixels_per_second"] > 0
+        assert record["bytes_per_second"] > 0
+        assert record["fraction_of_memcpy"] > 0
+        assert (record["implementation"] == "histeq") == ("ratio" not in record)
+
+
+def test_table(quick):
+    path, printed = quick
+    tables = benchmarks("table", path).stdout
+    assert printed.endswith(tables)
+    (line,) = (s for s in tables.splitlines() if s.startswith("| equalize uint8 | OpenCV | 1 | 256x256 |"))
+    assert line.count("|") == 11
+    assert line.endswith(("| yes |", "| no |"))
+
+
+def test_readme(quick, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("a\n<!-- benchmark table -->\nold\n<!-- end of benchmark table -->\nb\n")
+    for _ in range(2):
+        result = benchmarks("table", quick[0], "--readme", readme)
+        assert result.returncode == 0, result.stderr
+    text = readme.read_text()
+    assert text.startswith("a\n<!-- benchmark table -->\n")
+    assert text.endswith("<!-- end of benchmark table -->\nb\n")
+    assert "old" not in text
+    assert text.count("| equalize uint8 | OpenCV | 1 | 256x256 |") == 1
+
+
+def test_readme_without_markers(quick, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("no markers")
+    result = benchmarks("table", quick[0], "--readme", readme)
+    assert result.returncode == 1
+    assert "must have <!-- benchmark table -->" in result.stderr
+    assert readme.read_text() == "no markers"
+
+
+def test_nothing_selected(tmp_path):
+    result = benchmarks("--quick", "--only", "nonsense", "--json", tmp_path / "none.json")
+    assert result.returncode != 0
+    assert "no benchmark's name contains 'nonsense'" in result.stdout + result.stderr
