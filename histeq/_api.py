@@ -89,6 +89,11 @@ def equalize(
            [ 31, 159, 223],
            [159, 223, 255]], dtype=uint8)
     """
+    unset = layout is mask is nodata is bins is value_range is out_range is None
+    if unset and rule == "opencv" and color == "luma" and type(image) is np.ndarray:
+        result = _dispatch.choose(image, backend).equalize_plain(image, out)
+        if result is not None:
+            return result
     call = _request(image, backend, layout=layout, color=color, mask=mask, nodata=nodata)
     dtype = np.dtype(call.image.dtype)
     rule = _arguments.check_rule(rule, call.pixels.luma, dtype)

@@ -46,6 +46,9 @@ class Backend(Protocol):
     def copy(self, source: Array, target: Array) -> None:
         """Copy `source` into `target`, of the same shape."""
 
+    def equalize_plain(self, image: Array, out: Array | None) -> Array | None:
+        """Equalize by the default rule what needs no checks and no views; None: take the general way."""
+
     def bin_edges(self, pixels: Pixels, bins: int, value_range: tuple[float, float] | None) -> Array:
         """Return the edges of the bins of a floating image, (N, P, bins + 1), in its dtype."""
 

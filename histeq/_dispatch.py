@@ -101,7 +101,9 @@ def choose(image: Any, backend: str | None) -> Backend:
         raise RuntimeError(f"{source}={name!r} is not available: {_unavailable(name, error)}") from error
 
 
+@functools.cache
 def _from_environment() -> str:
+    """Return what ``HISTEQ_BACKEND`` names; read once, since that takes as long as a small image."""
     return os.environ.get("HISTEQ_BACKEND", "")
 
 

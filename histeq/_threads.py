@@ -52,8 +52,12 @@ def set_num_threads(n: int | None) -> None:
 
 def num_threads() -> int:
     """Return how many threads one call may use."""
-    if _requested is not None:
-        return _requested
+    return _requested if _requested is not None else _default()
+
+
+@functools.cache
+def _default() -> int:
+    """Return the number of threads that ``HISTEQ_NUM_THREADS`` or the machine gives; it is read once."""
     variable = os.environ.get("HISTEQ_NUM_THREADS")
     if not variable:
         return usable_cpus()

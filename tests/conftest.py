@@ -34,6 +34,23 @@ def _plain_environment(monkeypatch):
     monkeypatch.delenv("HISTEQ_NUM_THREADS", raising=False)
 
 
+@pytest.fixture
+def environment(monkeypatch):
+    """Return a function that sets an environment variable which the package has read already."""
+    from histeq import _dispatch, _threads
+
+    cached = (_dispatch._from_environment, _threads._default)
+
+    def set_variable(name, value):
+        monkeypatch.setenv(name, value)
+        for function in cached:
+            function.cache_clear()
+
+    yield set_variable
+    for function in cached:
+        function.cache_clear()
+
+
 def pytest_collection_modifyitems(config, items):
     """Leave out what takes minutes unless -m asks for it."""
     if config.option.markexpr:

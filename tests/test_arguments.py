@@ -197,14 +197,14 @@ def test_nothing_is_written_on_error():
     assert (out == 9).all()
 
 
-def test_environment_variables(monkeypatch):
-    monkeypatch.setenv("HISTEQ_BACKEND", "abacus")
+def test_environment_variables(environment):
+    environment("HISTEQ_BACKEND", "abacus")
     with pytest.raises(ValueError, match="HISTEQ_BACKEND must be one of numba, numpy, got 'abacus'"):
         histeq.equalize(GREY)
-    monkeypatch.setenv("HISTEQ_BACKEND", "numpy")
+    environment("HISTEQ_BACKEND", "numpy")
     assert np.array_equal(histeq.equalize(GREY), histeq.equalize(GREY, backend="numba"))
-    monkeypatch.delenv("HISTEQ_BACKEND")
+    environment("HISTEQ_BACKEND", "")
     for wrong in ("0", "-1", "two", "1.5"):
-        monkeypatch.setenv("HISTEQ_NUM_THREADS", wrong)
+        environment("HISTEQ_NUM_THREADS", wrong)
         with pytest.raises(ValueError, match="HISTEQ_NUM_THREADS must be a whole number of at least 1"):
             histeq.equalize(np.zeros((800, 800), np.uint8))

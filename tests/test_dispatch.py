@@ -76,11 +76,11 @@ def test_without_numba():
     assert variable.splitlines()[-1] == f"HISTEQ_BACKEND='numba' is not available: {reason}"
 
 
-def test_default_is_the_fastest(monkeypatch):
+def test_default_is_the_fastest(environment):
     from histeq import _dispatch
 
     assert _dispatch.choose(np.zeros(3, np.uint8), None).name == "numba"
-    monkeypatch.setenv("HISTEQ_BACKEND", "numpy")
+    environment("HISTEQ_BACKEND", "numpy")
     assert _dispatch.choose(np.zeros(3, np.uint8), None).name == "numpy"
     assert _dispatch.choose(np.zeros(3, np.uint8), "numba").name == "numba"
 

@@ -3,63 +3,86 @@
 A batch goes image by image over the threads; a single large image is split into pieces. 16-bit signed
 integers are served by the unsigned kernels: the same bits, with the counts and tables turned by half.
 float16 is served by them too: it has 65,536 values, so that its table has one entry a value.
+
+This file says what to do with a plane; `_planes.py` brings planes into the form that kernels take.
 """
 
 import functools
-import itertools
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from histeq_kernels.cpu import equalize as _whole
 from histeq_kernels.cpu import histogram as _count
 from histeq_kernels.cpu import luma as _luma
 from histeq_kernels.cpu import lut as _lut
 from histeq_kernels.cpu import table as _table
+from histeq_kernels.cpu.tiers import tier
 from numpy.typing import NDArray
 
 from histeq import _rules, _threads
 from histeq._backend import Pixels
 from histeq._backends import numpy as _reference
+from histeq._backends._planes import PIECE, bits, mask_of, native, rows, served, split, tag, workspace
 from histeq._backends.numpy import copy, edges_between, empty_like, match_table, match_values, overlap
 
 __all__ = [
-    "apply", "bin_edges", "copy", "device", "empty_like", "equalize", "histogram", "lookup_table",
-    "match_table", "match_values", "name", "overlap",
+    "apply", "bin_edges", "copy", "device", "empty_like", "equalize", "equalize_plain", "histogram",
+    "lookup_table", "match_table", "match_values", "name", "overlap",
 ]  # fmt: skip
 
 Array = NDArray[Any]
+At = tuple[int, int]  # which plane: (n, p)
 
 name = "numba"
-
-# Below this many pixels the plain counter beats the pair counter, whose 65,536 entries must be folded,
-# and a pair table is not worth building.
-_PAIRS_FROM = 1 << 16
-# An image is split over threads from twice this many pixels up: handing work to a thread costs 25-150 us.
-_PIECE = 1 << 18
-_MASK_ALL = np.ones((1, 1, 1), np.uint8)
-_scratch = threading.local()
+_UINT8 = np.dtype(np.uint8)
 
 
 def device() -> str:
     """Return the name of the processor that does the work."""
     threads = _threads.num_threads()
-    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}, instructions: {tier()}"
+
+
+def equalize_plain(image: Array, out: Array | None) -> Array | None:
+    """Equalize a contiguous uint8 image by the default rule, at the least cost of a call.
+
+    Returns None for anything that needs a second look: the caller goes the general way then.
+    """
+    if image.dtype != _UINT8 or image.ndim != 2 or not image.flags.c_contiguous:
+        return None
+    if image.size >= 2 * PIECE and _threads.num_threads() > 1:
+        return None
+    if out is None:
+        out = np.empty_like(image)
+    elif not _is_plain_output(out, image):
+        return None
+    space = workspace()
+    _whole.equalizing()(image, space.counters, space.pairs, space.counts, space.table, out)
+    return out
+
+
+def _is_plain_output(out: Any, image: Array) -> bool:
+    """Tell whether the result may go straight into `out`."""
+    if type(out) is not np.ndarray or out.dtype != _UINT8 or out.shape != image.shape:
+        return False
+    if not (out.flags.c_contiguous and out.flags.writeable):
+        return False
+    return out is image or not np.may_share_memory(image, out)
 
 
 def bin_edges(pixels: Pixels, bins: int, value_range: tuple[float, float] | None) -> Array:
     """Return the edges of the bins of a floating image, (N, P, bins + 1), in its dtype."""
     if value_range is not None or pixels.image.dtype.itemsize == 2:
         return _reference.bin_edges(pixels, bins, value_range)
-    images, planes = pixels.image.shape[:2]
     dtype = pixels.image.dtype.newbyteorder("=")
-    edges = np.empty((images, planes, bins + 1), dtype)
+    edges = np.empty((*pixels.image.shape[:2], bins + 1), dtype)
 
-    def work(at: tuple[int, int], parts: int) -> None:
+    def work(at: At, parts: int) -> None:
         low, high = _extremes(pixels, at, parts)
         edges[at] = edges_between(low, high, bins, dtype)
 
-    _over_planes(work, images, planes)
+    _over_planes(work, edges.shape[:2])
     return edges
 
 
@@ -70,7 +93,7 @@ def histogram(pixels: Pixels, edges: Array | None) -> NDArray[np.int64]:
     length = _rules.levels_of(pixels.image.dtype) if edges is None else edges.shape[-1] - 1
     counts = np.empty((images, planes, length), np.int64)
 
-    def work(at: tuple[int, int], parts: int) -> None:
+    def work(at: At, parts: int) -> None:
         if pixels.luma:
             counts[at] = _count_luma(pixels, at[0], parts)
         elif edges is None:
@@ -80,7 +103,7 @@ def histogram(pixels: Pixels, edges: Array | None) -> NDArray[np.int64]:
         else:
             counts[at] = _count_bins(pixels, at, edges[at], parts)
 
-    _over_planes(work, images, planes)
+    _over_planes(work, (images, planes))
     return counts
 
 
@@ -103,9 +126,9 @@ def lookup_table(
 
 def apply(pixels: Pixels, table: Array, edges: Array | None, out: Array) -> None:
     """Map every pixel through its table into `out`; masks play no part."""
-    target = out if _served(out) else np.empty_like(out, out.dtype.newbyteorder("="))
+    target = out if served(out) else np.empty_like(out, out.dtype.newbyteorder("="))
 
-    def work(at: tuple[int, int], parts: int) -> None:
+    def work(at: At, parts: int) -> None:
         if pixels.luma:
             _apply_luma(pixels, at[0], np.ascontiguousarray(table[at]), target[at[0]], parts)
         elif pixels.image.dtype.itemsize > 2:
@@ -114,7 +137,7 @@ def apply(pixels: Pixels, table: Array, edges: Array | None, out: Array) -> None
         else:
             _apply_values(pixels, at, _value_table(pixels, edges, table, at), target[at], parts)
 
-    _over_planes(work, len(pixels.image), 1 if pixels.luma else pixels.image.shape[1])
+    _over_planes(work, (len(pixels.image), 1 if pixels.luma else pixels.image.shape[1]))
     if target is not out:
         copy(target, out)
 
@@ -130,58 +153,53 @@ def equalize(
 # Counting ------------------------------------------------------------------------------------------
 
 
-def _count_values(pixels: Pixels, at: tuple[int, int], parts: int) -> NDArray[np.int64]:
+def _count_values(pixels: Pixels, at: At, parts: int) -> NDArray[np.int64]:
     """Count an integer plane, from the smallest value up."""
-    bits = _count_bits(pixels, at, parts)
+    counts = _count_bits(pixels, at, parts)
     dtype = pixels.image.dtype
-    counts = np.roll(bits, len(bits) // 2) if dtype.kind == "i" else bits
+    if dtype.kind == "i":
+        counts = np.roll(counts, len(counts) // 2)
     if pixels.nodata is not None:
         counts[int(pixels.nodata) - np.iinfo(dtype).min] = 0
     return counts
 
 
-def _count_bits(pixels: Pixels, at: tuple[int, int], parts: int) -> NDArray[np.int64]:
+def _count_bits(pixels: Pixels, at: At, parts: int) -> NDArray[np.int64]:
     """Count a plane of 8- or 16-bit elements by their bit pattern."""
-    plane = _bits(pixels.image[at])
+    plane = bits(pixels.image[at])
     length = _rules.levels_of(plane.dtype)
-    flat = _flat(plane)
-    if pixels.mask is None and flat is not None:
-        (pixels_1d,) = flat
-        return _sum(_count_flat, [(piece,) for piece in _split(pixels_1d, parts)], length)
-    mask = _mask(pixels, at[0], plane)
-    masked = getattr(_count.histogram_masked, _tag(plane))
-    return _sum(masked, list(zip(_split(plane, parts), _split(mask, parts), strict=True)), length)
+    lines = rows(plane) if pixels.mask is None else None
+    if lines is None:
+        kernel = getattr(_count.histogram_strided, tag(plane))
+        pieces = zip(split(plane, parts), split(mask_of(pixels, at[0], plane), parts), strict=True)
+        return _sum(kernel, list(pieces), length)
+    kernel = _count.counting(plane.size // parts) if plane.dtype == _UINT8 else _count.histogram_direct.u16
 
+    def count(piece: Array, counts: NDArray[np.int64]) -> None:
+        kernel(piece, workspace().counters, counts)
 
-def _count_flat(values: Array, counts: NDArray[np.int64]) -> None:
-    """Count contiguous elements."""
-    if values.dtype == np.uint16:
-        _count.histogram_direct.u16(values, _workspace("counters", np.uint32), counts)
-    elif values.size < _PAIRS_FROM:
-        _count.histogram_small.u8(values, counts)
-    else:
-        _count.histogram.u8(values, _workspace("counters", np.uint32), counts)
+    return _sum(count, [(piece,) for piece in split(lines[0], parts)], length)
 
 
 def _count_luma(pixels: Pixels, n: int, parts: int) -> NDArray[np.int64]:
     """Count the luma of one image."""
-    channels = [_bits(plane) for plane in _rgb(pixels, pixels.image[n])]
-    kernel = getattr(_luma.histogram_luma, _tag(channels[0]))
+    channels = [bits(plane) for plane in _rgb(pixels, pixels.image[n])]
+    kernel = getattr(_luma.histogram_luma, tag(channels[0]))
     nodata = -1 if pixels.nodata is None else pixels.nodata
-    planes = zip(*(_split(plane, parts) for plane in (*channels, _mask(pixels, n, channels[0]))), strict=True)
-    return _sum(kernel, [(*piece, nodata) for piece in planes], _rules.levels_of(channels[0].dtype))
+    planes = (*channels, mask_of(pixels, n, channels[0]))
+    pieces = zip(*(split(plane, parts) for plane in planes), strict=True)
+    return _sum(kernel, [(*piece, nodata) for piece in pieces], _rules.levels_of(channels[0].dtype))
 
 
-def _count_bins(pixels: Pixels, at: tuple[int, int], edges: Array, parts: int) -> NDArray[np.int64]:
+def _count_bins(pixels: Pixels, at: At, edges: Array, parts: int) -> NDArray[np.int64]:
     """Count a float32 or float64 plane by bin."""
-    plane = _native(pixels.image[at])
-    kernel = getattr(_count.histogram_bins, _tag(plane))
-    masks = _split(_mask(pixels, at[0], plane), parts)
-    pieces = [(*piece, _nan(pixels), edges) for piece in zip(_split(plane, parts), masks, strict=True)]
-    return _sum(kernel, pieces, len(edges) - 1)
+    plane = native(pixels.image[at])
+    kernel = getattr(_count.histogram_bins, tag(plane))
+    pieces = zip(split(plane, parts), split(mask_of(pixels, at[0], plane), parts), strict=True)
+    return _sum(kernel, [(*piece, _nan(pixels), edges) for piece in pieces], len(edges) - 1)
 
 
-def _count_halves(pixels: Pixels, at: tuple[int, int], edges: Array, parts: int) -> NDArray[np.int64]:
+def _count_halves(pixels: Pixels, at: At, edges: Array, parts: int) -> NDArray[np.int64]:
     """Count a float16 plane by bin: first by value, of which there are 65,536."""
     values = _halves()
     index, inside = _reference.bin_index(values, edges)
@@ -192,21 +210,31 @@ def _count_halves(pixels: Pixels, at: tuple[int, int], edges: Array, parts: int)
     return counts
 
 
-def _extremes(pixels: Pixels, at: tuple[int, int], parts: int) -> tuple[Any, Any]:
+def _extremes(pixels: Pixels, at: At, parts: int) -> tuple[Any, Any]:
     """Return the smallest and largest finite counted value; 0 and 1 where there is none."""
-    plane = _native(pixels.image[at])
-    kernel = getattr(_count.extremes, _tag(plane))
-    pieces = list(zip(_split(plane, parts), _split(_mask(pixels, at[0], plane), parts), strict=True))
+    plane = native(pixels.image[at])
+    kernel = getattr(_count.extremes, tag(plane))
+    pieces = list(zip(split(plane, parts), split(mask_of(pixels, at[0], plane), parts), strict=True))
     limits = np.tile(np.array([np.inf, -np.inf], plane.dtype), (len(pieces), 1))
     _threads.run(lambda i: kernel(*pieces[i], _nan(pixels), limits[i]), range(len(pieces)))
     low, high = limits[:, 0].min(), limits[:, 1].max()
     return (low, high) if low <= high else (0.0, 1.0)
 
 
+def _sum(kernel: Callable[..., None], pieces: list[tuple[Any, ...]], length: int) -> NDArray[np.int64]:
+    """Run a counting kernel on every piece; add up the counts."""
+    counts = np.zeros((len(pieces), length), np.int64)
+    if len(pieces) == 1:
+        kernel(*pieces[0], counts[0])
+        return counts[0]
+    _threads.run(lambda i: kernel(*pieces[i], counts[i]), range(len(pieces)))
+    return counts.sum(axis=0)
+
+
 # Mapping -------------------------------------------------------------------------------------------
 
 
-def _value_table(pixels: Pixels, edges: Array | None, table: Array, at: tuple[int, int]) -> Array:
+def _value_table(pixels: Pixels, edges: Array | None, table: Array, at: At) -> Array:
     """Return the table with one entry a bit pattern, contiguous, that maps nodata to itself."""
     dtype = pixels.image.dtype
     if edges is not None:  # float16
@@ -214,7 +242,7 @@ def _value_table(pixels: Pixels, edges: Array | None, table: Array, at: tuple[in
         if np.isnan(table[*at, 0]):  # nothing was counted
             return values.astype(table.dtype)
         full = _reference.interpolate(values, edges[at], table[at])
-        passes = ~np.isfinite(values) | (values == (np.nan if pixels.nodata is None else pixels.nodata))
+        passes = ~np.isfinite(values) | (values == _nan(pixels))
         full[passes] = values[passes]
         return full
     one = table[at]
@@ -224,132 +252,65 @@ def _value_table(pixels: Pixels, edges: Array | None, table: Array, at: tuple[in
     return np.roll(one, len(one) // 2) if dtype.kind == "i" else np.ascontiguousarray(one)
 
 
-def _apply_values(pixels: Pixels, at: tuple[int, int], table: Array, out: Array, parts: int) -> None:
+def _apply_values(pixels: Pixels, at: At, table: Array, out: Array, parts: int) -> None:
     """Map a plane of 8- or 16-bit elements through a table with one entry a bit pattern."""
-    plane = _bits(pixels.image[at])
+    plane = bits(pixels.image[at])
     if out.dtype.kind == "i":
         table, out = table.view(np.uint16), out.view(np.uint16)
-    flat = _flat(plane, out)
-    if flat is None:
-        kernel = getattr(_lut.apply_lut_strided, _tag(plane, table))
-        pieces = zip(_split(plane, parts), _split(out, parts), strict=True)
-        _threads.run(lambda piece: kernel(piece[0], table, piece[1]), pieces)
-        return
-    kernel = getattr(_lut.apply_lut, _tag(plane, table))
-    if table.dtype == np.uint8 and plane.size >= _PAIRS_FROM:
-        pairs = _workspace("pairs", np.uint16)
-        _lut.pair_table.u8(table, pairs)
-        table, kernel = pairs, _lut.apply_pairs.u8
-    pieces = zip(*(_split(one, parts) for one in flat), strict=True)
-    _threads.run(lambda piece: kernel(piece[0], table, piece[1]), pieces)
+    lines = rows(plane, out)
+    if lines is not None and plane.dtype == table.dtype == _UINT8:
+        kernel = _lut.mapping(plane.size // parts)
+
+        def work(piece: tuple[Array, Array]) -> None:
+            kernel(piece[0], table, workspace().pairs, piece[1])
+    else:
+        kernel = getattr(_lut.apply_lut if lines else _lut.apply_lut_strided, tag(plane, table))
+
+        def work(piece: tuple[Array, Array]) -> None:
+            kernel(piece[0], table, piece[1])
+
+    lines = lines or [plane, out]
+    _threads.run(work, zip(*(split(one, parts) for one in lines), strict=True))
 
 
 def _apply_luma(pixels: Pixels, n: int, table: Array, out: Array, parts: int) -> None:
     """Map the luma of one image."""
-    channels = [_bits(plane) for plane in _rgb(pixels, pixels.image[n])]
-    kernel = getattr(_luma.apply_luma, _tag(channels[0]))
+    channels = [bits(plane) for plane in _rgb(pixels, pixels.image[n])]
+    kernel = getattr(_luma.apply_luma, tag(channels[0]))
     nodata = -1 if pixels.nodata is None else pixels.nodata
     planes = (*channels, *_rgb(pixels, out))
-    pieces = zip(*(_split(plane, parts) for plane in planes), strict=True)
+    pieces = zip(*(split(plane, parts) for plane in planes), strict=True)
     _threads.run(lambda piece: kernel(*piece[:3], table, nodata, *piece[3:]), pieces)
 
 
-def _apply_interpolated(
-    pixels: Pixels, at: tuple[int, int], edges: Array, table: Array, out: Array, parts: int
-) -> None:
+def _apply_interpolated(pixels: Pixels, at: At, edges: Array, table: Array, out: Array, parts: int) -> None:
     """Map a float32 or float64 plane."""
-    plane = _native(pixels.image[at])
+    plane = native(pixels.image[at])
     if np.isnan(table[0]):  # nothing was counted
         copy(plane, out)
         return
-    kernel = getattr(_lut.apply_interpolated, _tag(plane))
+    kernel = getattr(_lut.apply_interpolated, tag(plane))
     centres = _reference.centres_of(edges).astype(np.float64)
     levels = table.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         slopes = np.diff(levels) / np.diff(centres)
-    pieces = zip(_split(plane, parts), _split(out, parts), strict=True)
-    _threads.run(
-        lambda piece: kernel(piece[0], _nan(pixels), edges, centres, levels, slopes, piece[1]), pieces
-    )
+    nodata = _nan(pixels)
+    pieces = zip(split(plane, parts), split(out, parts), strict=True)
+    _threads.run(lambda piece: kernel(piece[0], nodata, edges, centres, levels, slopes, piece[1]), pieces)
 
 
-# Pieces of work ------------------------------------------------------------------------------------
+# Shared --------------------------------------------------------------------------------------------
 
 
-def _over_planes(work: Callable[[tuple[int, int], int], None], images: int, planes: int) -> None:
+def _over_planes(work: Callable[[At, int], None], shape: tuple[int, ...]) -> None:
     """Call work(plane, parts): many planes at once in one part each, or one by one split into parts."""
     threads = _threads.num_threads()
-    each = list(np.ndindex(images, planes))
+    each = list(np.ndindex(*shape))
     if len(each) >= threads > 1:
         _threads.run(lambda at: work(at, 1), each)
     else:
         for at in each:
             work(at, threads)
-
-
-def _split(array: Array, parts: int) -> list[Array]:
-    """Split a flat array or a (D, H, W) plane into views; arrays of one shape split alike."""
-    parts = min(parts, array.size // _PIECE)
-    parts = max(parts, -(-array.size // (_count.MAX_PIXELS // 2)), 1)
-    if parts == 1:
-        return [array]
-    axis = int(np.argmax(array.shape))
-    length = array.shape[axis]
-    bounds = [length * i // parts for i in range(parts + 1)]
-    before = (slice(None),) * axis
-    return [array[(*before, slice(a, b))] for a, b in itertools.pairwise(bounds)]
-
-
-def _sum(kernel: Callable[..., None], pieces: list[tuple[Any, ...]], length: int) -> NDArray[np.int64]:
-    """Run a counting kernel on every piece; add up the counts."""
-    counts = np.zeros((len(pieces), length), np.int64)
-    _threads.run(lambda i: kernel(*pieces[i], counts[i]), range(len(pieces)))
-    return counts[0] if len(pieces) == 1 else counts.sum(axis=0)
-
-
-def _flat(*planes: Array) -> list[Array] | None:
-    """Return planes of equal shape as 1-D views in memory order; None where that takes a copy."""
-    first = planes[0]
-    order = sorted(range(3), key=lambda axis: -abs(first.strides[axis]))
-    turned = [plane.transpose(order) for plane in planes]
-    if all(plane.flags.c_contiguous for plane in turned):
-        return [plane.reshape(-1) for plane in turned]
-    return None
-
-
-def _workspace(key: str, dtype: type) -> Array:
-    """Return this thread's 65,536 zero entries for counting, or for a pair table."""
-    array: Array | None = getattr(_scratch, key, None)
-    if array is None:
-        array = np.zeros(_count.PAIRS, dtype)
-        setattr(_scratch, key, array)
-    return array
-
-
-# The arrays that kernels take ----------------------------------------------------------------------
-
-
-def _served(array: Array) -> bool:
-    """Tell whether kernels take this array: native byte order, aligned."""
-    return bool(array.dtype.isnative and array.flags.aligned)
-
-
-def _native(array: Array) -> Array:
-    """Return an array that kernels take, copied only for a foreign byte order or odd alignment."""
-    return array if _served(array) else array.astype(array.dtype.newbyteorder("="))
-
-
-def _bits(array: Array) -> Array:
-    """Return 8- or 16-bit elements as unsigned integers."""
-    array = _native(array)
-    return array if array.dtype.kind == "u" else array.view(np.uint16)
-
-
-def _mask(pixels: Pixels, n: int, plane: Array) -> Array:
-    """Return the mask of image n, or one that counts all."""
-    if pixels.mask is None:
-        return np.broadcast_to(_MASK_ALL, plane.shape)
-    return np.broadcast_to(pixels.mask[min(n, len(pixels.mask) - 1), 0].view(np.uint8), plane.shape)
 
 
 def _rgb(pixels: Pixels, image: Array) -> tuple[Array, Array, Array]:
@@ -360,12 +321,6 @@ def _rgb(pixels: Pixels, image: Array) -> tuple[Array, Array, Array]:
 def _nan(pixels: Pixels) -> float:
     """Return nodata for the kernels of floating images, NaN where there is none."""
     return np.nan if pixels.nodata is None else float(pixels.nodata)
-
-
-def _tag(*arrays: Array) -> str:
-    """Name a kernel's variant after its arrays' dtypes: u8, u16_f64."""
-    tags = [f"{array.dtype.kind}{8 * array.dtype.itemsize}" for array in arrays]
-    return "_".join(dict.fromkeys(tags))
 
 
 @functools.cache

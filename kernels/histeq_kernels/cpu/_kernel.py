@@ -9,8 +9,11 @@ Kernels take inputs, parameters, outputs, in this order; they allocate nothing, 
 the GIL. Inputs may be read-only. `fastmath` stays off: the results are exact.
 """
 
+import functools
+import hashlib
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
@@ -20,8 +23,6 @@ _lock = threading.Lock()
 
 # Signature fragments: read-only inputs, and outputs. Flat ones are contiguous; planes (depth, rows,
 # columns) have any strides.
-U8, U16 = "Array(uint8, 1, 'C', readonly=True)", "Array(uint16, 1, 'C', readonly=True)"
-U8_OUT, U16_OUT = "uint8[::1]", "uint16[::1]"
 COUNTS, COUNTS_OUT = "Array(int64, 1, 'C', readonly=True)", "int64[::1]"
 
 
@@ -73,8 +74,19 @@ def inline(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
+@functools.cache
+def _sources() -> str:
+    """Return a digest of all kernels' sources, part of every cache entry's name.
+
+    Numba compiles a cached function anew when its own file changes, but not when a file does whose functions
+    it calls.
+    """
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
+
+
 def _compile(function: FunctionType, tag: str, signature: str) -> Callable[..., None]:
-    name = f"{function.__name__}_{tag}"
+    name = f"{function.__name__}_{tag}_{_sources()}"
     variant = FunctionType(function.__code__, function.__globals__, name)
     variant.__qualname__ = name
     variant.__module__ = function.__module__

@@ -1,55 +1,74 @@
-"""Counting pixels."""
+"""Counting pixels.
+
+The kernels for uint8 come in tiers (`tiers.py`): `counting` names the one in use. They take planes whose rows
+are contiguous; `histogram_strided` takes any strides and a mask.
+"""
 
 import numpy as np
 
+from histeq_kernels.cpu import _vector
 from histeq_kernels.cpu._kernel import COUNTS_OUT, flat, inline, kernel, plane
+from histeq_kernels.cpu._vector import load_64, row
+from histeq_kernels.cpu.tiers import tier
 
-PAIRS = 1 << 16
-"""Entries of the scratch that counts pairs of 8-bit pixels, or 16-bit pixels: uint32, zero on entry."""
+SCRATCH = (1 << 16) + 256
+"""Entries of the scratch: uint32, zero before and after every call."""
 MAX_PIXELS = 1 << 32
-"""No call counts more pixels than this, or a uint32 of the scratch could overflow."""
+"""No call counts more pixels than this, or an entry of the scratch could overflow."""
+SMALL = 1 << 17
+"""Below this many pixels folding 65,536 entries (10 microseconds) costs more than counting pairs gains."""
+
+_ROWS = f"void({plane('uint8')}, uint32[::1], {COUNTS_OUT})"
 
 
-@kernel(u8=f"void({flat('uint8')}, {COUNTS_OUT})")
-def histogram_small(pixels, counts):
-    """Add the counts of contiguous pixels to `counts`, one by one."""
-    for i in range(np.uint64(pixels.size)):
-        counts[pixels[i]] += 1
+def counting(pixels):
+    """Return the fastest kernel that counts this many contiguous 8-bit pixels."""
+    if tier() == "avx512" and pixels >= _vector.BLOCK * _vector.BLOCKS:
+        return histogram_avx512.u8
+    return histogram_small.u8 if pixels < SMALL else histogram.u8
 
 
-@kernel(u8=f"void({flat('uint8')}, uint32[::1], {COUNTS_OUT})")
-def histogram(pixels, scratch, counts):
-    """Add the counts of contiguous pixels to `counts`; `scratch` is zero before and after.
-
-    Two neighbours are one 16-bit index into 65,536 counters, so that one increment counts two pixels, and
-    equal neighbours do not wait for each other's store. Folding costs about 10 microseconds.
-    """
-    whole = np.uint64(pixels.size - pixels.size % 8)
-    mask = np.uint64(0xFFFF)
-    for i in range(np.uint64(0), whole, np.uint64(8)):
-        word = load_8(pixels, i)
-        scratch[word & mask] += np.uint32(1)
-        scratch[(word >> np.uint64(16)) & mask] += np.uint32(1)
-        scratch[(word >> np.uint64(32)) & mask] += np.uint32(1)
-        scratch[word >> np.uint64(48)] += np.uint32(1)
-    for high in range(np.uint64(256)):
-        row = np.uint64(0)
-        for low in range(np.uint64(256)):
-            pairs = scratch[high * np.uint64(256) + low]
-            counts[low] += pairs
-            row += pairs
-            scratch[high * np.uint64(256) + low] = 0
-        counts[high] += row
-    for i in range(whole, np.uint64(pixels.size)):
-        counts[pixels[i]] += 1
+@kernel(u8=_ROWS)
+def histogram_small(image, scratch, counts):
+    """Add the counts of 8-bit pixels to `counts`: four tables in turn."""
+    count_small(image, scratch, counts)
 
 
-@kernel(u16=f"void({flat('uint16')}, uint32[::1], {COUNTS_OUT})")
-def histogram_direct(pixels, scratch, counts):
-    """Add the counts of contiguous 16-bit pixels to `counts`; `scratch` is zero before and after."""
-    for i in range(np.uint64(pixels.size)):
-        scratch[pixels[i]] += np.uint32(1)
-    for value in range(np.uint64(PAIRS)):
+@kernel(u8=_ROWS)
+def histogram(image, scratch, counts):
+    """Add the counts of 8-bit pixels to `counts`: two pixels an increment."""
+    count_pairs(image, scratch, counts)
+
+
+@kernel(u8=_ROWS)
+def histogram_avx512(image, scratch, counts):
+    """Add the counts of 8-bit pixels to `counts`: 512 pixels as bit planes."""
+    count_sliced(image, scratch, counts, _vector.slice_block_avx512)
+
+
+@kernel(u8=_ROWS)
+def histogram_sliced(image, scratch, counts):
+    """Do as `histogram_avx512` without its one special instruction, so that any processor can test it."""
+    count_sliced(image, scratch, counts, _vector.slice_block_portable)
+
+
+@kernel(u16=f"void({plane('uint16')}, uint32[::1], {COUNTS_OUT})")
+def histogram_direct(image, scratch, counts):
+    """Add the counts of 16-bit pixels to `counts`."""
+    one, mask = np.uint32(1), np.uint64(0xFFFF)
+    for z in range(np.uint64(image.shape[0])):
+        for y in range(np.uint64(image.shape[1])):
+            pixels = row(image, z, y)
+            whole = np.uint64(pixels.size - pixels.size % 4)
+            for i in range(np.uint64(0), whole, np.uint64(4)):
+                word = load_64(pixels, i)
+                scratch[word & mask] += one
+                scratch[(word >> np.uint64(16)) & mask] += one
+                scratch[(word >> np.uint64(32)) & mask] += one
+                scratch[word >> np.uint64(48)] += one
+            for i in range(whole, np.uint64(pixels.size)):
+                scratch[pixels[i]] += one
+    for value in range(np.uint64(65536)):
         counts[value] += scratch[value]
         scratch[value] = 0
 
@@ -58,7 +77,7 @@ def histogram_direct(pixels, scratch, counts):
     u8=f"void({plane('uint8')}, {plane('uint8')}, {COUNTS_OUT})",
     u16=f"void({plane('uint16')}, {plane('uint8')}, {COUNTS_OUT})",
 )
-def histogram_masked(image, mask, counts):
+def histogram_strided(image, mask, counts):
     """Add the counts of the pixels whose mask is not zero; any strides."""
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
@@ -101,18 +120,146 @@ def extremes(image, mask, nodata, limits):
 
 
 @inline
-def load_8(pixels, i):
-    """Return pixels i to i + 7 as one 64-bit word, the first lowest. LLVM makes one load of it."""
-    return (
-        np.uint64(pixels[i])
-        | np.uint64(pixels[i + np.uint64(1)]) << np.uint64(8)
-        | np.uint64(pixels[i + np.uint64(2)]) << np.uint64(16)
-        | np.uint64(pixels[i + np.uint64(3)]) << np.uint64(24)
-        | np.uint64(pixels[i + np.uint64(4)]) << np.uint64(32)
-        | np.uint64(pixels[i + np.uint64(5)]) << np.uint64(40)
-        | np.uint64(pixels[i + np.uint64(6)]) << np.uint64(48)
-        | np.uint64(pixels[i + np.uint64(7)]) << np.uint64(56)
-    )
+def count_small(image, scratch, counts):
+    """Count into four tables in turn, so that equal neighbours do not wait for each other's store."""
+    one = np.uint32(1)
+    for z in range(np.uint64(image.shape[0])):
+        for y in range(np.uint64(image.shape[1])):
+            pixels = row(image, z, y)
+            half = np.uint64(pixels.size // 16 * 8)
+            last_a, last_b, times = np.uint64(0), np.uint64(0), np.uint32(0)
+            for i in range(np.uint64(0), half, np.uint64(8)):
+                a, b = load_64(pixels, i), load_64(pixels, half + i)
+                if a == last_a and b == last_b:
+                    times += one
+                    continue
+                count_word(last_a, times, scratch)
+                count_word(last_b, times, scratch)
+                last_a, last_b, times = a, b, one
+            count_word(last_a, times, scratch)
+            count_word(last_b, times, scratch)
+            for i in range(half + half, np.uint64(pixels.size)):
+                counts[pixels[i]] += 1
+    for value in range(np.uint64(256)):
+        for table in range(np.uint64(0), np.uint64(1024), np.uint64(256)):
+            counts[value] += scratch[table + value]
+            scratch[table + value] = 0
+
+
+@inline
+def count_word(word, times, scratch):
+    """Count eight pixels `times` times, in four tables."""
+    mask = np.uint64(0xFF)
+    scratch[word & mask] += times
+    scratch[np.uint64(256) + ((word >> np.uint64(8)) & mask)] += times
+    scratch[np.uint64(512) + ((word >> np.uint64(16)) & mask)] += times
+    scratch[np.uint64(768) + ((word >> np.uint64(24)) & mask)] += times
+    scratch[(word >> np.uint64(32)) & mask] += times
+    scratch[np.uint64(256) + ((word >> np.uint64(40)) & mask)] += times
+    scratch[np.uint64(512) + ((word >> np.uint64(48)) & mask)] += times
+    scratch[np.uint64(768) + (word >> np.uint64(56))] += times
+
+
+@inline
+def count_pairs(image, scratch, counts):
+    """Count two neighbours by one increment: together they are one 16-bit index into 65,536 counters.
+
+    The halves of a row take turns: in smooth areas neighbouring pairs are equal, and the increment of a
+    counter that was just stored waits for that store. Equal words in a row are counted once, by their number.
+    """
+    one = np.uint32(1)
+    for z in range(np.uint64(image.shape[0])):
+        for y in range(np.uint64(image.shape[1])):
+            pixels = row(image, z, y)
+            half = np.uint64(pixels.size // 16 * 8)
+            last_a, last_b, times = np.uint64(0), np.uint64(0), np.uint32(0)
+            for i in range(np.uint64(0), half, np.uint64(8)):
+                a, b = load_64(pixels, i), load_64(pixels, half + i)
+                if a == last_a and b == last_b:
+                    times += one
+                    continue
+                count_two_words(last_a, last_b, times, scratch)
+                last_a, last_b, times = a, b, one
+            count_two_words(last_a, last_b, times, scratch)
+            for i in range(half + half, np.uint64(pixels.size)):
+                counts[pixels[i]] += 1
+    fold_pairs(scratch, counts)
+
+
+@inline
+def fold_pairs(scratch, counts):
+    """Add the pairs' counters to `counts`, once for either pixel."""
+    columns = scratch[np.uint64(65536) : np.uint64(65792)]
+    for high in range(np.uint64(256)):
+        pairs = scratch[high * np.uint64(256) : (high + np.uint64(1)) * np.uint64(256)]
+        total = np.uint32(0)
+        for low in range(np.uint64(256)):
+            total += pairs[low]
+        if total:
+            counts[high] += total
+            for low in range(np.uint64(256)):
+                columns[low] += pairs[low]
+                pairs[low] = 0
+    for low in range(np.uint64(256)):
+        counts[low] += columns[low]
+        columns[low] = 0
+
+
+@inline
+def count_two_words(a, b, times, scratch):
+    """Count the four pairs of each of two words `times` times."""
+    mask = np.uint64(0xFFFF)
+    scratch[a & mask] += times
+    scratch[b & mask] += times
+    scratch[(a >> np.uint64(16)) & mask] += times
+    scratch[(b >> np.uint64(16)) & mask] += times
+    scratch[(a >> np.uint64(32)) & mask] += times
+    scratch[(b >> np.uint64(32)) & mask] += times
+    scratch[a >> np.uint64(48)] += times
+    scratch[b >> np.uint64(48)] += times
+
+
+@inline
+def count_sliced(image, scratch, counts, slice_block):
+    """Count 512 pixels at a time by their bit planes.
+
+    A value occurs as often as there are bits set in the mask of its high nibble and that of its low nibble
+    together. The masks fill the first 4096 entries of the scratch, the sums (eight lanes a value) the next.
+    """
+    masks, sums = scratch[:4096].view(np.uint64), scratch[4096:8192].view(np.uint64)
+    block, step = np.uint64(_vector.BLOCK), np.uint64(_vector.BLOCK * _vector.BLOCKS)
+    for z in range(np.uint64(image.shape[0])):
+        for y in range(np.uint64(image.shape[1])):
+            pixels = row(image, z, y)
+            whole = np.uint64(pixels.size) // step * step
+            for i in range(np.uint64(0), whole, step):
+                for b in range(np.uint64(_vector.BLOCKS)):
+                    slice_block(pixels, i + b * block, masks, b)
+                for high in range(np.uint64(16)):
+                    _vector.count_slices(masks, high, sums)
+            count_tail(pixels, whole, scratch)
+    for value in range(np.uint64(256)):
+        total = np.uint64(0)
+        for lane in range(np.uint64(8)):
+            total += sums[np.uint64(8) * value + lane]
+            sums[np.uint64(8) * value + lane] = 0
+        for table in range(np.uint64(8192), np.uint64(9216), np.uint64(256)):
+            total += scratch[table + value]
+            scratch[table + value] = 0
+        counts[value] += np.int64(total)
+    for i in range(masks.size):
+        masks[i] = 0
+
+
+@inline
+def count_tail(pixels, start, scratch):
+    """Count the last pixels of a row into four tables of the scratch, which begin at entry 8192."""
+    tables = scratch[8192:9216]
+    whole = start + (np.uint64(pixels.size) - start) // np.uint64(8) * np.uint64(8)
+    for i in range(start, whole, np.uint64(8)):
+        count_word(load_64(pixels, i), np.uint32(1), tables)
+    for i in range(whole, np.uint64(pixels.size)):
+        tables[pixels[i]] += np.uint32(1)
 
 
 @inline

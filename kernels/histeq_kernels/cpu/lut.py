@@ -1,56 +1,66 @@
-"""Mapping pixels through a lookup table."""
+"""Mapping pixels through a lookup table.
+
+The kernels for uint8 come in tiers (`tiers.py`): `mapping` names the one in use. They take planes whose rows
+are contiguous; `apply_lut_strided` takes any strides. An image may be its own output.
+"""
 
 import numpy as np
 
-from histeq_kernels.cpu._kernel import flat, kernel, plane, plane_out
-from histeq_kernels.cpu.histogram import bin_of, bin_scale, load_8
+from histeq_kernels.cpu import _vector
+from histeq_kernels.cpu._kernel import flat, inline, kernel, plane, plane_out
+from histeq_kernels.cpu._vector import load_64, row, store_64
+from histeq_kernels.cpu.histogram import bin_of, bin_scale
+from histeq_kernels.cpu.tiers import tier
+
+SCRATCH = 1 << 16
+"""Entries of the scratch: uint16, of any content."""
+SMALL = 1 << 14
+"""Below this many pixels a table of pairs is not worth filling."""
 
 
-@kernel(u8=f"void({flat('uint8')}, uint16[::1])")
-def pair_table(table, pairs):
-    """Write the table of every two neighbouring 8-bit pixels: 65,536 entries, the first pixel lowest."""
-    for high in range(np.uint64(256)):
-        top = np.uint16(table[high]) << np.uint16(8)
-        for low in range(np.uint64(256)):
-            pairs[high * np.uint64(256) + low] = top | np.uint16(table[low])
+_TABLE = f"void({plane('uint8')}, {flat('uint8')}, uint16[::1], {plane_out('uint8')})"
 
 
-@kernel(u8=f"void({flat('uint8')}, {flat('uint16')}, uint8[::1])")
-def apply_pairs(pixels, pairs, out):
-    """Map contiguous 8-bit pixels, two a lookup, through `pairs` (of `pair_table`)."""
-    whole = np.uint64(pixels.size - pixels.size % 8)
-    mask, byte = np.uint64(0xFFFF), np.uint64(8)
-    for i in range(np.uint64(0), whole, np.uint64(8)):
-        word = load_8(pixels, i)
-        new = (
-            np.uint64(pairs[word & mask])
-            | np.uint64(pairs[(word >> np.uint64(16)) & mask]) << np.uint64(16)
-            | np.uint64(pairs[(word >> np.uint64(32)) & mask]) << np.uint64(32)
-            | np.uint64(pairs[word >> np.uint64(48)]) << np.uint64(48)
-        )
-        out[i] = new & np.uint64(0xFF)
-        out[i + np.uint64(1)] = (new >> byte) & np.uint64(0xFF)
-        out[i + np.uint64(2)] = (new >> np.uint64(16)) & np.uint64(0xFF)
-        out[i + np.uint64(3)] = (new >> np.uint64(24)) & np.uint64(0xFF)
-        out[i + np.uint64(4)] = (new >> np.uint64(32)) & np.uint64(0xFF)
-        out[i + np.uint64(5)] = (new >> np.uint64(40)) & np.uint64(0xFF)
-        out[i + np.uint64(6)] = (new >> np.uint64(48)) & np.uint64(0xFF)
-        out[i + np.uint64(7)] = new >> np.uint64(56)
-    for i in range(whole, np.uint64(pixels.size)):
-        out[i] = pairs[pixels[i]] & np.uint16(0xFF)
+def mapping(pixels):
+    """Return the fastest kernel that maps this many contiguous 8-bit pixels."""
+    if tier() != "portable":
+        return {"avx2": apply_avx2, "avx512": apply_avx512}[tier()].u8
+    return apply_small.u8 if pixels < SMALL else apply_pairs.u8
+
+
+@kernel(u8=_TABLE)
+def apply_small(image, table, scratch, out):
+    """Map 8-bit pixels, one a lookup."""
+    map_small(image, table, out)
+
+
+@kernel(u8=_TABLE)
+def apply_pairs(image, table, scratch, out):
+    """Map 8-bit pixels, two a lookup."""
+    map_pairs(image, table, scratch, out)
+
+
+@kernel(u8=_TABLE)
+def apply_avx2(image, table, scratch, out):
+    """Map 8-bit pixels, 64 at a time by sixteen times `vpshufb`."""
+    map_avx2(image, table, scratch, out)
+
+
+@kernel(u8=_TABLE)
+def apply_avx512(image, table, scratch, out):
+    """Map 8-bit pixels, 64 at a time by twice `vpermi2b`."""
+    map_avx512(image, table, out)
 
 
 @kernel(
-    u8=f"void({flat('uint8')}, {flat('uint8')}, uint8[::1])",
-    u16=f"void({flat('uint16')}, {flat('uint16')}, uint16[::1])",
-    u8_f64=f"void({flat('uint8')}, {flat('float64')}, float64[::1])",
-    u16_f64=f"void({flat('uint16')}, {flat('float64')}, float64[::1])",
-    u16_f32=f"void({flat('uint16')}, {flat('float32')}, float32[::1])",
+    u16=f"void({plane('uint16')}, {flat('uint16')}, {plane_out('uint16')})",
+    u8_f64=f"void({plane('uint8')}, {flat('float64')}, {plane_out('float64')})",
+    u16_f64=f"void({plane('uint16')}, {flat('float64')}, {plane_out('float64')})",
+    u16_f32=f"void({plane('uint16')}, {flat('float32')}, {plane_out('float32')})",
 )
-def apply_lut(pixels, table, out):
-    """Map contiguous pixels, one by one."""
-    for i in range(np.uint64(pixels.size)):
-        out[i] = table[pixels[i]]
+def apply_lut(image, table, out):
+    """Map pixels in contiguous rows, one a lookup."""
+    map_small(image, table, out)
 
 
 @kernel(
@@ -101,3 +111,69 @@ def apply_interpolated(image, nodata, edges, centres, table, slopes, out):
                     while index > 0 and value < centres[index]:
                         index -= 1
                     out[z, y, x] = slopes[index] * (value - centres[index]) + table[index]
+
+
+@inline
+def map_small(image, table, out):
+    """Look up one pixel at a time."""
+    for z in range(np.uint64(image.shape[0])):
+        for y in range(np.uint64(image.shape[1])):
+            pixels, new = row(image, z, y), row(out, z, y)
+            for i in range(np.uint64(pixels.size)):
+                new[i] = table[pixels[i]]
+
+
+@inline
+def map_pairs(image, table, pairs, out):
+    """Look up two neighbours at a time, in a table of all 65,536 pairs."""
+    for high in range(np.uint64(256)):
+        top = np.uint16(table[high]) << np.uint16(8)
+        for low in range(np.uint64(256)):
+            pairs[high * np.uint64(256) + low] = top | np.uint16(table[low])
+    mask = np.uint64(0xFFFF)
+    for z in range(np.uint64(image.shape[0])):
+        for y in range(np.uint64(image.shape[1])):
+            pixels, new = row(image, z, y), row(out, z, y)
+            whole = np.uint64(pixels.size - pixels.size % 8)
+            for i in range(np.uint64(0), whole, np.uint64(8)):
+                word = load_64(pixels, i)
+                store_64(
+                    new,
+                    i,
+                    np.uint64(pairs[word & mask])
+                    | np.uint64(pairs[(word >> np.uint64(16)) & mask]) << np.uint64(16)
+                    | np.uint64(pairs[(word >> np.uint64(32)) & mask]) << np.uint64(32)
+                    | np.uint64(pairs[word >> np.uint64(48)]) << np.uint64(48),
+                )
+            for i in range(whole, np.uint64(pixels.size)):
+                new[i] = table[pixels[i]]
+
+
+@inline
+def map_avx2(image, table, scratch, out):
+    """Look up 64 pixels at a time; the scratch holds the steps between the table's sixteenths."""
+    steps = scratch[:128].view(np.uint8)
+    for i in range(np.uint64(256)):
+        first = i & np.uint64(127) < np.uint64(16)
+        steps[i] = table[i] if first else table[i] ^ table[i - np.uint64(16)]
+    for z in range(np.uint64(image.shape[0])):
+        for y in range(np.uint64(image.shape[1])):
+            pixels, new = row(image, z, y), row(out, z, y)
+            whole = np.uint64(pixels.size - pixels.size % 64)
+            for i in range(np.uint64(0), whole, np.uint64(64)):
+                _vector.lookup_64_avx2(pixels, i, steps, new)
+            for i in range(whole, np.uint64(pixels.size)):
+                new[i] = table[pixels[i]]
+
+
+@inline
+def map_avx512(image, table, out):
+    """Look up 64 pixels at a time."""
+    for z in range(np.uint64(image.shape[0])):
+        for y in range(np.uint64(image.shape[1])):
+            pixels, new = row(image, z, y), row(out, z, y)
+            whole = np.uint64(pixels.size - pixels.size % 64)
+            for i in range(np.uint64(0), whole, np.uint64(64)):
+                _vector.lookup_64_avx512(pixels, i, table, new)
+            for i in range(whole, np.uint64(pixels.size)):
+                new[i] = table[pixels[i]]

@@ -15,17 +15,7 @@ _SIGNATURE = f"void({COUNTS}, int64, int64, int64, int64[::1])"
 @kernel(i64=_SIGNATURE)
 def table_opencv(counts, bottom, low, span, table):
     """cv2.equalizeHist: float32 throughout."""
-    first, total = first_and_total(counts)
-    if total == counts[first]:
-        identity(bottom, table)
-        return
-    scale = np.float32(span) / np.float32(total - counts[first])
-    above = np.int64(0)
-    for i in range(counts.size):
-        if i > first:
-            above += counts[i]
-        level = np.int64(np.rint(np.float32(above) * scale))
-        table[i] = low + min(max(level, 0), span)
+    fill_opencv(counts, bottom, low, span, table)
 
 
 @kernel(i64=_SIGNATURE)
@@ -90,3 +80,19 @@ def identity(bottom, table):
     """Let every pixel keep its value."""
     for i in range(table.size):
         table[i] = bottom + i
+
+
+@inline
+def fill_opencv(counts, bottom, low, span, table):
+    """Write the table of cv2.equalizeHist, of any dtype."""
+    first, total = first_and_total(counts)
+    if total == counts[first]:
+        identity(bottom, table)
+        return
+    scale = np.float32(span) / np.float32(total - counts[first])
+    above = np.int64(0)
+    for i in range(counts.size):
+        if i > first:
+            above += counts[i]
+        level = np.int64(np.rint(np.float32(above) * scale))
+        table[i] = low + min(max(level, 0), span)

@@ -1,0 +1,103 @@
+"""Planes, strided (D, H, W) arrays, in the form that the CPU kernels take; and their workspace."""
+
+import itertools
+import threading
+from typing import Any
+
+import numpy as np
+from histeq_kernels.cpu import histogram as _count
+from histeq_kernels.cpu import lut as _lut
+from numpy.typing import NDArray
+
+from histeq._backend import Pixels
+
+Array = NDArray[Any]
+
+PIECE = 1 << 18
+"""The fewest pixels worth a thread of their own: handing work to a thread costs 25-150 microseconds."""
+_ALL = np.ones((1, 1, 1), np.uint8)
+
+
+def _aligned(size: int, dtype: type) -> Array:
+    """Return zeros that begin on a cache line, so that no wide vector lies across two."""
+    memory = np.zeros(size + 64, dtype)
+    start = -memory.ctypes.data % 64 // memory.itemsize
+    return memory[start : start + size]
+
+
+class _Workspace(threading.local):
+    """What the kernels of one thread work in."""
+
+    def __init__(self) -> None:
+        self.counters = _aligned(_count.SCRATCH, np.uint32)
+        self.pairs = _aligned(_lut.SCRATCH, np.uint16)
+        self.counts = np.zeros(256, np.int64)
+        self.table = np.zeros(256, np.uint8)
+
+
+_workspace = _Workspace()
+
+
+def workspace() -> _Workspace:
+    """Return this thread's workspace. A kernel leaves zeros in `counters` and `counts`."""
+    return _workspace
+
+
+def rows(*planes: Array) -> list[Array] | None:
+    """Return planes of one shape as planes of the same pixels with contiguous rows, as long as may be.
+
+    Axes are reordered and turned, in all planes alike. None where rows cannot be had without a copy.
+    """
+    if all(plane.flags.c_contiguous for plane in planes):
+        return [plane.reshape(1, 1, -1) for plane in planes]
+    shape, strides = planes[0].shape, planes[0].strides
+    turn = tuple(slice(None, None, -1 if stride < 0 else 1) for stride in strides)
+    order = sorted(range(3), key=lambda axis: (shape[axis] != 1, -abs(strides[axis])))
+    turned = [plane[turn].transpose(order) for plane in planes]
+    if all(plane.flags.c_contiguous for plane in turned):
+        return [plane.reshape(1, 1, -1) for plane in turned]
+    if all(plane.strides[2] == plane.itemsize or plane.shape[2] == 1 for plane in turned):
+        return turned
+    return None
+
+
+def split(plane: Array, parts: int) -> list[Array]:
+    """Split a plane into views of `PIECE` pixels or more, up to `parts`; planes of one shape split alike."""
+    parts = min(parts, plane.size // PIECE)
+    parts = max(parts, -(-plane.size // (_count.MAX_PIXELS // 2)), 1)
+    if parts == 1:
+        return [plane]
+    axis = max(range(3), key=plane.shape.__getitem__)
+    length = plane.shape[axis]
+    bounds = [length * i // parts for i in range(parts + 1)]
+    before = (slice(None),) * axis
+    return [plane[(*before, slice(a, b))] for a, b in itertools.pairwise(bounds)]
+
+
+def served(array: Array) -> bool:
+    """Tell whether kernels take this array: native byte order, aligned."""
+    return bool(array.dtype.isnative and array.flags.aligned)
+
+
+def native(array: Array) -> Array:
+    """Return an array that kernels take, copied only for a foreign byte order or odd alignment."""
+    return array if served(array) else array.astype(array.dtype.newbyteorder("="))
+
+
+def bits(array: Array) -> Array:
+    """Return 8- or 16-bit elements as unsigned integers."""
+    array = native(array)
+    return array if array.dtype.kind == "u" else array.view(np.uint16)
+
+
+def mask_of(pixels: Pixels, n: int, plane: Array) -> Array:
+    """Return the mask of image n as bytes, or one that counts all."""
+    if pixels.mask is None:
+        return np.broadcast_to(_ALL, plane.shape)
+    return np.broadcast_to(pixels.mask[min(n, len(pixels.mask) - 1), 0].view(np.uint8), plane.shape)
+
+
+def tag(*arrays: Array) -> str:
+    """Name a kernel's variant after its arrays' dtypes: u8, u16_f64."""
+    tags = [f"{array.dtype.kind}{8 * array.dtype.itemsize}" for array in arrays]
+    return "_".join(dict.fromkeys(tags))
