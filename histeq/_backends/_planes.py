@@ -31,6 +31,7 @@ class _Workspace(threading.local):
     def __init__(self) -> None:
         self.counters = _aligned(_count.SCRATCH, np.uint32)
         self.pairs = _aligned(_lut.SCRATCH, np.uint16)
+        self.cumulative = np.zeros(65536, np.int32)
         self.counts = np.zeros(256, np.int64)
         self.table = np.zeros(256, np.uint8)
 

@@ -35,7 +35,8 @@ Array = NDArray[Any]
 At = tuple[int, int]  # which plane: (n, p)
 
 name = "numba"
-_UINT8 = np.dtype(np.uint8)
+_UINT8, _UINT16 = np.dtype(np.uint8), np.dtype(np.uint16)
+_MOST = 1 << 31  # pixels whose counts the kernels of whole images hold
 
 
 def device() -> str:
@@ -45,28 +46,32 @@ def device() -> str:
 
 
 def equalize_plain(image: Array, out: Array | None) -> Array | None:
-    """Equalize a contiguous uint8 image by the default rule, at the least cost of a call.
+    """Equalize a contiguous uint8 or uint16 image by the default rule, at the least cost of a call.
 
     Returns None for anything that needs a second look: the caller goes the general way then.
     """
-    if image.dtype != _UINT8 or image.ndim != 2 or not image.flags.c_contiguous:
+    dtype = image.dtype
+    if (dtype != _UINT8 and dtype != _UINT16) or image.ndim != 2 or not image.flags.c_contiguous:
         return None
-    if image.size >= 2 * PIECE and _threads.num_threads() > 1:
+    if image.size >= 2 * PIECE and (_threads.num_threads() > 1 or image.size >= _MOST):
         return None
     if out is None:
         out = np.empty_like(image)
     elif not _is_plain_output(out, image):
         return None
     space = workspace()
-    _whole.equalizing()(image, space.counters, space.pairs, space.counts, space.table, out)
+    if dtype == _UINT8:
+        _whole.equalizing()(image, space.counters, space.pairs, space.counts, space.table, out)
+    else:
+        _whole.equalize_direct.u16(image, space.counters, space.cumulative, space.pairs, out)
     return out
 
 
 def _is_plain_output(out: Any, image: Array) -> bool:
     """Tell whether the result may go straight into `out`."""
-    if type(out) is not np.ndarray or out.dtype != _UINT8 or out.shape != image.shape:
+    if type(out) is not np.ndarray or out.dtype != image.dtype or out.shape != image.shape:
         return False
-    if not (out.flags.c_contiguous and out.flags.writeable):
+    if not (out.flags.c_contiguous and out.flags.writeable and out.flags.aligned):
         return False
     return out is image or not np.may_share_memory(image, out)
 
@@ -264,7 +269,8 @@ def _apply_values(pixels: Pixels, at: At, table: Array, out: Array, parts: int) 
         def work(piece: tuple[Array, Array]) -> None:
             kernel(piece[0], table, workspace().pairs, piece[1])
     else:
-        kernel = getattr(_lut.apply_lut if lines else _lut.apply_lut_strided, tag(plane, table))
+        in_rows = _lut.apply_lut if plane.dtype == _UINT8 else _lut.apply_direct
+        kernel = getattr(in_rows if lines else _lut.apply_lut_strided, tag(plane, table))
 
         def work(piece: tuple[Array, Array]) -> None:
             kernel(piece[0], table, piece[1])

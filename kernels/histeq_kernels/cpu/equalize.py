@@ -5,10 +5,10 @@ import functools
 from histeq_kernels.cpu import _vector
 from histeq_kernels.cpu._kernel import kernel
 from histeq_kernels.cpu.histogram import SMALL as FEW_TO_COUNT
-from histeq_kernels.cpu.histogram import count_pairs, count_sliced, count_small
+from histeq_kernels.cpu.histogram import count_direct, count_pairs, count_sliced, count_small
 from histeq_kernels.cpu.lut import SMALL as FEW_TO_MAP
-from histeq_kernels.cpu.lut import map_avx2, map_avx512, map_pairs, map_small
-from histeq_kernels.cpu.table import fill_opencv
+from histeq_kernels.cpu.lut import map_avx2, map_avx512, map_direct, map_pairs, map_small
+from histeq_kernels.cpu.table import fill_opencv, fill_opencv_direct
 from histeq_kernels.cpu.tiers import tier
 
 _WORKSPACE = "uint32[::1], uint16[::1], int64[::1], uint8[::1]"
@@ -62,3 +62,14 @@ def equalize_avx512(image, counters, pairs, counts, table, out):
     fill_opencv(counts, 0, 0, 255, table)
     counts[:] = 0
     map_avx512(pixels, table, new)
+
+
+@kernel(
+    u16="void(Array(uint16, 2, 'C', readonly=True), uint32[::1], int32[::1], uint16[::1], uint16[:, ::1])"
+)
+def equalize_direct(image, counters, cumulative, table, out):
+    """Equalize a contiguous 16-bit image of fewer than 2**31 pixels; `counters` is zero before and after."""
+    pixels, new = image.reshape(1, 1, image.size), out.reshape(1, 1, out.size)
+    count_direct(pixels, counters)
+    fill_opencv_direct(counters[:65536], pixels.size, cumulative, table)
+    map_direct(pixels, table, new)

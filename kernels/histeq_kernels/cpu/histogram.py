@@ -55,19 +55,7 @@ def histogram_sliced(image, scratch, counts):
 @kernel(u16=f"void({plane('uint16')}, uint32[::1], {COUNTS_OUT})")
 def histogram_direct(image, scratch, counts):
     """Add the counts of 16-bit pixels to `counts`."""
-    one, mask = np.uint32(1), np.uint64(0xFFFF)
-    for z in range(np.uint64(image.shape[0])):
-        for y in range(np.uint64(image.shape[1])):
-            pixels = row(image, z, y)
-            whole = np.uint64(pixels.size - pixels.size % 4)
-            for i in range(np.uint64(0), whole, np.uint64(4)):
-                word = load_64(pixels, i)
-                scratch[word & mask] += one
-                scratch[(word >> np.uint64(16)) & mask] += one
-                scratch[(word >> np.uint64(32)) & mask] += one
-                scratch[word >> np.uint64(48)] += one
-            for i in range(whole, np.uint64(pixels.size)):
-                scratch[pixels[i]] += one
+    count_direct(image, scratch)
     for value in range(np.uint64(65536)):
         counts[value] += scratch[value]
         scratch[value] = 0
@@ -207,7 +195,7 @@ def fold_pairs(scratch, counts):
 
 @inline
 def count_two_words(a, b, times, scratch):
-    """Count the four pairs of each of two words `times` times."""
+    """Count the four 16-bit parts of each of two words `times` times."""
     mask = np.uint64(0xFFFF)
     scratch[a & mask] += times
     scratch[b & mask] += times
@@ -217,6 +205,20 @@ def count_two_words(a, b, times, scratch):
     scratch[(b >> np.uint64(32)) & mask] += times
     scratch[a >> np.uint64(48)] += times
     scratch[b >> np.uint64(48)] += times
+
+
+@inline
+def count_direct(image, counters):
+    """Count 16-bit pixels; the halves of a row take turns, as for pairs."""
+    one = np.uint32(1)
+    for z in range(np.uint64(image.shape[0])):
+        for y in range(np.uint64(image.shape[1])):
+            pixels = row(image, z, y)
+            half = np.uint64(pixels.size // 8 * 4)
+            for i in range(np.uint64(0), half, np.uint64(4)):
+                count_two_words(load_64(pixels, i), load_64(pixels, half + i), one, counters)
+            for i in range(half + half, np.uint64(pixels.size)):
+                counters[pixels[i]] += one
 
 
 @inline

@@ -84,7 +84,7 @@ def identity(bottom, table):
 
 @inline
 def fill_opencv(counts, bottom, low, span, table):
-    """Write the table of cv2.equalizeHist, of any dtype."""
+    """Write the table of cv2.equalizeHist, of int64 or, where the counts are few, of any dtype."""
     first, total = first_and_total(counts)
     if total == counts[first]:
         identity(bottom, table)
@@ -94,5 +94,37 @@ def fill_opencv(counts, bottom, low, span, table):
     for i in range(counts.size):
         if i > first:
             above += counts[i]
-        level = np.int64(np.rint(np.float32(above) * scale))
-        table[i] = low + min(max(level, 0), span)
+        table[i] = low + level_opencv(above, scale, span)
+
+
+@inline
+def level_opencv(above, scale, span):
+    """Return the level of a value with this many pixels above the darkest and up to it."""
+    return min(max(np.int64(np.rint(np.float32(above) * scale)), 0), span)
+
+
+@inline
+def fill_opencv_direct(counters, total, cumulative, table):
+    """Write the table of `total` 16-bit pixels, fewer than 2**31; leave zeros in `counters`.
+
+    Only the values from the darkest pixel to the brightest are looked at. Adding up goes entry by entry; in
+    a loop of its own, the arithmetic goes in vectors.
+    """
+    first, last = np.int64(0), np.int64(counters.size - 1)
+    while first < last and counters[np.uint64(first)] == 0:
+        first += 1
+    while last > first and counters[np.uint64(last)] == 0:
+        last -= 1
+    darkest = counters[np.uint64(first)]
+    counters[np.uint64(first)] = 0
+    if first == last:
+        table[np.uint64(first)] = first
+        return
+    scale = np.float32(65535) / np.float32(total - np.int64(darkest))
+    above = np.int32(0)
+    for i in range(np.uint64(first), np.uint64(last) + np.uint64(1)):
+        above = np.int32(above + np.int32(counters[i]))
+        cumulative[i] = above
+        counters[i] = 0
+    for i in range(np.uint64(first), np.uint64(last) + np.uint64(1)):
+        table[i] = np.int32(np.rint(np.float32(cumulative[i]) * scale))  # never above 65535: see test_tables
