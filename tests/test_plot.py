@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from histeq import _plot
-from histeq._plot import Panel, displayed, draw, folded
+from histeq._cli import drawing
+from histeq._cli.drawing import Panel, displayed, draw, folded
 
 RANDOM = np.random.default_rng(2)
 
@@ -45,7 +45,7 @@ def test_what_is_shown(channels, shape, dtype):
 
 
 def test_large_images_are_thinned():
-    assert max(displayed(panel(np.zeros((20000, 3000, 1), np.uint8))).shape) <= _plot._DISPLAY
+    assert max(displayed(panel(np.zeros((20000, 3000, 1), np.uint8))).shape) <= drawing._DISPLAY
 
 
 def test_more_bands_than_colours():

@@ -1,0 +1,23 @@
+"""The command line. Files in, files out; numbers on standard output, all else on standard error."""
+
+import logging
+import warnings
+
+import click
+
+import histeq
+from histeq._cli import backends, equalize, info, plot
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(histeq.__version__, package_name="histeq", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Equalize the histograms of pictures: PNG, JPEG, WebP, BMP and TIFF."""
+    # What the libraries find odd in a file is either reported as an error, or harmless: without a handler
+    # Python would print it.
+    logging.getLogger().addHandler(logging.NullHandler())
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+for command in (equalize.equalize, equalize.match, info.info, plot.plot, backends.backends):
+    cli.add_command(command)

@@ -1,0 +1,95 @@
+"""Many files: where each goes, several at a time, a bar on the terminal."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import click
+
+from histeq import _files
+from histeq._cli.report import Failure, one_line
+
+Result = dict[str, Any]
+
+
+def targets(inputs: Sequence[Path], output: str, overwrite: bool) -> list[Path]:
+    """Return the file that each input goes to; refuse before any work what cannot go well."""
+    folder = Path(output)
+    if _is_folder(output) or folder.is_dir():
+        found = [folder / path.name for path in inputs]
+    elif len(inputs) == 1:
+        found = [folder]
+    else:
+        raise click.UsageError(
+            "with several IN, OUT must be a folder: an existing one, or a name that ends in /"
+        )
+    taken: dict[str, Path] = {}
+    for path, target in zip(inputs, found, strict=True):
+        with one_line():
+            _files.format_of(target)
+        other = taken.setdefault(str(target).casefold(), path)  # as on file systems that ignore case
+        if other is not path:
+            raise click.UsageError(f"{other} and {path} would both be written to {target}")
+    for target in found:
+        if not overwrite and (target.exists() or target.is_symlink()):
+            raise Failure(f"{target}: exists already; --overwrite replaces it")
+    return found
+
+
+def make_folder(output: str) -> None:
+    """Make the folder that OUT names, if it says so with a slash."""
+    if _is_folder(output):
+        try:
+            Path(output).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Failure(f"{output}: {error.strerror}") from error
+
+
+def _is_folder(output: str) -> bool:
+    return output.endswith(("/", "\\"))
+
+
+def run(
+    work: Callable[[Path, Path], Result], inputs: Sequence[Path], targets: Sequence[Path], jobs: int
+) -> list[Result]:
+    """Run the work on every file; a failure is noted and does not stop the others."""
+
+    def attempt(source: Path, target: Path) -> Result:
+        names = {"input": str(source), "output": str(target)}
+        try:
+            with one_line(source):
+                return names | work(source, target)
+        except Failure as failure:
+            return names | {"error": failure.message}
+
+    pairs = list(zip(inputs, targets, strict=True))
+    with _progress(len(pairs)) as advance:
+        if jobs == 1:
+            return [advance(attempt(*pair)) for pair in pairs]
+        with ThreadPoolExecutor(jobs) as pool:
+            futures = [pool.submit(attempt, *pair) for pair in pairs]
+            try:
+                for future in as_completed(futures):
+                    advance(future.result())
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+            return [future.result() for future in futures]
+
+
+@contextlib.contextmanager
+def _progress(count: int) -> Iterator[Callable[[Result], Result]]:
+    """Show a bar for several files, on a terminal only."""
+    if count < 2 or not sys.stderr.isatty():
+        yield lambda result: result
+        return
+    with click.progressbar(length=count, file=sys.stderr) as bar:
+
+        def advance(result: Result) -> Result:
+            bar.update(1)
+            return result
+
+        yield advance

@@ -1,0 +1,99 @@
+"""The arguments and options that several commands take."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from histeq import _files
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def together(*options: Decorator) -> Decorator:
+    """Make one decorator of several; help lists their options in this order."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+def _number_or_none(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+    """Read the value of --nodata: a number, "none", or None where it is not given."""
+    if value is None or value == "none":
+        return value
+    try:
+        number = float(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is neither a number nor 'none'") from None
+    return int(number) if number.is_integer() else number
+
+
+def color(default: str, does: str) -> Decorator:
+    """Make the option --color of a command."""
+    choice = click.Choice(["luma", "channels"])
+    return click.option(
+        "--color", type=choice, default=default, show_default=True, help=f"What to {does} in colour."
+    )
+
+
+PATH = click.Path(path_type=Path)
+
+max_pixels = click.option(
+    "--max-pixels",
+    type=click.IntRange(1),
+    default=_files.MAX_PIXELS,
+    metavar="N",
+    help="Refuse larger files before decoding them (decompression bombs).  [default: 2^30]",
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+backend = click.option("--backend", metavar="NAME", help="One of those that `histeq backends` lists.")
+mask = click.option("--mask", type=PATH, metavar="FILE", help="Count only where this picture is not zero.")
+nodata = click.option(
+    "--nodata",
+    callback=_number_or_none,
+    metavar="VALUE",
+    help="The value that is not counted and stays; 'none' for none.  [default: GDAL's tag, if any]",
+)
+equalizing = together(
+    click.option(
+        "--rule",
+        type=click.Choice(["opencv", "pillow", "numpy", "skimage", "vips"]),
+        default="opencv",
+        show_default=True,
+        help="Whose arithmetic to reproduce. Floating pictures have scikit-image's only.",
+    ),
+    color("luma", "equalize"),
+    mask,
+    nodata,
+    click.option(
+        "--out-range", type=float, nargs=2, metavar="LO HI", help="The lowest and the highest output level."
+    ),
+    click.option(
+        "--bins",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Floating pictures: how many bins.  [default: 256]",
+    ),
+    click.option(
+        "--value-range",
+        type=float,
+        nargs=2,
+        metavar="LO HI",
+        help="Floating pictures: what the bins span.  [default: the values' own range]",
+    ),
+    backend,
+)
+writing = together(
+    click.option("--overwrite", is_flag=True, help="Replace existing files."),
+    click.option(
+        "--quality",
+        type=click.IntRange(1, 100),
+        help="Of JPEG and WebP.  [default: JPEG keeps its own, else 95; WebP stays lossless]",
+    ),
+    max_pixels,
+)

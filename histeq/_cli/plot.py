@@ -1,0 +1,89 @@
+"""`histeq plot`: what `drawing` draws."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+import histeq
+from histeq import _files
+from histeq._cli import drawing, options
+from histeq._cli.pixels import channel_groups, equalized, nodata_of, read_mask, valid
+from histeq._cli.report import Failure, one_line
+from histeq._files import Picture
+
+
+@click.command()
+@click.argument("source", metavar="IN", type=options.PATH)
+@click.argument("output", metavar="OUT.png", type=options.PATH)
+@options.equalizing
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
+@options.max_pixels
+def plot(
+    source: Path, output: Path, mask: Path | None, overwrite: bool, max_pixels: int, **arguments: Any
+) -> None:
+    """Show IN before and after, with both histograms and cumulative curves, in one picture.
+
+    OUT may also be .svg or .pdf. Of a file with several pages the first is shown.
+    """
+    if output.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise click.UsageError(f"{output}: the name must end in .png, .svg or .pdf")
+    if output.exists() and not overwrite:
+        raise Failure(f"{output}: exists already; --overwrite replaces it")
+    counted = read_mask(mask, max_pixels)
+    with one_line(source):
+        picture = _files.read(source, max_pixels=max_pixels)
+        result = equalized(picture, mask=counted, **arguments)
+        rule = "skimage" if picture.pixels.dtype.kind == "f" else arguments["rule"]
+        height, width = picture.batch.shape[1:3][:: 1 if picture.orientation < 5 else -1]  # as shown, upright
+        title = f"{_shortened(source.name)}\n{width} x {height}, {picture.pixels.dtype}"
+        before = _panel(picture, title, counted, arguments)
+        after = _panel(result, f"equalized\nrule {rule}", counted, arguments)
+    with one_line(output), _files.replacing(output) as temporary:
+        drawing.draw(temporary, (before, after))
+
+
+def _panel(
+    picture: Picture, title: str, mask: NDArray[np.bool_] | None, asked: dict[str, Any]
+) -> drawing.Panel:
+    """Return one side of the plot: the first page, its counts and what they span."""
+    color, nodata = asked["color"], nodata_of(picture, asked["nodata"])
+    groups = channel_groups(picture, color)
+    pixels = picture.batch[:1]
+    arguments: dict[str, Any] = {"layout": "NHWC", "color": color, "nodata": nodata}
+    arguments["mask"] = mask if mask is None or mask.ndim == 2 else mask[:1]
+    floating = pixels.dtype.kind == "f"
+    if floating:
+        extent = _float_extent(pixels[..., : groups[-1].stop], nodata)
+        arguments |= {"bins": 256, "value_range": extent}
+    made = [histeq.histogram(pixels[..., channels], **arguments) for channels in groups]
+    counts = np.concatenate([part.reshape(-1, part.shape[-1]) for part in made])
+    if not floating:
+        counts, extent = _used(counts, pixels.dtype)
+    label = "luma" if color == "luma" and groups[0].stop == 3 else "value"
+    shown = pixels[0]
+    if not picture.alpha and picture.channels in (2, 4):  # the plot would take the last one for alpha
+        shown = shown[..., :-1]
+    return drawing.Panel(title, shown, counts, extent, label, picture.orientation)
+
+
+def _float_extent(pixels: NDArray[Any], nodata: Any) -> tuple[float, float]:
+    values = valid(pixels, nodata)
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+    return (low, high) if low < high else (low, low + 1)
+
+
+def _used(counts: NDArray[np.int64], dtype: np.dtype[Any]) -> tuple[NDArray[np.int64], tuple[float, float]]:
+    """Cut the counts of 16-bit pixels down to the values in use; return them with what they span."""
+    levels = np.flatnonzero(counts.any(axis=0))
+    whole = counts.shape[1] == 256 or levels.size == 0
+    first, last = (0, counts.shape[1] - 1) if whole else (levels[0], levels[-1])
+    smallest = np.iinfo(dtype).min - 0.5
+    return counts[:, first : last + 1], (float(first + smallest), float(last + 1 + smallest))
+
+
+def _shortened(name: str) -> str:
+    name = click.format_filename(name)
+    return name if len(name) <= 48 else f"{name[:22]}…{name[-22:]}"

@@ -1,0 +1,97 @@
+"""A decoded picture, and what the modules of all formats share."""
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ORIENTATION = 274
+TEXT_TAGS = (270, 271, 272, 305, 306, 315, 33432)  # description, maker, ..., copyright: in EXIF and in TIFF
+
+
+class FileError(Exception):
+    """A file that cannot be read or written. The message is one line that begins with the path."""
+
+
+class Unfit(Exception):  # noqa: N818
+    """A sound file that this package does not handle, or a picture that a format cannot hold."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded file."""
+
+    pixels: NDArray[Any]
+    """As stored, before any turn that the orientation asks for."""
+    layout: str
+    """"HW", "HWC", "NHW" or "NHWC"; N are the pages of a TIFF file."""
+    format: str
+    """PNG, JPEG, WebP, BMP or TIFF."""
+    alpha: bool = False
+    """Whether the last channel is alpha."""
+    nodata: float | None = None
+    """What GDAL's nodata tag says, where the dtype holds it."""
+    icc: bytes | None = None
+    exif: bytes | None = None
+    """A bare TIFF block, without the "Exif" that JPEG puts in front."""
+    xmp: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    keep: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """What only this format can hold: PNG chunks, JPEG tables, the TIFF tags of each page."""
+
+    @property
+    def batch(self) -> NDArray[Any]:
+        """The pixels as (N, H, W, C), a view."""
+        pixels = self.pixels if "N" in self.layout else self.pixels[None]
+        return pixels if "C" in self.layout else pixels[..., None]
+
+    @property
+    def first(self) -> NDArray[Any]:
+        """The first page, C-ordered: (H, W), or (H, W, C) where it has several channels."""
+        pixels = self.batch[0]
+        return np.ascontiguousarray(pixels[..., 0] if self.channels == 1 else pixels)
+
+    @property
+    def channels(self) -> int:
+        """The number of channels, alpha included."""
+        return self.batch.shape[-1]
+
+    @property
+    def orientation(self) -> int:
+        """The EXIF orientation, 1 to 8; 1 is upright."""
+        value = exif_tags(self.exif).get(ORIENTATION, 1)
+        return value if value in range(1, 9) else 1
+
+
+def check_size(pixels: int, limit: int) -> None:
+    """Refuse what a header announces, before any memory is taken for it."""
+    if pixels > limit:
+        raise Unfit(f"{pixels} pixels are more than --max-pixels {limit} allows")
+    if pixels < 1:
+        raise Unfit("the picture has no pixels")
+
+
+def exif_tags(block: bytes | None) -> Any:
+    """Return the tags of an EXIF block; none if there is no block, or a broken one."""
+    if block is None:
+        return {}
+    from PIL import Image
+
+    exif = Image.Exif()
+    with contextlib.suppress(Exception):  # a broken block is carried over all the same
+        exif.load(b"Exif\0\0" + block)
+    return exif
+
+
+def exif_block(tags: Mapping[int, Any]) -> bytes | None:
+    """Return an EXIF block of these tags; none for no tags."""
+    if not tags:
+        return None
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif.update(tags)
+    return exif.tobytes().removeprefix(b"Exif\0\0")

@@ -1,0 +1,100 @@
+"""PNG, through imagecodecs; the chunks that it does not show are read and written here."""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from histeq._files.picture import Picture, Unfit, check_size
+
+_MAX_PROFILE = 2**26  # bytes: an ICC profile beyond 64 MiB is a decompression bomb
+
+# Chunks that stay true whatever the pixels become. Not sBIT, bKGD, hIST and tRNS (they speak of the old
+# values), nor tIME (it has just changed).
+_KEPT = frozenset(b"iCCP sRGB gAMA cHRM cICP mDCV cLLI eXIf pHYs oFFs sCAL pCAL tEXt zTXt iTXt".split())
+
+
+def read(path: Path, limit: int) -> Picture:
+    """Decode a PNG file."""
+    import imagecodecs
+
+    data = path.read_bytes()
+    chunks = list(_chunks(data))
+    width, height = struct.unpack_from(">II", data, 16)
+    check_size(width * height, limit)
+    if any(name == b"acTL" for name, _, _ in chunks):
+        raise Unfit("animated PNG files are not handled")
+    pixels = imagecodecs.png_decode(data)
+    kept = [(name, body) for name, body, intact in chunks if name in _KEPT and intact]
+    first = dict(reversed(kept))
+    return Picture(
+        pixels,
+        "HWC" if pixels.ndim == 3 else "HW",
+        "PNG",
+        alpha=pixels.ndim == 3 and pixels.shape[2] in (2, 4),
+        icc=_profile(first.get(b"iCCP")),
+        exif=first.get(b"eXIf"),
+        dpi=_dpi(first.get(b"pHYs")),
+        keep={"chunks": kept},
+    )
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
+    """Yield the name and the content of every chunk, and whether its checksum is right."""
+    position, name = 8, b""
+    while name != b"IEND":
+        if position + 12 > len(data):
+            raise EOFError("the file is truncated")
+        size, name = struct.unpack_from(">I4s", data, position)
+        body = data[position + 8 : position + 8 + size]
+        if position + 12 + size > len(data):
+            raise EOFError("the file is truncated")
+        (checksum,) = struct.unpack_from(">I", data, position + 8 + size)
+        if position == 8 and (name != b"IHDR" or size != 13):
+            raise ValueError("it has no header")
+        intact = checksum == zlib.crc32(body, zlib.crc32(name))
+        if not intact and name[:1].isupper():  # a critical chunk: libpng lets the last one of the pixels pass
+            raise ValueError(f"the checksum of its {name.decode('latin1')} chunk is wrong")
+        yield name, body if name in _KEPT else b"", intact
+        position += 12 + size
+
+
+def _profile(body: bytes | None) -> bytes | None:
+    if body is None:
+        return None
+    _, _, rest = body.partition(b"\0")
+    try:
+        return zlib.decompressobj().decompress(rest[1:], _MAX_PROFILE)
+    except zlib.error:
+        return None
+
+
+def _dpi(body: bytes | None) -> tuple[float, float] | None:
+    if body is None or len(body) != 9 or body[8] != 1:
+        return None
+    x, y = struct.unpack_from(">II", body)
+    return x * 0.0254, y * 0.0254
+
+
+def write(picture: Picture, path: Path, quality: int | None) -> None:
+    """Encode a PNG file."""
+    import imagecodecs
+
+    data = imagecodecs.png_encode(picture.first)
+    kept = picture.keep["chunks"] if picture.format == "PNG" else _new_chunks(picture)
+    after_header = 33  # all kept chunks may stand there: before any palette, before the pixels
+    with path.open("wb") as file:
+        file.write(data[:after_header])
+        for name, body in kept:
+            file.write(struct.pack(">I4s", len(body), name) + body)
+            file.write(struct.pack(">I", zlib.crc32(body, zlib.crc32(name))))
+        file.write(data[after_header:])
+
+
+def _new_chunks(picture: Picture) -> Iterator[tuple[bytes, bytes]]:
+    if picture.icc:
+        yield b"iCCP", b"ICC profile\0\0" + zlib.compress(picture.icc)
+    if picture.exif:
+        yield b"eXIf", picture.exif
+    if picture.dpi:
+        yield b"pHYs", struct.pack(">IIB", *(round(dpi / 0.0254) for dpi in picture.dpi), 1)
