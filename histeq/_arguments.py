@@ -75,6 +75,7 @@ def request(
         None if mask is None else _canonical_mask(mask, image, axes),
         check_nodata(nodata, dtype),
         luma,
+        alpha,
     )
     return Request(backend, image, axes, pixels, alpha)
 

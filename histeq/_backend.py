@@ -27,6 +27,8 @@ class Pixels:
     """The value that is not counted and passes through unchanged. With `luma`: in all three channels."""
     luma: Order | None = None
     """The order of the three channels whose luma is the image; None: every channel is an image."""
+    alpha: bool = False
+    """In memory a fourth channel follows the three; whoever copies it along does no harm."""
 
 
 class Backend(Protocol):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from histeq_kernels.cpu import histogram as _count
+from histeq_kernels.cpu import luma as _luma
 from histeq_kernels.cpu import lut as _lut
 from numpy.typing import NDArray
 
@@ -34,6 +35,7 @@ class _Workspace(threading.local):
         self.cumulative = np.zeros(65536, np.int32)
         self.counts = np.zeros(256, np.int64)
         self.table = np.zeros(256, np.uint8)
+        self.chunks = np.zeros((3, _luma.CHUNK), np.uint8)
 
 
 _workspace = _Workspace()
@@ -62,13 +64,23 @@ def rows(*planes: Array) -> list[Array] | None:
     return None
 
 
-def split(plane: Array, parts: int) -> list[Array]:
+def pixel_rows(image: Array, alpha: bool) -> tuple[int, Array] | None:
+    """Return a (C, D, H, W) image of interleaved bytes as (bytes a pixel, rows); None for any other."""
+    step = 4 if alpha else 3
+    channel, *outer, across = image.strides
+    if image.dtype != np.uint8 or channel != 1 or across != step:
+        return None
+    _, depth, height, width = image.shape
+    return step, np.lib.stride_tricks.as_strided(image[0], (depth, height, width * step), (*outer, 1))
+
+
+def split(plane: Array, parts: int, axes: tuple[int, ...] = (0, 1, 2)) -> list[Array]:
     """Split a plane into views of `PIECE` pixels or more, up to `parts`; planes of one shape split alike."""
     parts = min(parts, plane.size // PIECE)
     parts = max(parts, -(-plane.size // (_count.MAX_PIXELS // 2)), 1)
     if parts == 1:
         return [plane]
-    axis = max(range(3), key=plane.shape.__getitem__)
+    axis = max(axes, key=plane.shape.__getitem__)
     length = plane.shape[axis]
     bounds = [length * i // parts for i in range(parts + 1)]
     before = (slice(None),) * axis

@@ -23,7 +23,18 @@ from numpy.typing import NDArray
 from histeq import _rules, _threads
 from histeq._backend import Pixels
 from histeq._backends import numpy as _reference
-from histeq._backends._planes import PIECE, bits, mask_of, native, rows, served, split, tag, workspace
+from histeq._backends._planes import (
+    PIECE,
+    bits,
+    mask_of,
+    native,
+    pixel_rows,
+    rows,
+    served,
+    split,
+    tag,
+    workspace,
+)
 from histeq._backends.numpy import copy, edges_between, empty_like, match_table, match_values, overlap
 
 __all__ = [
@@ -188,6 +199,17 @@ def _count_bits(pixels: Pixels, at: At, parts: int) -> NDArray[np.int64]:
 
 def _count_luma(pixels: Pixels, n: int, parts: int) -> NDArray[np.int64]:
     """Count the luma of one image."""
+    form = _luma_rows(pixels.image[n], pixels.alpha)
+    if form is not None and pixels.mask is None and pixels.nodata is None:
+        step, *channels = form
+        k, by_rows = _luma.COEFFICIENTS[str(pixels.luma)], _luma.counting()
+        axes = (0, 1, 2) if step == 1 else (0, 1)
+
+        def count(piece: tuple[Array, ...], counts: NDArray[np.int64]) -> None:
+            by_rows(*piece, step, k, workspace().chunks, workspace().counters, counts)
+
+        pieces = zip(*(split(channel, parts, axes) for channel in channels), strict=True)
+        return _sum(count, [(piece,) for piece in pieces], 256)
     channels = [bits(plane) for plane in _rgb(pixels, pixels.image[n])]
     kernel = getattr(_luma.histogram_luma, tag(channels[0]))
     nodata = -1 if pixels.nodata is None else pixels.nodata
@@ -281,6 +303,17 @@ def _apply_values(pixels: Pixels, at: At, table: Array, out: Array, parts: int) 
 
 def _apply_luma(pixels: Pixels, n: int, table: Array, out: Array, parts: int) -> None:
     """Map the luma of one image."""
+    form = _luma_rows(pixels.image[n], pixels.alpha, out)
+    if form is not None and pixels.nodata is None:
+        step, *channels = form
+        k, by_rows = _luma.COEFFICIENTS[str(pixels.luma)], _luma.mapping()
+        axes = (0, 1, 2) if step == 1 else (0, 1)
+
+        def work(piece: tuple[Array, ...]) -> None:
+            by_rows(*piece[:3], step, k, table, workspace().chunks, *piece[3:])
+
+        _threads.run(work, zip(*(split(channel, parts, axes) for channel in channels), strict=True))
+        return
     channels = [bits(plane) for plane in _rgb(pixels, pixels.image[n])]
     kernel = getattr(_luma.apply_luma, tag(channels[0]))
     nodata = -1 if pixels.nodata is None else pixels.nodata
@@ -317,6 +350,18 @@ def _over_planes(work: Callable[[At, int], None], shape: tuple[int, ...]) -> Non
     else:
         for at in each:
             work(at, threads)
+
+
+def _luma_rows(image: Array, alpha: bool, out: Array | None = None) -> tuple[Any, ...] | None:
+    """Return a colour image as the luma kernels take it: (step, rows, rows, rows, and those of `out`)."""
+    images = [image] if out is None else [image, out]
+    if image.dtype != _UINT8:
+        return None
+    interleaved = [pixel_rows(one, alpha) for one in images]
+    if all(form is not None for form in interleaved):
+        return (interleaved[0][0], *(form[1] for form in interleaved for _ in range(3)))
+    planes = rows(*(one[c] for one in images for c in range(3)))
+    return None if planes is None else (1, *planes)
 
 
 def _rgb(pixels: Pixels, image: Array) -> tuple[Array, Array, Array]:

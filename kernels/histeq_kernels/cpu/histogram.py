@@ -110,24 +110,35 @@ def extremes(image, mask, nodata, limits):
 @inline
 def count_small(image, scratch, counts):
     """Count into four tables in turn, so that equal neighbours do not wait for each other's store."""
-    one = np.uint32(1)
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
-            pixels = row(image, z, y)
-            half = np.uint64(pixels.size // 16 * 8)
-            last_a, last_b, times = np.uint64(0), np.uint64(0), np.uint32(0)
-            for i in range(np.uint64(0), half, np.uint64(8)):
-                a, b = load_64(pixels, i), load_64(pixels, half + i)
-                if a == last_a and b == last_b:
-                    times += one
-                    continue
-                count_word(last_a, times, scratch)
-                count_word(last_b, times, scratch)
-                last_a, last_b, times = a, b, one
-            count_word(last_a, times, scratch)
-            count_word(last_b, times, scratch)
-            for i in range(half + half, np.uint64(pixels.size)):
-                counts[pixels[i]] += 1
+            count_row_small(row(image, z, y), scratch)
+    fold_small(scratch, counts)
+
+
+@inline
+def count_row_small(pixels, scratch):
+    """Count a row into four tables. Equal words in a row are counted once, by their number."""
+    one = np.uint32(1)
+    half = np.uint64(pixels.size // 16 * 8)
+    last_a, last_b, times = np.uint64(0), np.uint64(0), np.uint32(0)
+    for i in range(np.uint64(0), half, np.uint64(8)):
+        a, b = load_64(pixels, i), load_64(pixels, half + i)
+        if a == last_a and b == last_b:
+            times += one
+            continue
+        count_word(last_a, times, scratch)
+        count_word(last_b, times, scratch)
+        last_a, last_b, times = a, b, one
+    count_word(last_a, times, scratch)
+    count_word(last_b, times, scratch)
+    for i in range(half + half, np.uint64(pixels.size)):
+        scratch[pixels[i]] += one
+
+
+@inline
+def fold_small(scratch, counts):
+    """Add the four tables to `counts`."""
     for value in range(np.uint64(256)):
         for table in range(np.uint64(0), np.uint64(1024), np.uint64(256)):
             counts[value] += scratch[table + value]
@@ -150,28 +161,33 @@ def count_word(word, times, scratch):
 
 @inline
 def count_pairs(image, scratch, counts):
-    """Count two neighbours by one increment: together they are one 16-bit index into 65,536 counters.
+    """Count two neighbours by one increment: together they are one 16-bit index into 65,536 counters."""
+    for z in range(np.uint64(image.shape[0])):
+        for y in range(np.uint64(image.shape[1])):
+            count_row_pairs(row(image, z, y), scratch, counts)
+    fold_pairs(scratch, counts)
+
+
+@inline
+def count_row_pairs(pixels, scratch, counts):
+    """Count a row's pairs, and the few pixels left over one by one.
 
     The halves of a row take turns: in smooth areas neighbouring pairs are equal, and the increment of a
     counter that was just stored waits for that store. Equal words in a row are counted once, by their number.
     """
     one = np.uint32(1)
-    for z in range(np.uint64(image.shape[0])):
-        for y in range(np.uint64(image.shape[1])):
-            pixels = row(image, z, y)
-            half = np.uint64(pixels.size // 16 * 8)
-            last_a, last_b, times = np.uint64(0), np.uint64(0), np.uint32(0)
-            for i in range(np.uint64(0), half, np.uint64(8)):
-                a, b = load_64(pixels, i), load_64(pixels, half + i)
-                if a == last_a and b == last_b:
-                    times += one
-                    continue
-                count_two_words(last_a, last_b, times, scratch)
-                last_a, last_b, times = a, b, one
-            count_two_words(last_a, last_b, times, scratch)
-            for i in range(half + half, np.uint64(pixels.size)):
-                counts[pixels[i]] += 1
-    fold_pairs(scratch, counts)
+    half = np.uint64(pixels.size // 16 * 8)
+    last_a, last_b, times = np.uint64(0), np.uint64(0), np.uint32(0)
+    for i in range(np.uint64(0), half, np.uint64(8)):
+        a, b = load_64(pixels, i), load_64(pixels, half + i)
+        if a == last_a and b == last_b:
+            times += one
+            continue
+        count_two_words(last_a, last_b, times, scratch)
+        last_a, last_b, times = a, b, one
+    count_two_words(last_a, last_b, times, scratch)
+    for i in range(half + half, np.uint64(pixels.size)):
+        counts[pixels[i]] += 1
 
 
 @inline

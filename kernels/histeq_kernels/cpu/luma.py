@@ -1,16 +1,155 @@
 """Counting and equalizing the luma of colour images, in OpenCV's 8- and 16-bit YCrCb (cvtColor).
 
-Cr and Cb depend on the pixel alone, so that one pass goes from RGB to RGB. 14 fractional bits; int64
-keeps 16-bit sums exact.
+Cr and Cb depend on the pixel alone, so that one pass goes from RGB to RGB and no image of Y is ever made. The
+kernels for rows take contiguous rows of 8-bit pixels, in planes (`step` 1; the three are given) or
+interleaved (`step` 3 or 4: all three are the same rows); `_ycrcb.py` has their arithmetic. The strided ones
+take the rest.
 """
 
 import numpy as np
 
+from histeq_kernels.cpu import _ycrcb
 from histeq_kernels.cpu._kernel import COUNTS_OUT, flat, inline, kernel, plane, plane_out
+from histeq_kernels.cpu._vector import row
+from histeq_kernels.cpu._ycrcb import COEFFICIENTS, WIDTH
+from histeq_kernels.cpu.histogram import count_row_pairs, fold_pairs
+from histeq_kernels.cpu.lut import fill_steps, map_row_avx2
+from histeq_kernels.cpu.tiers import tier
+
+__all__ = ["CHUNK", "COEFFICIENTS", "apply_luma", "counting", "histogram_luma", "mapping"]
+
+CHUNK = 2048
+"""Pixels whose Y is kept at once, in the first-level cache."""
 
 _HALF = 1 << 13
 _PLANES = {element: ", ".join([plane(element)] * 3) for element in ("uint8", "uint16")}
 _OUTPUTS = {element: ", ".join([plane_out(element)] * 3) for element in ("uint8", "uint16")}
+
+
+_K = flat("int16")
+_COUNT_ROWS = f"void({_PLANES['uint8']}, uint64, {_K}, uint8[:, ::1], uint32[::1], {COUNTS_OUT})"
+_APPLY_ROWS = f"void({_PLANES['uint8']}, uint64, {_K}, {flat('uint8')}, uint8[:, ::1], {_OUTPUTS['uint8']})"
+
+
+def counting():
+    """Return the fastest kernel that counts Y of rows."""
+    return (histogram_luma_portable if tier() == "portable" else histogram_luma_avx2).u8
+
+
+def mapping():
+    """Return the fastest kernel that maps Y of rows."""
+    return (apply_luma_portable if tier() == "portable" else apply_luma_avx2).u8
+
+
+@kernel(u8=_COUNT_ROWS)
+def histogram_luma_portable(first, second, third, step, k, chunks, scratch, counts):
+    """Add the counts of Y; `k` has the channels' coefficients, `chunks` room for pixels."""
+    luma = (_ycrcb.luma_planes_portable, _ycrcb.luma_rgb_portable, _ycrcb.luma_rgba_portable)
+    count_luma(first, second, third, step, k, chunks, scratch, counts, luma)
+
+
+@kernel(u8=_COUNT_ROWS)
+def histogram_luma_avx2(first, second, third, step, k, chunks, scratch, counts):
+    """Do the same with 16-bit products."""
+    luma = (_ycrcb.luma_planes_avx2, _ycrcb.luma_rgb_avx2, _ycrcb.luma_rgba_avx2)
+    count_luma(first, second, third, step, k, chunks, scratch, counts, luma)
+
+
+@kernel(u8=_APPLY_ROWS)
+def apply_luma_portable(first, second, third, step, k, table, chunks, new_first, new_second, new_third):
+    """Map Y through the table, keep Cr and Cb; a fourth channel is copied."""
+    luma = (_ycrcb.luma_planes_portable, _ycrcb.luma_rgb_portable, _ycrcb.luma_rgba_portable)
+    replace = (_ycrcb.replace_planes_portable, _ycrcb.replace_rgb_portable, _ycrcb.replace_rgba_portable)
+    old, new = (first, second, third), (new_first, new_second, new_third)
+    map_luma(old, step, k, table, chunks, new, luma, replace, lookup)
+
+
+@kernel(u8=_APPLY_ROWS)
+def apply_luma_avx2(first, second, third, step, k, table, chunks, new_first, new_second, new_third):
+    """Do the same with 16-bit products and the lookup of the tier avx2."""
+    luma = (_ycrcb.luma_planes_avx2, _ycrcb.luma_rgb_avx2, _ycrcb.luma_rgba_avx2)
+    replace = (_ycrcb.replace_planes_avx2, _ycrcb.replace_rgb_avx2, _ycrcb.replace_rgba_avx2)
+    fill_steps(table, chunks[2])
+    old, new = (first, second, third), (new_first, new_second, new_third)
+    map_luma(old, step, k, table, chunks, new, luma, replace, map_row_avx2)
+
+
+@inline
+def count_luma(first, second, third, step, k, chunks, scratch, counts, luma):
+    """Compute Y chunk by chunk and count it."""
+    y = chunks[0]
+    for d in range(np.uint64(first.shape[0])):
+        for h in range(np.uint64(first.shape[1])):
+            old = (row(first, d, h), row(second, d, h), row(third, d, h))
+            width = np.uint64(old[0].size) // step
+            for start in range(np.uint64(0), width, np.uint64(CHUNK)):
+                size = min(np.uint64(CHUNK), width - start)
+                luma_of_chunk(old, start, size, step, k, y, luma)
+                count_row_pairs(y[:size], scratch, counts)
+    fold_pairs(scratch, counts)
+
+
+@inline
+def map_luma(first_to_third, step, k, table, chunks, new_first_to_third, luma, replace, look_up):
+    """Compute Y chunk by chunk, look it up, put it in place."""
+    first, second, third = first_to_third
+    new_first, new_second, new_third = new_first_to_third
+    y, mapped, steps = chunks[0], chunks[1], chunks[2]
+    for d in range(np.uint64(first.shape[0])):
+        for h in range(np.uint64(first.shape[1])):
+            old = (row(first, d, h), row(second, d, h), row(third, d, h))
+            new = (row(new_first, d, h), row(new_second, d, h), row(new_third, d, h))
+            width = np.uint64(old[0].size) // step
+            for start in range(np.uint64(0), width, np.uint64(CHUNK)):
+                size = min(np.uint64(CHUNK), width - start)
+                luma_of_chunk(old, start, size, step, k, y, luma)
+                look_up(y[:size], table, steps, mapped)
+                replace_in_chunk(old, start, size, step, k, y, mapped, new, replace)
+
+
+@inline
+def luma_of_chunk(old, start, size, step, k, y, luma):
+    """Write Y of some pixels of a row."""
+    a, b, c = old
+    planes, rgb, rgba = luma
+    whole = size - size % np.uint64(WIDTH)
+    for i in range(np.uint64(0), whole, np.uint64(WIDTH)):
+        at = step * (start + i)
+        if step == 1:
+            planes(a, b, c, at, k, y, i)
+        elif step == 3:
+            rgb(a, b, c, at, k, y, i)
+        else:
+            rgba(a, b, c, at, k, y, i)
+    for i in range(whole, size):
+        p, q, r = _ycrcb.pixel(old, start + i, step)
+        y[i] = _ycrcb.luma(p, q, r, k)
+
+
+@inline
+def replace_in_chunk(old, start, size, step, k, y, mapped, new, replace):
+    """Write some pixels of a row with their new Y."""
+    a, b, c = old
+    new_a, new_b, new_c = new
+    planes, rgb, rgba = replace
+    whole = size - size % np.uint64(WIDTH)
+    for i in range(np.uint64(0), whole, np.uint64(WIDTH)):
+        at = step * (start + i)
+        if step == 1:
+            planes(a, b, c, at, k, y, mapped, i, new_a, new_b, new_c)
+        elif step == 3:
+            rgb(a, b, c, at, k, y, mapped, i, new_a, new_b, new_c)
+        else:
+            rgba(a, b, c, at, k, y, mapped, i, new_a, new_b, new_c)
+    for i in range(whole, size):
+        _ycrcb.replace_pixel(old, start + i, step, k, y[i], mapped[i], new)
+
+
+@inline
+def lookup(pixels, table, steps, new):
+    """Look up a row, one pixel at a time."""
+    for i in range(np.uint64(pixels.size)):
+        new[i] = table[pixels[i]]
 
 
 @kernel(
@@ -24,7 +163,7 @@ def histogram_luma(red, green, blue, mask, nodata, counts):
             for x in range(np.uint64(red.shape[2])):
                 r, g, b = np.int64(red[z, y, x]), np.int64(green[z, y, x]), np.int64(blue[z, y, x])
                 if mask[z, y, x] and not (r == nodata and g == nodata and b == nodata):
-                    counts[np.uint64(luma(r, g, b))] += 1
+                    counts[np.uint64(luma_of(r, g, b))] += 1
 
 
 @kernel(
@@ -46,7 +185,7 @@ def apply_luma(red, green, blue, table, nodata, new_red, new_green, new_blue):
 
 
 @inline
-def luma(r, g, b):
+def luma_of(r, g, b):
     """Return Y."""
     return (4899 * r + 9617 * g + 1868 * b + _HALF) >> 14
 
@@ -55,7 +194,7 @@ def luma(r, g, b):
 def replace_luma(r, g, b, table, top):
     """Return the pixel whose Y went through the table."""
     centre = (top + 1) >> 1
-    y = luma(r, g, b)
+    y = luma_of(r, g, b)
     cr = clamp((11682 * (r - y) + (centre << 14) + _HALF) >> 14, top) - centre
     cb = clamp((9241 * (b - y) + (centre << 14) + _HALF) >> 14, top) - centre
     new = np.int64(table[np.uint64(y)])

@@ -176,17 +176,28 @@ def map_pairs(image, table, pairs, out):
 def map_avx2(image, table, scratch, out):
     """Look up 64 pixels at a time; the scratch holds the steps between the table's sixteenths."""
     steps = scratch[:128].view(np.uint8)
+    fill_steps(table, steps)
+    for z in range(np.uint64(image.shape[0])):
+        for y in range(np.uint64(image.shape[1])):
+            map_row_avx2(row(image, z, y), table, steps, row(out, z, y))
+
+
+@inline
+def fill_steps(table, steps):
+    """Write the differences (xor) between the table's successive sixteenths, in each half."""
     for i in range(np.uint64(256)):
         first = i & np.uint64(127) < np.uint64(16)
         steps[i] = table[i] if first else table[i] ^ table[i - np.uint64(16)]
-    for z in range(np.uint64(image.shape[0])):
-        for y in range(np.uint64(image.shape[1])):
-            pixels, new = row(image, z, y), row(out, z, y)
-            whole = np.uint64(pixels.size - pixels.size % 64)
-            for i in range(np.uint64(0), whole, np.uint64(64)):
-                _vector.lookup_64_avx2(pixels, i, steps, new)
-            for i in range(whole, np.uint64(pixels.size)):
-                new[i] = table[pixels[i]]
+
+
+@inline
+def map_row_avx2(pixels, table, steps, new):
+    """Look up a row."""
+    whole = np.uint64(pixels.size - pixels.size % 64)
+    for i in range(np.uint64(0), whole, np.uint64(64)):
+        _vector.lookup_64_avx2(pixels, i, steps, new)
+    for i in range(whole, np.uint64(pixels.size)):
+        new[i] = table[pixels[i]]
 
 
 @inline
@@ -194,9 +205,14 @@ def map_avx512(image, table, out):
     """Look up 64 pixels at a time."""
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
-            pixels, new = row(image, z, y), row(out, z, y)
-            whole = np.uint64(pixels.size - pixels.size % 64)
-            for i in range(np.uint64(0), whole, np.uint64(64)):
-                _vector.lookup_64_avx512(pixels, i, table, new)
-            for i in range(whole, np.uint64(pixels.size)):
-                new[i] = table[pixels[i]]
+            map_row_avx512(row(image, z, y), table, row(out, z, y))
+
+
+@inline
+def map_row_avx512(pixels, table, new):
+    """Look up a row."""
+    whole = np.uint64(pixels.size - pixels.size % 64)
+    for i in range(np.uint64(0), whole, np.uint64(64)):
+        _vector.lookup_64_avx512(pixels, i, table, new)
+    for i in range(whole, np.uint64(pixels.size)):
+        new[i] = table[pixels[i]]

@@ -1,0 +1,329 @@
+"""OpenCV's 8-bit YCrCb on 32 pixels at a time, for kernels.
+
+The arithmetic has 14 fractional bits. `COEFFICIENTS` gives the numbers for the channels in their order in
+memory, so that R G B and B G R share the code: red and blue are the two end channels, treated alike.
+
+    y = (k0 first + k1 second + k2 third + 2**13) >> 14
+    d = clamp((k3 (end - y) + 2**14) >> 15, -128, 127)         Cr - 128 or Cb - 128; k3 is twice OpenCV's
+    end = new + d + ((k5 d + 2**14) >> 15)                     OpenCV's factor is 2**14 + k5 / 2
+    second = new + ((k7 d of the first + k8 d of the third + 2**13) >> 14)
+
+In this form 16-bit multiplications do (`vpmulhrsw`, `vpmaddwd`), exactly. The tier "portable" states the same
+in instructions that every processor has.
+"""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import config
+from numba.extending import intrinsic
+
+from histeq_kernels.cpu._kernel import inline
+from histeq_kernels.cpu._vector import _call, _load, _pointer, _store
+
+COEFFICIENTS = {
+    "rgb": np.array([4899, 9617, 1868, 23364, 18482, 13206, 25330, -11698, -5636], np.int16),
+    "bgr": np.array([1868, 9617, 4899, 18482, 23364, 25330, 13206, -5636, -11698], np.int16),
+}
+WIDTH = 32
+
+_I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+_HALF, _WORDS = ir.VectorType(_I16, 16), ir.VectorType(_I32, 8)
+
+
+@inline
+def luma(first, second, third, k):
+    """Return Y of one pixel."""
+    return (np.int64(k[0]) * first + np.int64(k[1]) * second + np.int64(k[2]) * third + 8192) >> 14
+
+
+@inline
+def replace_luma(first, third, y, new, k):
+    """Return the channels of one pixel with Y replaced."""
+    a = min(max((np.int64(k[3]) * (first - y) + 16384) >> 15, -128), 127)
+    b = min(max((np.int64(k[4]) * (third - y) + 16384) >> 15, -128), 127)
+    return (
+        clamp(new + a + ((np.int64(k[5]) * a + 16384) >> 15)),
+        clamp(new + ((np.int64(k[7]) * a + np.int64(k[8]) * b + 8192) >> 14)),
+        clamp(new + b + ((np.int64(k[6]) * b + 16384) >> 15)),
+    )
+
+
+@inline
+def clamp(value):
+    """Limit to 0..255."""
+    return min(max(value, 0), 255)
+
+
+def _luma_32(step: int, arithmetic: Any) -> Any:
+    """Return the intrinsic that computes Y of 32 pixels, `step` bytes each; 1: in three planes."""
+
+    @intrinsic
+    def luma_32(typingctx, first, second, third, i, k, y, at):
+        """Write Y of the 32 pixels from byte i of the rows on to y[at]."""
+
+        def codegen(context, builder, signature, args):
+            channels = _channels(context, builder, signature, args, args[3], step)
+            target = _pointer(context, builder, signature, args, 5, args[6], _vector(_I8))
+            factor = _factors(context, builder, signature, args, 4)
+            _store(builder, arithmetic.luma(builder, channels[:3], factor), target)
+            return context.get_dummy_value()
+
+        return types.void(first, second, third, types.uint64, k, y, types.uint64), codegen
+
+    return luma_32
+
+
+def _replace_32(step: int, arithmetic: Any) -> Any:
+    """Return the intrinsic that replaces Y of 32 pixels; a fourth channel is copied."""
+
+    @intrinsic
+    def replace_32(typingctx, first, second, third, i, k, y, new, at, out_first, out_second, out_third):
+        """Write the 32 pixels from byte i on, whose Y is y[at], with new[at] in its place."""
+
+        def codegen(context, builder, signature, args):
+            channels = _channels(context, builder, signature, args, args[3], step)
+            old, new = (
+                _load(builder, _pointer(context, builder, signature, args, which, args[7], _vector(_I8)))
+                for which in (5, 6)
+            )
+            factor = _factors(context, builder, signature, args, 4)
+            result = _replaced(builder, channels, old, new, factor, arithmetic) + channels[3:]
+            if step == 1:
+                for which, channel in zip((8, 9, 10), result, strict=True):
+                    target = _pointer(context, builder, signature, args, which, args[3], _vector(_I8))
+                    _store(builder, channel, target)
+            else:
+                target = _pointer(context, builder, signature, args, 8, args[3], _vector(_I8, step * WIDTH))
+                _store(builder, _interleave(builder, result), target)
+            return context.get_dummy_value()
+
+        arguments = (
+            first,
+            second,
+            third,
+            types.uint64,
+            k,
+            y,
+            new,
+            types.uint64,
+            out_first,
+            out_second,
+            out_third,
+        )
+        return types.void(*arguments), codegen
+
+    return replace_32
+
+
+class _Portable:
+    """32-bit products of all 32 pixels."""
+
+    @staticmethod
+    def luma(builder, channels, factor):
+        total = _splat(_I32, 8192)
+        for channel, k in zip(channels, factor[:3], strict=True):
+            wide = builder.zext(channel, _vector(_I32))
+            total = builder.add(total, builder.mul(wide, _repeat(builder, builder.sext(k, _I32), WIDTH)))
+        return builder.trunc(builder.lshr(total, _splat(_I32, 14)), _vector(_I8))
+
+    @staticmethod
+    def scale(builder, value, k):
+        """Return (k value + 2**14) >> 15."""
+        product = _Portable.product(builder, value, k)
+        product = builder.ashr(builder.add(product, _splat(_I32, 1 << 14)), _splat(_I32, 15))
+        return builder.trunc(product, _vector(_I16))
+
+    @staticmethod
+    def mix(builder, a, b, j, k):
+        """Return (j a + k b + 2**13) >> 14."""
+        total = builder.add(_Portable.product(builder, a, j), _Portable.product(builder, b, k))
+        total = builder.ashr(builder.add(total, _splat(_I32, 8192)), _splat(_I32, 14))
+        return builder.trunc(total, _vector(_I16))
+
+    @staticmethod
+    def product(builder, value, k):
+        wide = builder.sext(value, _vector(_I32))
+        return builder.mul(wide, _repeat(builder, builder.sext(k, _I32), WIDTH))
+
+
+class _Avx2:
+    """16-bit products of 16 pixels at a time."""
+
+    @staticmethod
+    def luma(builder, channels, factor):
+        wide = [_halves(builder, builder.zext(channel, _vector(_I16))) for channel in channels]
+        one = ir.Constant(_HALF, [1] * 16)
+        result = []
+        for first, second, third in zip(*wide, strict=True):
+            two = _Avx2.pairs(builder, first, second, factor[0], factor[1])
+            rest = _Avx2.pairs(builder, third, one, factor[2], _I16(8192))
+            total = [builder.add(a, b) for a, b in zip(two, rest, strict=True)]
+            result.append(_Avx2.packed(builder, total))
+        return builder.trunc(_join(builder, result), _vector(_I8))
+
+    @staticmethod
+    def scale(builder, value, k):
+        """Return (k value + 2**14) >> 15."""
+        by = _repeat(builder, k, 16)
+        halves = _halves(builder, value)
+        return _join(
+            builder, [_call(builder, "llvm.x86.avx2.pmul.hr.sw", _HALF, half, by) for half in halves]
+        )
+
+    @staticmethod
+    def mix(builder, a, b, j, k):
+        """Return (j a + k b + 2**13) >> 14."""
+        result = []
+        for x, y in zip(_halves(builder, a), _halves(builder, b), strict=True):
+            half = ir.Constant(_WORDS, [8192] * 8)
+            total = [builder.add(part, half) for part in _Avx2.pairs(builder, x, y, j, k)]
+            result.append(_Avx2.packed(builder, total))
+        return _join(builder, result)
+
+    @staticmethod
+    def pairs(builder, x, y, j, k):
+        """Return j x + k y in 32 bits, in the order that `packed` undoes."""
+        low = [lane for start in (0, 8) for i in range(start, start + 4) for lane in (i, 16 + i)]
+        factors = _shuffle(builder, _repeat(builder, j, 16), _repeat(builder, k, 16), [0, 16] * 8)
+        both = [_shuffle(builder, x, y, lanes) for lanes in (low, [lane + 4 for lane in low])]
+        return [_call(builder, "llvm.x86.avx2.pmadd.wd", _WORDS, part, factors) for part in both]
+
+    @staticmethod
+    def packed(builder, total):
+        """Shift right by 14 and join."""
+        shifted = [builder.ashr(part, ir.Constant(_WORDS, [14] * 8)) for part in total]
+        return _call(builder, "llvm.x86.avx2.packssdw", _HALF, *shifted)
+
+
+def _luma_32_interpreted(step: int) -> Any:
+    """Return what `_luma_32` does, in Python."""
+
+    def luma_32(first, second, third, i, k, y, at):
+        for j in range(WIDTH):
+            y[at + j] = luma(*pixel((first, second, third), i // step + j, step), k)
+
+    return luma_32
+
+
+def _replace_32_interpreted(step: int) -> Any:
+    """Return what `_replace_32` does, in Python."""
+
+    def replace_32(first, second, third, i, k, y, new, at, *out):
+        for j in range(WIDTH):
+            replace_pixel((first, second, third), i // step + j, step, k, y[at + j], new[at + j], out)
+
+    return replace_32
+
+
+@inline
+def pixel(rows, i, step):
+    """Return the channels of one pixel."""
+    a, b, c = rows
+    apart = np.uint64(1) if step > 1 else np.uint64(0)
+    at = np.uint64(step) * np.uint64(i)
+    return np.int64(a[at]), np.int64(b[at + apart]), np.int64(c[at + apart + apart])
+
+
+@inline
+def replace_pixel(rows, i, step, k, y, new, new_rows):
+    """Write one pixel with Y replaced."""
+    a, b, c = new_rows
+    first, _, third = pixel(rows, i, step)
+    first, second, third = replace_luma(first, third, np.int64(y), np.int64(new), k)
+    apart = np.uint64(1) if step > 1 else np.uint64(0)
+    at = np.uint64(step) * np.uint64(i)
+    a[at] = first
+    b[at + apart] = second
+    c[at + apart + apart] = third
+    if step == 4:
+        a[at + np.uint64(3)] = rows[0][at + np.uint64(3)]
+
+
+if config.DISABLE_JIT:
+    _luma_32 = lambda step, arithmetic: _luma_32_interpreted(step)  # noqa: E731
+    _replace_32 = lambda step, arithmetic: _replace_32_interpreted(step)  # noqa: E731
+
+luma_planes_portable, luma_rgb_portable, luma_rgba_portable = (_luma_32(s, _Portable) for s in (1, 3, 4))
+luma_planes_avx2, luma_rgb_avx2, luma_rgba_avx2 = (_luma_32(s, _Avx2) for s in (1, 3, 4))
+replace_planes_portable, replace_rgb_portable, replace_rgba_portable = (
+    _replace_32(s, _Portable) for s in (1, 3, 4)
+)
+replace_planes_avx2, replace_rgb_avx2, replace_rgba_avx2 = (_replace_32(s, _Avx2) for s in (1, 3, 4))
+
+
+def _replaced(builder, channels, old, new, factor, arithmetic):
+    """Return the three channels, bytes, with Y replaced."""
+    y, new = (builder.zext(value, _vector(_I16)) for value in (old, new))
+    difference, ends = [], []
+    for channel, to_difference, back in zip(
+        (channels[0], channels[2]), factor[3:5], factor[5:7], strict=True
+    ):
+        distance = builder.sub(builder.zext(channel, _vector(_I16)), y)
+        d = _limit(builder, arithmetic.scale(builder, distance, to_difference), -128, 127)
+        difference.append(d)
+        ends.append(builder.add(new, builder.add(d, arithmetic.scale(builder, d, back))))
+    middle = builder.add(new, arithmetic.mix(builder, *difference, *factor[7:9]))
+    result = [_limit(builder, value, 0, 255) for value in (ends[0], middle, ends[1])]
+    return [builder.trunc(value, _vector(_I8)) for value in result]
+
+
+def _channels(context, builder, signature, args, i, step):
+    """Load the channels of 32 pixels."""
+    if step == 1:
+        rows = [_pointer(context, builder, signature, args, which, i, _vector(_I8)) for which in range(3)]
+        return [_load(builder, row) for row in rows]
+    wide = _load(builder, _pointer(context, builder, signature, args, 0, i, _vector(_I8, step * WIDTH)))
+    lanes = range(0, step * WIDTH, step)
+    return [_shuffle(builder, wide, wide, [lane + channel for lane in lanes]) for channel in range(step)]
+
+
+def _interleave(builder, channels):
+    """Return the pixels of three or four channels one after the other."""
+    step = len(channels)
+    everything = list(range(2 * WIDTH))
+    low = _shuffle(builder, channels[0], channels[1], everything)
+    high = _shuffle(builder, channels[2], channels[-1], everything)
+    return _shuffle(builder, low, high, [WIDTH * (b % step) + b // step for b in range(step * WIDTH)])
+
+
+def _factors(context, builder, signature, args, which):
+    """Load the nine coefficients."""
+    first = _pointer(context, builder, signature, args, which, _I64(0), _I16)
+    return [builder.load(builder.gep(first, [_I64(i)])) for i in range(9)]
+
+
+def _limit(builder, value, low, high):
+    """Clamp 16-bit lanes."""
+    for bound, sign in ((low, "<"), (high, ">")):
+        limit = _splat(_I16, bound)
+        value = builder.select(builder.icmp_signed(sign, value, limit), limit, value)
+    return value
+
+
+def _vector(kind, size=WIDTH):
+    return ir.VectorType(kind, size)
+
+
+def _splat(kind, value):
+    return ir.Constant(_vector(kind), [value] * WIDTH)
+
+
+def _repeat(builder, value, size):
+    """Return a vector of one runtime value."""
+    single = builder.insert_element(ir.Constant(_vector(value.type, size), ir.Undefined), value, _I32(0))
+    return _shuffle(builder, single, single, [0] * size)
+
+
+def _shuffle(builder, a, b, lanes):
+    return builder.shuffle_vector(a, b, ir.Constant(_vector(_I32, len(lanes)), lanes))
+
+
+def _halves(builder, value):
+    return [_shuffle(builder, value, value, list(range(start, start + 16))) for start in (0, 16)]
+
+
+def _join(builder, halves):
+    return _shuffle(builder, *halves, list(range(32)))

@@ -1,0 +1,174 @@
+// What all kernels share: the pixels of a launch, how a grid walks over them, and whose turn is last.
+//
+// No CUDA header is included: the sources compile in a tenth of the time, with NVRTC alone. Every byte of
+// shared memory is dynamic: a Scratch at its start, counters or tables behind it.
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef short i16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef long long i64;
+
+constexpr int WARP = 32;
+// 512 threads: four blocks fill the 2048 threads of an sm_80, sm_90 or sm_100 multiprocessor, two the 1024 of
+// an sm_75; and sixteen warps share the 32 KB of counters that each block has.
+constexpr int THREADS = 512;
+// Loads that a thread has in flight: 4 of 16 bytes each keep 128 KB under way in a full multiprocessor, more
+// than bandwidth times latency asks for (4.8 TB/s x 0.7 us / 132 = 26 KB).
+constexpr int VECTORS = 4;
+constexpr int VECTOR = 16;  // bytes
+// The same for lines whose pixels lie apart, loaded one by one.
+constexpr int SINGLES = 8;
+
+// Bytes from one image, plane (channel), layer, row and column to the next.
+struct Strides {
+    i64 image, plane, layer, row, column;
+};
+
+// The pixels of a launch. For luma, planes is 1 and the plane stride leads from red to green to blue.
+struct Layout {
+    i64 images, planes, layers, rows, columns;
+    Strides image, mask, out;
+};
+
+// What the threads of a block tell each other.
+struct Scratch {
+    u64 sums[WARP];
+    i64 firsts[WARP];
+    i64 lasts[WARP];
+    u32 is_last;
+};
+constexpr int SCRATCH = 1024;  // bytes kept for it
+static_assert(sizeof(Scratch) <= SCRATCH, "the scratch does not fit");
+
+extern __shared__ uint4 shared_memory[];
+
+__device__ __forceinline__ Scratch* scratch() { return reinterpret_cast<Scratch*>(shared_memory); }
+template <class T>
+__device__ __forceinline__ T* behind_scratch() {
+    return reinterpret_cast<T*>(reinterpret_cast<char*>(shared_memory) + SCRATCH);
+}
+
+__device__ __forceinline__ int lane_id() { return threadIdx.x % WARP; }
+__device__ __forceinline__ int warp_id() { return threadIdx.x / WARP; }
+__device__ __forceinline__ int warps() { return blockDim.x / WARP; }
+
+// Tell whether this block is the last of `parts` to come here; all that the others wrote before is visible
+// to the last one then. atomicInc sets the ticket back to 0, so that the next launch finds it clean.
+__device__ __forceinline__ bool is_last_block(u32* ticket, u32 parts) {
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) scratch()->is_last = atomicInc(ticket, parts - 1) == parts - 1;
+    __syncthreads();
+    const bool last = scratch()->is_last;
+    if (last) __threadfence();
+    return last;
+}
+
+// A stretch of one line that a warp handles at once.
+struct Stretch {
+    i64 layer, row;
+    i64 begin;  // which vector, or which pixel, of the line comes first
+};
+
+// Call visit(stretch) for this warp's share of all lines: every line is cut into stretches of `length`, and
+// the warps of the `parts` blocks take turns. Backwards: the last stretch first.
+template <bool BACKWARDS, class Visit>
+__device__ __forceinline__ void each_stretch(const Layout& at, i64 line_length, i64 length, Visit visit) {
+    const i64 in_line = (line_length + length - 1) / length;
+    const i64 all = at.layers * at.rows * in_line;
+    const i64 step = static_cast<i64>(gridDim.x) * warps();
+    for (i64 i = static_cast<i64>(blockIdx.x) * warps() + warp_id(); i < all; i += step) {
+        const i64 at_stretch = BACKWARDS ? all - 1 - i : i;
+        const i64 line = in_line == 1 ? at_stretch : at_stretch / in_line;
+        const i64 layer = at.layers == 1 ? 0 : line / at.rows;
+        visit(Stretch{layer, line - layer * at.rows, (at_stretch - line * in_line) * length});
+    }
+}
+
+// 16 bytes as elements. The loops over elements are unrolled, so that all stay in registers.
+template <class T>
+union Vector {
+    uint4 whole;
+    T element[VECTOR / sizeof(T)];
+};
+
+// A line seen as aligned vectors: the first and the last may belong to it in part only.
+struct AlignedLine {
+    const char* start;  // of the line
+    i64 bytes;          // of the line
+    i64 head;           // bytes of the first vector that lie before the line
+
+    __device__ __forceinline__ AlignedLine(const char* line, i64 size)
+        : start(line), bytes(size), head(static_cast<i64>(reinterpret_cast<u64>(line) % VECTOR)) {}
+    // Where vector i begins, counted from the line's first byte: negative for a first vector in part.
+    __device__ __forceinline__ i64 offset(i64 i) const { return i * VECTOR - head; }
+    __device__ __forceinline__ bool whole(i64 from) const { return from >= 0 && from + VECTOR <= bytes; }
+    // The most vectors that any line of `bytes` touches, wherever it begins.
+    static __device__ __forceinline__ i64 most(i64 bytes) {
+        return (bytes + 2 * (VECTOR - 1)) / VECTOR;
+    }
+};
+
+// Call visit(value) for this block's share of the values of one plane whose lines are contiguous.
+template <class T, class Visit>
+__device__ __forceinline__ void each_value_of_lines(const Layout& at, const char* plane, Visit visit) {
+    const i64 bytes = at.columns * static_cast<i64>(sizeof(T));
+    each_stretch<false>(at, AlignedLine::most(bytes), WARP * VECTORS, [&](const Stretch& s) {
+        const AlignedLine line(plane + s.layer * at.image.layer + s.row * at.image.row, bytes);
+        Vector<T> loaded[VECTORS];
+#pragma unroll
+        for (int k = 0; k < VECTORS; ++k) {
+            const i64 from = line.offset(s.begin + k * WARP + lane_id());
+            if (line.whole(from)) loaded[k].whole = __ldg(reinterpret_cast<const uint4*>(line.start + from));
+        }
+#pragma unroll
+        for (int k = 0; k < VECTORS; ++k) {
+            const i64 from = line.offset(s.begin + k * WARP + lane_id());
+            if (line.whole(from)) {
+#pragma unroll
+                for (int e = 0; e < static_cast<int>(VECTOR / sizeof(T)); ++e) visit(loaded[k].element[e]);
+            } else {
+                for (i64 b = max(from, 0ll); b < min(from + VECTOR, bytes); b += sizeof(T))
+                    visit(*reinterpret_cast<const T*>(line.start + b));
+            }
+        }
+    });
+}
+
+// Call visit(offset in the image, offset in the output, counted) for this block's share of the pixels of one
+// plane, of any strides. `counted` is what the mask says; without a mask, all are.
+template <bool BACKWARDS, class Visit>
+__device__ __forceinline__ void each_pixel(const Layout& at, const u8* mask, Visit visit) {
+    each_stretch<BACKWARDS>(at, at.columns, WARP * SINGLES, [&](const Stretch& s) {
+        const i64 image = s.layer * at.image.layer + s.row * at.image.row;
+        const i64 out = s.layer * at.out.layer + s.row * at.out.row;
+        const i64 masked = s.layer * at.mask.layer + s.row * at.mask.row;
+#pragma unroll
+        for (int k = 0; k < SINGLES; ++k) {
+            const i64 x = s.begin + k * WARP + lane_id();
+            if (x < at.columns) {
+                const bool counted = mask == nullptr || mask[masked + x * at.mask.column] != 0;
+                visit(image + x * at.image.column, out + x * at.out.column, counted);
+            }
+        }
+    });
+}
+
+// The images and planes of a launch go over blockIdx.y.
+struct Plane {
+    i64 image, plane;
+    __device__ __forceinline__ Plane(const Layout& at, i64 index)
+        : image(index / at.planes), plane(index - index / at.planes * at.planes) {}
+    __device__ __forceinline__ i64 offset(const Strides& by) const {
+        return image * by.image + plane * by.plane;
+    }
+};
+
+// The bin of an integer: its place among the values of its dtype.
+__device__ __forceinline__ u32 bin_of(u8 value) { return value; }
+__device__ __forceinline__ u32 bin_of(u16 value) { return value; }
+__device__ __forceinline__ u32 bin_of(i16 value) { return static_cast<u16>(value) ^ 0x8000u; }
+
+__device__ __forceinline__ bool is_finite(double value) { return value - value == 0; }

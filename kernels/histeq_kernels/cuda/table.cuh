@@ -1,0 +1,167 @@
+// From counts to a table: one block scans one histogram and writes the table of a rule.
+//
+// The arithmetic is that of histeq/_rules.py, operation by operation: the _rn intrinsics round as IEEE says and
+// are never contracted to a fused multiply-add.
+
+enum RuleName { NO_RULE, OPENCV, TEXTBOOK, PILLOW, VIPS, SKIMAGE };
+
+struct Rule {
+    i64 name;          // of RuleName
+    i64 bins;          // entries of a histogram and of a table
+    i64 nodata;        // the bin that does not count; -1: none
+    i64 bottom;        // the smallest value of an integer dtype: what bin 0 stands for
+    i64 low, span;     // the lowest output level, and how many levels above it the highest lies
+    i64 to_brightest;  // "vips", 16 bits: the highest level is that of the brightest pixel
+    i64 floating;      // the images are: where nothing was counted, the table is NaN
+    double fraction_low, fraction_span;  // "skimage": the output range
+};
+
+// What a rule needs to know of a histogram besides the cumulative counts.
+struct Summary {
+    u64 total, at_first, at_last;
+    i64 first, last;  // non-empty bins; first is 0 and last -1 where there is none
+};
+
+__device__ __forceinline__ u64 count_at(const u64* counts, const Rule& rule, i64 bin) {
+    return bin == rule.nodata ? 0 : __ldcg(counts + bin);  // past L1: other blocks have just written
+}
+
+// Add up over the lanes of a warp up to each lane.
+__device__ __forceinline__ u64 warp_scan(u64 value) {
+#pragma unroll
+    for (int distance = 1; distance < WARP; distance *= 2) {
+        const u64 below = __shfl_up_sync(0xffffffffu, value, distance);
+        if (lane_id() >= distance) value += below;
+    }
+    return value;
+}
+
+__device__ __forceinline__ i64 clamp(i64 value, i64 top) { return max(0ll, min(value, top)); }
+
+// The level of a bin by an integer rule; `upto` counts the pixels up to and in the bin, `here` those in it.
+__device__ __forceinline__ i64 level_of(const Rule& rule, const Summary& all, i64 bin, u64 upto, u64 here) {
+    const u64 above = bin < all.first ? 0 : upto - all.at_first;
+    switch (rule.name) {
+        case OPENCV: {
+            const float scale = __fdiv_rn(__ll2float_rn(rule.span), __ll2float_rn(all.total - all.at_first));
+            return rule.low + clamp(__float2ll_rn(__fmul_rn(__ll2float_rn(above), scale)), rule.span);
+        }
+        case TEXTBOOK: {
+            const double product = __dmul_rn(__ll2double_rn(above), __ll2double_rn(rule.span));
+            return rule.low + __double2ll_rz(__ddiv_rn(product, __ll2double_rn(all.total - all.at_first)));
+        }
+        case PILLOW: {
+            const u64 step = (all.total - all.at_last) / rule.span;
+            return rule.low + static_cast<i64>(min((step / 2 + upto - here) / step, static_cast<u64>(rule.span)));
+        }
+        default: {  // VIPS
+            const i64 span = rule.to_brightest ? all.last : rule.span;
+            const float scale = __double2float_rn(__ddiv_rn(__ll2double_rn(span), __ll2double_rn(all.total)));
+            return rule.low + clamp(__float2ll_rd(__fmul_rn(__ll2float_rn(upto), scale)), span);
+        }
+    }
+}
+
+// Tell whether the rule leaves every pixel as it is.
+__device__ __forceinline__ bool is_identity(const Rule& rule, const Summary& all) {
+    switch (rule.name) {
+        case OPENCV:
+        case TEXTBOOK: return all.total == all.at_first;
+        case PILLOW: return (all.total - all.at_last) / rule.span == 0;
+        default: return all.total == 0;
+    }
+}
+
+// The fraction of a bin by "skimage": the cumulative distribution. Below the darkest pixel of an integer image
+// np.interp holds the first value.
+__device__ __forceinline__ double fraction_of(const Rule& rule, const Summary& all, i64 bin, u64 upto) {
+    if (all.total == 0)
+        return rule.floating ? __longlong_as_double(0x7ff8000000000000ll) : __ll2double_rn(rule.bottom + bin);
+    const u64 pixels = !rule.floating && bin < all.first ? all.at_first : upto;
+    const double cdf = __ddiv_rn(__ll2double_rn(pixels), __ll2double_rn(all.total));
+    return __dadd_rn(rule.fraction_low, __dmul_rn(cdf, rule.fraction_span));
+}
+
+// Write the table of one histogram. Every warp takes a stretch of the bins: it adds up its stretch, learns what
+// lies before it, and goes through its stretch once more. `Level` is the image's dtype, `Fraction` that of
+// skimage's result.
+template <class Level, class Fraction>
+__device__ void write_table(const u64* counts, const Rule& rule, void* table) {
+    const int lane = lane_id(), warp = warp_id();
+    const i64 length = ((rule.bins + warps() - 1) / warps() + WARP - 1) / WARP * WARP;
+    const i64 begin = min(warp * length, rule.bins), end = min(begin + length, rule.bins);
+
+    u64 sum = 0;
+    i64 first = rule.bins, last = -1;
+    for (i64 bin = begin + lane; bin < end; bin += WARP) {
+        const u64 here = count_at(counts, rule, bin);
+        sum += here;
+        if (here) {
+            first = min(first, bin);
+            last = max(last, bin);
+        }
+    }
+#pragma unroll
+    for (int distance = WARP / 2; distance > 0; distance /= 2) {
+        sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+        first = min(first, __shfl_xor_sync(0xffffffffu, first, distance));
+        last = max(last, __shfl_xor_sync(0xffffffffu, last, distance));
+    }
+    if (lane == 0) {
+        scratch()->sums[warp] = sum;
+        scratch()->firsts[warp] = first;
+        scratch()->lasts[warp] = last;
+    }
+    __syncthreads();
+
+    Summary all{0, 0, 0, rule.bins, -1};
+    u64 upto = 0;
+    for (int w = 0; w < warps(); ++w) {
+        if (w < warp) upto += scratch()->sums[w];
+        all.total += scratch()->sums[w];
+        all.first = min(all.first, scratch()->firsts[w]);
+        all.last = max(all.last, scratch()->lasts[w]);
+    }
+    if (all.first == rule.bins) all.first = 0;
+    if (all.total) {
+        all.at_first = count_at(counts, rule, all.first);
+        all.at_last = count_at(counts, rule, all.last);
+    }
+    const bool identity = is_identity(rule, all);
+
+    for (i64 start = begin; start < end; start += WARP) {
+        const i64 bin = start + lane;
+        const u64 here = bin < end ? count_at(counts, rule, bin) : 0;
+        const u64 scanned = warp_scan(here);
+        if (bin < end) {
+            if (rule.name == SKIMAGE) {
+                static_cast<Fraction*>(table)[bin] =
+                    static_cast<Fraction>(fraction_of(rule, all, bin, upto + scanned));
+            } else {
+                const i64 level =
+                    identity ? rule.bottom + bin : level_of(rule, all, bin, upto + scanned, here);
+                static_cast<Level*>(table)[bin] = static_cast<Level>(level);
+            }
+        }
+        upto += __shfl_sync(0xffffffffu, scanned, WARP - 1);
+    }
+}
+
+template <class Level, class Fraction>
+__device__ __forceinline__ void* table_of(void* tables, const Rule& rule, i64 plane) {
+    const i64 size = rule.name == SKIMAGE ? sizeof(Fraction) : sizeof(Level);
+    return static_cast<char*>(tables) + plane * rule.bins * size;
+}
+
+// Work of the last histogram block of a plane: hand out the counts, write the table, and leave zeros in the
+// workspace for the next launch, so that no launch needs a memset before it.
+template <class Level, class Fraction>
+__device__ void finish_plane(u64* counts, const Rule& rule, void* tables, i64* counts_out, i64 plane) {
+    u64* const mine = counts + plane * rule.bins;
+    if (rule.name != NO_RULE) write_table<Level, Fraction>(mine, rule, table_of<Level, Fraction>(tables, rule, plane));
+    __syncthreads();
+    for (i64 bin = threadIdx.x; bin < rule.bins; bin += blockDim.x) {
+        if (counts_out != nullptr) counts_out[plane * rule.bins + bin] = count_at(mine, rule, bin);
+        mine[bin] = 0;
+    }
+}
