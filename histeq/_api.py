@@ -89,7 +89,8 @@ def equalize(
            [ 31, 159, 223],
            [159, 223, 255]], dtype=uint8)
     """
-    unset = layout is mask is nodata is bins is value_range is out_range is None
+    unset = layout is None and mask is None and nodata is None
+    unset = unset and bins is None and value_range is None and out_range is None
     if unset and rule == "opencv" and color == "luma" and type(image) is np.ndarray:
         result = _dispatch.choose(image, backend).equalize_plain(image, out)
         if result is not None:

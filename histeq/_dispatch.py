@@ -3,7 +3,7 @@
 import functools
 import importlib
 import os
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, cast
@@ -86,8 +86,7 @@ def choose(image: Any, backend: str | None) -> Backend:
     RuntimeError
         If the named backend is not available here; the message has the command that adds it.
     """
-    kind: Hashable = type(image)
-    default = _default_for(kind)
+    default = _default_for(type(image))  # type: ignore[arg-type]  # a class is hashable, whatever mypy says
     source, name = ("backend", backend) if backend is not None else ("HISTEQ_BACKEND", _from_environment())
     if not name:
         return default()

@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from histeq_kernels.cpu import luma as _luma
 from histeq_kernels.cpu import lut as _lut
 from numpy.typing import NDArray
 
+from histeq import _threads
 from histeq._backend import Pixels
 
 Array = NDArray[Any]
@@ -21,7 +23,7 @@ _ALL = np.ones((1, 1, 1), np.uint8)
 
 def _aligned(size: int, dtype: type) -> Array:
     """Return zeros that begin on a cache line, so that no wide vector lies across two."""
-    memory = np.zeros(size + 64, dtype)
+    memory: Array = np.zeros(size + 64, dtype)
     start = -memory.ctypes.data % 64 // memory.itemsize
     return memory[start : start + size]
 
@@ -35,7 +37,15 @@ class _Workspace(threading.local):
         self.cumulative = np.zeros(65536, np.int32)
         self.counts = np.zeros(256, np.int64)
         self.table = np.zeros(256, np.uint8)
-        self.chunks = np.zeros((3, _luma.CHUNK), np.uint8)
+        self.chunks = np.zeros((8, _luma.CHUNK), np.uint8)
+        self._channel_counters: Array | None = None
+
+    @property
+    def channel_counters(self) -> Array:
+        """One row of counters a channel; only colour images need it."""
+        if self._channel_counters is None:
+            self._channel_counters = np.zeros((3, _count.SCRATCH), np.uint32)
+        return self._channel_counters
 
 
 _workspace = _Workspace()
@@ -71,6 +81,8 @@ def pixel_rows(image: Array, alpha: bool) -> tuple[int, Array] | None:
     if image.dtype != np.uint8 or channel != 1 or across != step:
         return None
     _, depth, height, width = image.shape
+    if not alpha:  # strides of 1 and 3 merge: no copy
+        return step, image.transpose(1, 2, 3, 0).reshape(depth, height, width * step)
     return step, np.lib.stride_tricks.as_strided(image[0], (depth, height, width * step), (*outer, 1))
 
 
@@ -114,3 +126,13 @@ def tag(*arrays: Array) -> str:
     """Name a kernel's variant after its arrays' dtypes: u8, u16_f64."""
     tags = [f"{array.dtype.kind}{8 * array.dtype.itemsize}" for array in arrays]
     return "_".join(dict.fromkeys(tags))
+
+
+def add_up(kernel: Callable[..., None], pieces: list[tuple[Any, ...]], shape: tuple[int, ...]) -> Array:
+    """Run a counting kernel on every piece; return the sum of their counts, int64 of this shape."""
+    counts = np.zeros((len(pieces), *shape), np.int64)
+    if len(pieces) == 1:
+        kernel(*pieces[0], counts[0])
+        return counts[0]
+    _threads.run(lambda i: kernel(*pieces[i], counts[i]), range(len(pieces)))
+    return counts.sum(axis=0)

@@ -4,17 +4,19 @@ A batch goes image by image over the threads; a single large image is split into
 integers are served by the unsigned kernels: the same bits, with the counts and tables turned by half.
 float16 is served by them too: it has 65,536 values, so that its table has one entry a value.
 
-This file says what to do with a plane; `_planes.py` brings planes into the form that kernels take.
+This file serves grey planes and `_colors.py` colour; `_planes.py` brings both into the form kernels take.
 """
 
+from __future__ import annotations  # closures are made in every call: their annotations shall cost nothing
+
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from histeq_kernels.cpu import equalize as _whole
 from histeq_kernels.cpu import histogram as _count
-from histeq_kernels.cpu import luma as _luma
 from histeq_kernels.cpu import lut as _lut
 from histeq_kernels.cpu import table as _table
 from histeq_kernels.cpu.tiers import tier
@@ -22,19 +24,9 @@ from numpy.typing import NDArray
 
 from histeq import _rules, _threads
 from histeq._backend import Pixels
+from histeq._backends import _colors
 from histeq._backends import numpy as _reference
-from histeq._backends._planes import (
-    PIECE,
-    bits,
-    mask_of,
-    native,
-    pixel_rows,
-    rows,
-    served,
-    split,
-    tag,
-    workspace,
-)
+from histeq._backends._planes import PIECE, add_up, bits, mask_of, native, rows, served, split, tag, workspace
 from histeq._backends.numpy import copy, edges_between, empty_like, match_table, match_values, overlap
 
 __all__ = [
@@ -108,10 +100,15 @@ def histogram(pixels: Pixels, edges: Array | None) -> NDArray[np.int64]:
     planes = 1 if pixels.luma else planes
     length = _rules.levels_of(pixels.image.dtype) if edges is None else edges.shape[-1] - 1
     counts = np.empty((images, planes, length), np.int64)
+    if pixels.mask is None and _colors.has_channel_rows(pixels):
+        _over_planes(
+            lambda at, parts: _colors.count_channels(pixels, at[0], counts[at[0]], parts), (images, 1)
+        )
+        return counts
 
     def work(at: At, parts: int) -> None:
         if pixels.luma:
-            counts[at] = _count_luma(pixels, at[0], parts)
+            counts[at] = _colors.count_luma(pixels, at[0], parts)
         elif edges is None:
             counts[at] = _count_values(pixels, at, parts)
         elif pixels.image.dtype.itemsize == 2:
@@ -133,7 +130,7 @@ def lookup_table(
     limits = np.iinfo(dtype)
     low, high = (limits.min, limits.max) if out_range is None else (int(out_range[0]), int(out_range[1]))
     table = np.empty(counts.shape, np.int64)
-    for at in np.ndindex(counts.shape[:-1]):
+    for at in itertools.product(*map(range, counts.shape[:-1])):
         one = np.ascontiguousarray(counts[at])
         span = _rules.top(one, high - low, out_range) if rule == "vips" else high - low
         kernel(one, limits.min, low, span, table[at])
@@ -142,11 +139,17 @@ def lookup_table(
 
 def apply(pixels: Pixels, table: Array, edges: Array | None, out: Array) -> None:
     """Map every pixel through its table into `out`; masks play no part."""
+    if table.dtype == _UINT8 and _colors.has_channel_rows(pixels, out):
+        _over_planes(
+            lambda at, parts: _colors.apply_channels(pixels, at[0], table[at[0]], out[at[0]], parts),
+            (len(pixels.image), 1),
+        )
+        return
     target = out if served(out) else np.empty_like(out, out.dtype.newbyteorder("="))
 
     def work(at: At, parts: int) -> None:
         if pixels.luma:
-            _apply_luma(pixels, at[0], np.ascontiguousarray(table[at]), target[at[0]], parts)
+            _colors.apply_luma(pixels, at[0], np.ascontiguousarray(table[at]), target[at[0]], parts)
         elif pixels.image.dtype.itemsize > 2:
             assert edges is not None
             _apply_interpolated(pixels, at, edges[at], table[at], target[at], parts)
@@ -188,34 +191,13 @@ def _count_bits(pixels: Pixels, at: At, parts: int) -> NDArray[np.int64]:
     if lines is None:
         kernel = getattr(_count.histogram_strided, tag(plane))
         pieces = zip(split(plane, parts), split(mask_of(pixels, at[0], plane), parts), strict=True)
-        return _sum(kernel, list(pieces), length)
+        return add_up(kernel, list(pieces), (length,))
     kernel = _count.counting(plane.size // parts) if plane.dtype == _UINT8 else _count.histogram_direct.u16
 
     def count(piece: Array, counts: NDArray[np.int64]) -> None:
         kernel(piece, workspace().counters, counts)
 
-    return _sum(count, [(piece,) for piece in split(lines[0], parts)], length)
-
-
-def _count_luma(pixels: Pixels, n: int, parts: int) -> NDArray[np.int64]:
-    """Count the luma of one image."""
-    form = _luma_rows(pixels.image[n], pixels.alpha)
-    if form is not None and pixels.mask is None and pixels.nodata is None:
-        step, *channels = form
-        k, by_rows = _luma.COEFFICIENTS[str(pixels.luma)], _luma.counting()
-        axes = (0, 1, 2) if step == 1 else (0, 1)
-
-        def count(piece: tuple[Array, ...], counts: NDArray[np.int64]) -> None:
-            by_rows(*piece, step, k, workspace().chunks, workspace().counters, counts)
-
-        pieces = zip(*(split(channel, parts, axes) for channel in channels), strict=True)
-        return _sum(count, [(piece,) for piece in pieces], 256)
-    channels = [bits(plane) for plane in _rgb(pixels, pixels.image[n])]
-    kernel = getattr(_luma.histogram_luma, tag(channels[0]))
-    nodata = -1 if pixels.nodata is None else pixels.nodata
-    planes = (*channels, mask_of(pixels, n, channels[0]))
-    pieces = zip(*(split(plane, parts) for plane in planes), strict=True)
-    return _sum(kernel, [(*piece, nodata) for piece in pieces], _rules.levels_of(channels[0].dtype))
+    return add_up(count, [(piece,) for piece in split(lines[0], parts)], (length,))
 
 
 def _count_bins(pixels: Pixels, at: At, edges: Array, parts: int) -> NDArray[np.int64]:
@@ -223,7 +205,7 @@ def _count_bins(pixels: Pixels, at: At, edges: Array, parts: int) -> NDArray[np.
     plane = native(pixels.image[at])
     kernel = getattr(_count.histogram_bins, tag(plane))
     pieces = zip(split(plane, parts), split(mask_of(pixels, at[0], plane), parts), strict=True)
-    return _sum(kernel, [(*piece, _nan(pixels), edges) for piece in pieces], len(edges) - 1)
+    return add_up(kernel, [(*piece, _nan(pixels), edges) for piece in pieces], (len(edges) - 1,))
 
 
 def _count_halves(pixels: Pixels, at: At, edges: Array, parts: int) -> NDArray[np.int64]:
@@ -246,16 +228,6 @@ def _extremes(pixels: Pixels, at: At, parts: int) -> tuple[Any, Any]:
     _threads.run(lambda i: kernel(*pieces[i], _nan(pixels), limits[i]), range(len(pieces)))
     low, high = limits[:, 0].min(), limits[:, 1].max()
     return (low, high) if low <= high else (0.0, 1.0)
-
-
-def _sum(kernel: Callable[..., None], pieces: list[tuple[Any, ...]], length: int) -> NDArray[np.int64]:
-    """Run a counting kernel on every piece; add up the counts."""
-    counts = np.zeros((len(pieces), length), np.int64)
-    if len(pieces) == 1:
-        kernel(*pieces[0], counts[0])
-        return counts[0]
-    _threads.run(lambda i: kernel(*pieces[i], counts[i]), range(len(pieces)))
-    return counts.sum(axis=0)
 
 
 # Mapping -------------------------------------------------------------------------------------------
@@ -301,27 +273,6 @@ def _apply_values(pixels: Pixels, at: At, table: Array, out: Array, parts: int) 
     _threads.run(work, zip(*(split(one, parts) for one in lines), strict=True))
 
 
-def _apply_luma(pixels: Pixels, n: int, table: Array, out: Array, parts: int) -> None:
-    """Map the luma of one image."""
-    form = _luma_rows(pixels.image[n], pixels.alpha, out)
-    if form is not None and pixels.nodata is None:
-        step, *channels = form
-        k, by_rows = _luma.COEFFICIENTS[str(pixels.luma)], _luma.mapping()
-        axes = (0, 1, 2) if step == 1 else (0, 1)
-
-        def work(piece: tuple[Array, ...]) -> None:
-            by_rows(*piece[:3], step, k, table, workspace().chunks, *piece[3:])
-
-        _threads.run(work, zip(*(split(channel, parts, axes) for channel in channels), strict=True))
-        return
-    channels = [bits(plane) for plane in _rgb(pixels, pixels.image[n])]
-    kernel = getattr(_luma.apply_luma, tag(channels[0]))
-    nodata = -1 if pixels.nodata is None else pixels.nodata
-    planes = (*channels, *_rgb(pixels, out))
-    pieces = zip(*(split(plane, parts) for plane in planes), strict=True)
-    _threads.run(lambda piece: kernel(*piece[:3], table, nodata, *piece[3:]), pieces)
-
-
 def _apply_interpolated(pixels: Pixels, at: At, edges: Array, table: Array, out: Array, parts: int) -> None:
     """Map a float32 or float64 plane."""
     plane = native(pixels.image[at])
@@ -344,29 +295,14 @@ def _apply_interpolated(pixels: Pixels, at: At, edges: Array, table: Array, out:
 def _over_planes(work: Callable[[At, int], None], shape: tuple[int, ...]) -> None:
     """Call work(plane, parts): many planes at once in one part each, or one by one split into parts."""
     threads = _threads.num_threads()
-    each = list(np.ndindex(*shape))
+    each = [
+        (n, p) for n in range(shape[0]) for p in range(shape[1])
+    ]  # np.ndindex takes longer than a small image
     if len(each) >= threads > 1:
         _threads.run(lambda at: work(at, 1), each)
     else:
         for at in each:
             work(at, threads)
-
-
-def _luma_rows(image: Array, alpha: bool, out: Array | None = None) -> tuple[Any, ...] | None:
-    """Return a colour image as the luma kernels take it: (step, rows, rows, rows, and those of `out`)."""
-    images = [image] if out is None else [image, out]
-    if image.dtype != _UINT8:
-        return None
-    interleaved = [pixel_rows(one, alpha) for one in images]
-    if all(form is not None for form in interleaved):
-        return (interleaved[0][0], *(form[1] for form in interleaved for _ in range(3)))
-    planes = rows(*(one[c] for one in images for c in range(3)))
-    return None if planes is None else (1, *planes)
-
-
-def _rgb(pixels: Pixels, image: Array) -> tuple[Array, Array, Array]:
-    """Return the red, green and blue planes of a (C, D, H, W) image."""
-    return (image[2], image[1], image[0]) if pixels.luma == "bgr" else (image[0], image[1], image[2])
 
 
 def _nan(pixels: Pixels) -> float:

@@ -118,6 +118,42 @@ def _replace_32(step: int, arithmetic: Any) -> Any:
     return replace_32
 
 
+def _take_apart_32(step: int) -> Any:
+    """Return the intrinsic that writes the channels of 32 interleaved pixels to buffers of their own."""
+
+    @intrinsic
+    def take_apart_32(typingctx, pixels, i, a, b, c, d, at):
+        def codegen(context, builder, signature, args):
+            wide = _pointer(context, builder, signature, args, 0, args[1], _vector(_I8, step * WIDTH))
+            for which, channel in enumerate(_separate(builder, _load(builder, wide), step), 2):
+                target = _pointer(context, builder, signature, args, which, args[6], _vector(_I8))
+                _store(builder, channel, target)
+            return context.get_dummy_value()
+
+        return types.void(pixels, types.uint64, a, b, c, d, types.uint64), codegen
+
+    return take_apart_32
+
+
+def _put_together_32(step: int) -> Any:
+    """Return the intrinsic that writes 32 interleaved pixels from their channels."""
+
+    @intrinsic
+    def put_together_32(typingctx, a, b, c, d, at, pixels, i):
+        def codegen(context, builder, signature, args):
+            channels = [
+                _load(builder, _pointer(context, builder, signature, args, which, args[4], _vector(_I8)))
+                for which in range(step)
+            ]
+            target = _pointer(context, builder, signature, args, 5, args[6], _vector(_I8, step * WIDTH))
+            _store(builder, _interleave(builder, channels), target)
+            return context.get_dummy_value()
+
+        return types.void(a, b, c, d, types.uint64, pixels, types.uint64), codegen
+
+    return put_together_32
+
+
 class _Portable:
     """32-bit products of all 32 pixels."""
 
@@ -218,6 +254,26 @@ def _replace_32_interpreted(step: int) -> Any:
     return replace_32
 
 
+def _take_apart_32_interpreted(step: int) -> Any:
+    """Return what `_take_apart_32` does, in Python."""
+
+    def take_apart_32(pixels, i, a, b, c, d, at):
+        for channel, target in zip(range(step), (a, b, c, d), strict=False):
+            target[at : at + WIDTH] = pixels[i + channel : i + step * WIDTH : step]
+
+    return take_apart_32
+
+
+def _put_together_32_interpreted(step: int) -> Any:
+    """Return what `_put_together_32` does, in Python."""
+
+    def put_together_32(a, b, c, d, at, pixels, i):
+        for channel, source in zip(range(step), (a, b, c, d), strict=False):
+            pixels[i + channel : i + step * WIDTH : step] = source[at : at + WIDTH]
+
+    return put_together_32
+
+
 @inline
 def pixel(rows, i, step):
     """Return the channels of one pixel."""
@@ -245,7 +301,10 @@ def replace_pixel(rows, i, step, k, y, new, new_rows):
 if config.DISABLE_JIT:
     _luma_32 = lambda step, arithmetic: _luma_32_interpreted(step)  # noqa: E731
     _replace_32 = lambda step, arithmetic: _replace_32_interpreted(step)  # noqa: E731
+    _take_apart_32, _put_together_32 = _take_apart_32_interpreted, _put_together_32_interpreted
 
+take_apart_rgb, take_apart_rgba = (_take_apart_32(step) for step in (3, 4))
+put_together_rgb, put_together_rgba = (_put_together_32(step) for step in (3, 4))
 luma_planes_portable, luma_rgb_portable, luma_rgba_portable = (_luma_32(s, _Portable) for s in (1, 3, 4))
 luma_planes_avx2, luma_rgb_avx2, luma_rgba_avx2 = (_luma_32(s, _Avx2) for s in (1, 3, 4))
 replace_planes_portable, replace_rgb_portable, replace_rgba_portable = (
@@ -276,6 +335,11 @@ def _channels(context, builder, signature, args, i, step):
         rows = [_pointer(context, builder, signature, args, which, i, _vector(_I8)) for which in range(3)]
         return [_load(builder, row) for row in rows]
     wide = _load(builder, _pointer(context, builder, signature, args, 0, i, _vector(_I8, step * WIDTH)))
+    return _separate(builder, wide, step)
+
+
+def _separate(builder, wide, step):
+    """Return the channels of interleaved pixels."""
     lanes = range(0, step * WIDTH, step)
     return [_shuffle(builder, wide, wide, [lane + channel for lane in lanes]) for channel in range(step)]
 

@@ -1,6 +1,7 @@
 """Counting, table and mapping in one call, by the default rule: for small images calls are what costs."""
 
 import functools
+from collections.abc import Callable
 
 from histeq_kernels.cpu import _vector
 from histeq_kernels.cpu._kernel import kernel
@@ -16,7 +17,7 @@ _IMAGE = f"void(Array(uint8, 2, 'C', readonly=True), {_WORKSPACE}, uint8[:, ::1]
 
 
 @functools.cache
-def equalizing():
+def equalizing() -> Callable[..., None]:
     """Return the kernel of the tier in use."""
     kernels = {"portable": equalize_portable, "avx2": equalize_avx2, "avx512": equalize_avx512}
     return kernels[tier()].u8

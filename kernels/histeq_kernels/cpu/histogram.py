@@ -4,6 +4,8 @@ The kernels for uint8 come in tiers (`tiers.py`): `counting` names the one in us
 are contiguous; `histogram_strided` takes any strides and a mask.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from histeq_kernels.cpu import _vector
@@ -21,7 +23,7 @@ SMALL = 1 << 17
 _ROWS = f"void({plane('uint8')}, uint32[::1], {COUNTS_OUT})"
 
 
-def counting(pixels):
+def counting(pixels: int) -> Callable[..., None]:
     """Return the fastest kernel that counts this many contiguous 8-bit pixels."""
     if tier() == "avx512" and pixels >= _vector.BLOCK * _vector.BLOCKS:
         return histogram_avx512.u8

@@ -6,6 +6,8 @@ interleaved (`step` 3 or 4: all three are the same rows); `_ycrcb.py` has their 
 take the rest.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from histeq_kernels.cpu import _ycrcb
@@ -31,12 +33,12 @@ _COUNT_ROWS = f"void({_PLANES['uint8']}, uint64, {_K}, uint8[:, ::1], uint32[::1
 _APPLY_ROWS = f"void({_PLANES['uint8']}, uint64, {_K}, {flat('uint8')}, uint8[:, ::1], {_OUTPUTS['uint8']})"
 
 
-def counting():
+def counting() -> Callable[..., None]:
     """Return the fastest kernel that counts Y of rows."""
     return (histogram_luma_portable if tier() == "portable" else histogram_luma_avx2).u8
 
 
-def mapping():
+def mapping() -> Callable[..., None]:
     """Return the fastest kernel that maps Y of rows."""
     return (apply_luma_portable if tier() == "portable" else apply_luma_avx2).u8
 

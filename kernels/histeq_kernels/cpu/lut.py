@@ -4,6 +4,8 @@ The kernels for uint8 come in tiers (`tiers.py`): `mapping` names the one in use
 are contiguous; `apply_lut_strided` takes any strides. An image may be its own output.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from histeq_kernels.cpu import _vector
@@ -21,7 +23,7 @@ SMALL = 1 << 14
 _TABLE = f"void({plane('uint8')}, {flat('uint8')}, uint16[::1], {plane_out('uint8')})"
 
 
-def mapping(pixels):
+def mapping(pixels: int) -> Callable[..., None]:
     """Return the fastest kernel that maps this many contiguous 8-bit pixels."""
     if tier() != "portable":
         return {"avx2": apply_avx2, "avx512": apply_avx512}[tier()].u8

@@ -1,0 +1,115 @@
+"""Colour images on the CPU kernels: the luma, or interleaved channels each alone."""
+
+from __future__ import annotations  # as in numba.py
+
+from typing import Any
+
+import numpy as np
+from histeq_kernels.cpu import channels as _channels
+from histeq_kernels.cpu import luma as _luma
+from numpy.typing import NDArray
+
+from histeq import _rules, _threads
+from histeq._backend import Pixels
+from histeq._backends._planes import add_up, bits, mask_of, pixel_rows, rows, split, tag, workspace
+
+Array = NDArray[Any]
+
+
+def count_luma(pixels: Pixels, n: int, parts: int) -> NDArray[np.int64]:
+    """Count the luma of one image."""
+    form = _luma_rows(pixels.image[n], pixels.alpha)
+    if form is not None and pixels.mask is None and pixels.nodata is None:
+        step, *channels = form
+        k, by_rows = _luma.COEFFICIENTS[str(pixels.luma)], _luma.counting()
+        axes = (0, 1, 2) if step == 1 else (0, 1)
+
+        def count(piece: tuple[Array, ...], counts: NDArray[np.int64]) -> None:
+            by_rows(*piece, step, k, workspace().chunks, workspace().counters, counts)
+
+        pieces = zip(*(split(channel, parts, axes) for channel in channels), strict=True)
+        return add_up(count, [(piece,) for piece in pieces], (256,))
+    channels = [bits(plane) for plane in _rgb(pixels, pixels.image[n])]
+    kernel = getattr(_luma.histogram_luma, tag(channels[0]))
+    nodata = -1 if pixels.nodata is None else pixels.nodata
+    planes = (*channels, mask_of(pixels, n, channels[0]))
+    pieces = zip(*(split(plane, parts) for plane in planes), strict=True)
+    return add_up(kernel, [(*piece, nodata) for piece in pieces], (_rules.levels_of(channels[0].dtype),))
+
+
+def apply_luma(pixels: Pixels, n: int, table: Array, out: Array, parts: int) -> None:
+    """Map the luma of one image."""
+    form = _luma_rows(pixels.image[n], pixels.alpha, out)
+    if form is not None and pixels.nodata is None:
+        step, *channels = form
+        k, by_rows = _luma.COEFFICIENTS[str(pixels.luma)], _luma.mapping()
+        axes = (0, 1, 2) if step == 1 else (0, 1)
+
+        def work(piece: tuple[Array, ...]) -> None:
+            by_rows(*piece[:3], step, k, table, workspace().chunks, *piece[3:])
+
+        _threads.run(work, zip(*(split(channel, parts, axes) for channel in channels), strict=True))
+        return
+    channels = [bits(plane) for plane in _rgb(pixels, pixels.image[n])]
+    kernel = getattr(_luma.apply_luma, tag(channels[0]))
+    nodata = -1 if pixels.nodata is None else pixels.nodata
+    planes = (*channels, *_rgb(pixels, out))
+    pieces = zip(*(split(plane, parts) for plane in planes), strict=True)
+    _threads.run(lambda piece: kernel(*piece[:3], table, nodata, *piece[3:]), pieces)
+
+
+def has_channel_rows(pixels: Pixels, out: Array | None = None) -> bool:
+    """Tell whether the channels are to be equalized each alone and lie interleaved in memory."""
+    images = [pixels.image] if out is None else [pixels.image, out]
+    if pixels.luma or pixels.image.shape[1] != 3 or 0 in pixels.image.shape:
+        return False
+    return all(pixel_rows(one[0], pixels.alpha) is not None for one in images)
+
+
+def count_channels(pixels: Pixels, n: int, counts: NDArray[np.int64], parts: int) -> None:
+    """Count the channels of one image of interleaved channels."""
+    (step, lines), kernel = _form(pixels.image[n], pixels.alpha), _channels.histogram_channels.u8
+
+    def count(piece: Array, counts: NDArray[np.int64]) -> None:
+        kernel(piece, step, workspace().chunks, workspace().channel_counters, counts)
+
+    counts[...] = add_up(count, [(piece,) for piece in split(lines, parts, (0, 1))], (3, 256))
+    if pixels.nodata is not None:
+        counts[:, int(pixels.nodata)] = 0
+
+
+def apply_channels(pixels: Pixels, n: int, table: Array, out: Array, parts: int) -> None:
+    """Map the channels of one image of interleaved channels, each through its table."""
+    (step, lines), (_, new) = _form(pixels.image[n], pixels.alpha), _form(out, pixels.alpha)
+    kernel = _channels.mapping()
+    table = np.array(table)
+    if pixels.nodata is not None:
+        table[:, int(pixels.nodata)] = pixels.nodata
+
+    def work(piece: tuple[Array, Array]) -> None:
+        kernel(piece[0], step, table, workspace().chunks, piece[1])
+
+    _threads.run(work, zip(split(lines, parts, (0, 1)), split(new, parts, (0, 1)), strict=True))
+
+
+def _form(image: Array, alpha: bool) -> tuple[int, Array]:
+    form = pixel_rows(image, alpha)
+    assert form is not None
+    return form
+
+
+def _luma_rows(image: Array, alpha: bool, out: Array | None = None) -> tuple[Any, ...] | None:
+    """Return a colour image as the luma kernels take it: (step, rows, rows, rows, and those of `out`)."""
+    images = [image] if out is None else [image, out]
+    if image.dtype != np.uint8:
+        return None
+    forms = [form for one in images if (form := pixel_rows(one, alpha)) is not None]
+    if len(forms) == len(images):
+        return (forms[0][0], *(lines for _, lines in forms for _ in range(3)))
+    planes = rows(*(one[c] for one in images for c in range(3)))
+    return None if planes is None else (1, *planes)
+
+
+def _rgb(pixels: Pixels, image: Array) -> tuple[Array, Array, Array]:
+    """Return the red, green and blue planes of a (C, D, H, W) image."""
+    return (image[2], image[1], image[0]) if pixels.luma == "bgr" else (image[0], image[1], image[2])
