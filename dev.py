@@ -68,7 +68,7 @@ def test_kernels() -> None:
     """Run the kernels' tests for a generic processor, with bounds checked, and interpreted.
 
     The coverage tool sees a kernel's lines only when they are interpreted, and those that write LLVM IR only
-    when the kernel is compiled: hence a fresh cache, and both runs together.
+    when it is compiled: hence a fresh cache, and both runs together. Code of other tiers is missing.
     """
     pytest = ("-m", "pytest", "--quiet", "tests/test_kernels.py")
     cover = ("-m", "coverage", "run", "--parallel-mode", *pytest)

@@ -218,7 +218,7 @@ def test_whole_16_bit(shape):
 
 
 def color_rows(rng, step, width):
-    """Return two rows of color pixels, in planes or interleaved, as the kernels take them; and the channels."""
+    """Return two rows of color pixels, in planes or interleaved, and their channels."""
     if step == 1:
         planes = [rows_of(rng, (1, 2, width)) for _ in range(3)]
         return planes, np.stack(planes)
