@@ -88,6 +88,7 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {_listed(choices)}, got {value!r}")
 
 
+@functools.cache
 def check_dtype(name: str, dtype: Any) -> np.dtype:
     """Return `dtype` as NumPy's; raise unless images may have it."""
     try:
@@ -262,7 +263,7 @@ def check_out(out: Any, request: Request, dtype: np.dtype) -> Array:
         raise TypeError(f"out must have the result's dtype {dtype}, got {out.dtype}")
     if isinstance(out, np.ndarray) and not out.flags.writeable:
         raise ValueError("out must be writable, got a read-only array")
-    if not _same_memory(out, image) and backend.overlap(out, image):
+    if backend.overlap(out, image) and not _same_memory(out, image):
         raise ValueError("out must be the image itself or share no memory with it, got a partial overlap")
     return out
 
