@@ -17,6 +17,7 @@ from typing import Any
 
 _requested: int | None = None  # what set_num_threads was told
 _pool: ThreadPoolExecutor | None = None
+_pool_size = 0
 
 
 def set_num_threads(n: int | None) -> None:
@@ -111,11 +112,19 @@ def run(work: Callable[[Any], object], pieces: Iterable[Any]) -> None:
             raise error
 
 
+def call_helpers(work: Callable[[int], object], count: int) -> None:
+    """Call work(1), ..., work(count) on the pool's threads without waiting for any of them."""
+    with suppress(RuntimeError):  # the interpreter is shutting down: there are no helpers
+        for i in range(1, count + 1):
+            _executor().submit(work, i)
+
+
 def _executor() -> ThreadPoolExecutor:
-    """Return this process's pool. It starts a thread only when none is idle: the limit is never reached."""
-    global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(1024, "histeq")
+    """Return this process's pool: as many threads as one call may use, less the caller."""
+    global _pool, _pool_size
+    size = max(1, num_threads() - 1)
+    if _pool is None or _pool_size < size:
+        _pool, _pool_size = ThreadPoolExecutor(size, "histeq"), size
     return _pool
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from histeq import _rules, _threads
 from histeq._backend import Pixels
-from histeq._backends import _colors
+from histeq._backends import _colors, _shared
 from histeq._backends import numpy as _reference
 from histeq._backends._planes import PIECE, add_up, bits, mask_of, native, rows, served, split, tag, workspace
 from histeq._backends.numpy import copy, edges_between, empty_like, match_table, match_values, overlap
@@ -56,18 +56,29 @@ def equalize_plain(image: Array, out: Array | None) -> Array | None:
     dtype = image.dtype
     if (dtype != _UINT8 and dtype != _UINT16) or image.ndim != 2 or not image.flags.c_contiguous:
         return None
-    if image.size >= 2 * PIECE and (_threads.num_threads() > 1 or image.size >= _MOST):
+    threads = 1 if image.size < 2 * PIECE else _threads.num_threads()
+    if image.size >= _MOST or (threads > 1 and dtype != _UINT8):
         return None
     if out is None:
         out = np.empty_like(image)
     elif not _is_plain_output(out, image):
         return None
     space = workspace()
-    if dtype == _UINT8:
+    if threads > 1:
+        lines = image.reshape(1, 1, -1), out.reshape(1, 1, -1)
+        _shared.equalize(lines[0], _table_opencv, lines[1], threads)
+    elif dtype == _UINT8:
         _whole.equalizing()(image, space.counters, space.pairs, space.counts, space.table, out)
     else:
         _whole.equalize_direct.u16(image, space.counters, space.cumulative, space.pairs, out)
     return out
+
+
+def _table_opencv(counts: NDArray[np.int64]) -> Array:
+    """Return the table of the default rule for 8 bits."""
+    table = np.empty(256, np.int64)
+    _table.table_opencv.i64(counts, 0, 0, 255, table)
+    return table
 
 
 def _is_plain_output(out: Any, image: Array) -> bool:
@@ -165,8 +176,31 @@ def equalize(
     pixels: Pixels, rule: str, out_range: tuple[float, float] | None, edges: Array | None, out: Array
 ) -> None:
     """Do histogram, lookup_table and apply at once."""
+    lines = _shareable(pixels, rule, out)
+    if lines is not None:
+
+        def table_of(counts: NDArray[np.int64]) -> Array:
+            return lookup_table(counts, rule, _UINT8, out_range)
+
+        _shared.equalize(lines[0], table_of, lines[1], _threads.num_threads())
+        return
     table = lookup_table(histogram(pixels, edges), rule, pixels.image.dtype, out_range)
     apply(pixels, table, edges, out)
+
+
+def _shareable(pixels: Pixels, rule: str, out: Array) -> list[Array] | None:
+    """Return the rows of image and output where the threads can share both passes over one 8-bit image."""
+    image = pixels.image
+    if image.dtype != _UINT8 or image.shape[:2] != (1, 1) or not 2 * PIECE <= image.size < _MOST:
+        return None
+    if (
+        rule == "skimage"
+        or pixels.mask is not None
+        or pixels.nodata is not None
+        or _threads.num_threads() == 1
+    ):
+        return None
+    return rows(image[0, 0], out[0, 0])
 
 
 # Counting ------------------------------------------------------------------------------------------

@@ -164,10 +164,16 @@ def count_word(word, times, scratch):
 @inline
 def count_pairs(image, scratch, counts):
     """Count two neighbours by one increment: together they are one 16-bit index into 65,536 counters."""
+    rows_pairs(image, scratch, counts)
+    fold_pairs(scratch, counts)
+
+
+@inline
+def rows_pairs(image, scratch, counts):
+    """Count the pairs of all rows."""
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
             count_row_pairs(row(image, z, y), scratch, counts)
-    fold_pairs(scratch, counts)
 
 
 @inline
@@ -246,6 +252,13 @@ def count_sliced(image, scratch, counts, slice_block):
     A value occurs as often as there are bits set in the mask of its high nibble and that of its low nibble
     together. The masks fill the first 4096 entries of the scratch, the sums (eight lanes a value) the next.
     """
+    rows_sliced(image, scratch, slice_block)
+    fold_sliced(scratch, counts)
+
+
+@inline
+def rows_sliced(image, scratch, slice_block):
+    """Count the blocks of all rows."""
     masks, sums = scratch[:4096].view(np.uint64), scratch[4096:8192].view(np.uint64)
     block, step = np.uint64(_vector.BLOCK), np.uint64(_vector.BLOCK * _vector.BLOCKS)
     for z in range(np.uint64(image.shape[0])):
@@ -258,6 +271,12 @@ def count_sliced(image, scratch, counts, slice_block):
                 for high in range(np.uint64(16)):
                     _vector.count_slices(masks, high, sums)
             count_tail(pixels, whole, scratch)
+
+
+@inline
+def fold_sliced(scratch, counts):
+    """Add the sums and the tails to `counts`; leave zeros."""
+    sums = scratch[4096:8192].view(np.uint64)
     for value in range(np.uint64(256)):
         total = np.uint64(0)
         for lane in range(np.uint64(8)):
@@ -267,8 +286,8 @@ def count_sliced(image, scratch, counts, slice_block):
             total += scratch[table + value]
             scratch[table + value] = 0
         counts[value] += np.int64(total)
-    for i in range(masks.size):
-        masks[i] = 0
+    for i in range(np.uint64(4096)):
+        scratch[i] = 0
 
 
 @inline

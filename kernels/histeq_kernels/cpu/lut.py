@@ -151,10 +151,22 @@ def map_direct(image, table, out):
 @inline
 def map_pairs(image, table, pairs, out):
     """Look up two neighbours at a time, in a table of all 65,536 pairs."""
+    fill_pairs(table, pairs)
+    rows_mapped_by_pairs(image, table, pairs, out)
+
+
+@inline
+def fill_pairs(table, pairs):
+    """Write the table of all pairs."""
     for high in range(np.uint64(256)):
         top = np.uint16(table[high]) << np.uint16(8)
         for low in range(np.uint64(256)):
             pairs[high * np.uint64(256) + low] = top | np.uint16(table[low])
+
+
+@inline
+def rows_mapped_by_pairs(image, table, pairs, out):
+    """Look up the pairs of all rows, and the few pixels left over one by one."""
     mask = np.uint64(0xFFFF)
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):

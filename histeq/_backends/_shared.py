@@ -1,0 +1,60 @@
+"""One large 8-bit image on several threads, with the least waiting: see `histeq_kernels.cpu.shared`."""
+
+from __future__ import annotations  # as in numba.py
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from histeq_kernels.cpu import shared as _shared
+from numpy.typing import NDArray
+
+from histeq import _threads
+from histeq._backends._planes import workspace
+
+Array = NDArray[Any]
+
+_PIECE = 1 << 16  # pixels a thread takes at once: about 15 microseconds of counting
+
+
+def equalize(image: Array, table_of: Callable[[NDArray[np.int64]], Array], out: Array, threads: int) -> None:
+    """Equalize a plane of 8-bit pixels with contiguous rows.
+
+    Parameters
+    ----------
+    image, out : (D, H, W) uint8
+        With contiguous rows; may be the same.
+    table_of : callable
+        From the counts, (256,) int64, to the table, (256,) uint8.
+    threads : int
+        How many threads, this one included.
+    """
+    pieces = max(threads, image.size // _PIECE)
+    state = np.zeros(_shared.STATE, np.int64)
+    counts = np.zeros((threads, 256), np.int64)
+    table = np.zeros(256, np.uint8)
+    count, apply = _shared.counting(), _shared.mapping()
+
+    def take_part(i: int) -> None:
+        space = workspace()
+        count(image, pieces, state, space.counters, counts[i])
+        if i:
+            apply(image, pieces, state, table, space.pairs, out)
+
+    _threads.call_helpers(take_part, threads - 1)
+    take_part(0)
+    _wait(state, 1, pieces)
+    table[:] = table_of(counts.sum(axis=0))
+    _shared.raise_by.i64(state, 2, 1)
+    apply(image, pieces, state, table, workspace().pairs, out)
+    _wait(state, 4, pieces)
+
+
+def _wait(state: NDArray[np.int64], which: int, value: int) -> None:
+    """Wait until the other threads have finished the pieces they took."""
+    done = np.zeros(1, np.uint8)
+    _shared.wait_for.i64(state, which, value, done)
+    while not done[0]:
+        time.sleep(0)  # let them run: there may be fewer processors than threads
+        _shared.wait_for.i64(state, which, value, done)

@@ -1,0 +1,169 @@
+"""Several threads on one image: they take pieces in turn, count, wait for the table, and map.
+
+A thread that sleeps takes 25 to 150 microseconds to wake, as long as a good part of the work. So a thread is
+called once for both passes, and no piece belongs to anyone: whoever is awake takes the next, and a thread
+that comes too late finds none left. `state` is what they share:
+
+    0  the next piece to count       1  pieces counted, and added to somebody's counts
+    2  1 when the table is there     3  the next piece to map         4  pieces mapped
+"""
+
+from collections.abc import Callable
+
+from numba import types
+from numba.core import config
+from numba.extending import intrinsic
+
+from histeq_kernels.cpu import _vector
+from histeq_kernels.cpu._kernel import COUNTS_OUT, flat, inline, kernel, plane, plane_out
+from histeq_kernels.cpu.histogram import fold_pairs, fold_sliced, rows_pairs, rows_sliced
+from histeq_kernels.cpu.lut import fill_pairs, map_avx2, map_avx512, rows_mapped_by_pairs
+from histeq_kernels.cpu.tiers import tier
+
+STATE = 5
+PATIENCE = 1 << 14
+"""How often to look before giving up waiting: 50 to 100 microseconds."""
+
+_STATE = "int64[::1]"
+_COUNT = f"void({plane('uint8')}, int64, {_STATE}, uint32[::1], {COUNTS_OUT})"
+_MAP = f"void({plane('uint8')}, int64, {_STATE}, {flat('uint8')}, uint16[::1], {plane_out('uint8')})"
+
+
+def counting() -> Callable[..., None]:
+    """Return the kernel that counts pieces of an image."""
+    return (count_pieces_avx512 if tier() == "avx512" else count_pieces).u8
+
+
+def mapping() -> Callable[..., None]:
+    """Return the kernel that maps pieces of an image."""
+    return {"portable": map_pieces, "avx2": map_pieces_avx2, "avx512": map_pieces_avx512}[tier()].u8
+
+
+@kernel(u8=_COUNT)
+def count_pieces(image, pieces, state, scratch, counts):
+    """Count pieces until none is left; `counts` is this thread's own, zero on entry."""
+    taken = 0
+    i = add(state, 0, 1)
+    while i < pieces:
+        rows_pairs(piece(image, i, pieces), scratch, counts)
+        taken += 1
+        i = add(state, 0, 1)
+    if taken:
+        fold_pairs(scratch, counts)
+        add(state, 1, taken)
+
+
+@kernel(u8=_COUNT)
+def count_pieces_avx512(image, pieces, state, scratch, counts):
+    """Do the same with the counter of the tier avx512."""
+    taken = 0
+    i = add(state, 0, 1)
+    while i < pieces:
+        rows_sliced(piece(image, i, pieces), scratch, _vector.slice_block_avx512)
+        taken += 1
+        i = add(state, 0, 1)
+    if taken:
+        fold_sliced(scratch, counts)
+        add(state, 1, taken)
+
+
+@kernel(u8=_MAP)
+def map_pieces(image, pieces, state, table, scratch, out):
+    """Wait for the table, unless that takes long; map pieces until none is left."""
+    if await_at_least(state, 2, 1):
+        fill_pairs(table, scratch)
+        i = add(state, 3, 1)
+        while i < pieces:
+            rows_mapped_by_pairs(piece(image, i, pieces), table, scratch, piece(out, i, pieces))
+            add(state, 4, 1)
+            i = add(state, 3, 1)
+
+
+@kernel(u8=_MAP)
+def map_pieces_avx2(image, pieces, state, table, scratch, out):
+    """Do the same with the lookup of the tier avx2."""
+    if await_at_least(state, 2, 1):
+        i = add(state, 3, 1)
+        while i < pieces:
+            map_avx2(piece(image, i, pieces), table, scratch, piece(out, i, pieces))
+            add(state, 4, 1)
+            i = add(state, 3, 1)
+
+
+@kernel(u8=_MAP)
+def map_pieces_avx512(image, pieces, state, table, scratch, out):
+    """Do the same with the lookup of the tier avx512."""
+    if await_at_least(state, 2, 1):
+        i = add(state, 3, 1)
+        while i < pieces:
+            map_avx512(piece(image, i, pieces), table, piece(out, i, pieces))
+            add(state, 4, 1)
+            i = add(state, 3, 1)
+
+
+@kernel(i64=f"void({_STATE}, int64, int64, uint8[::1])")
+def wait_for(state, which, value, done):
+    """Wait until state[which] has reached `value`, unless that takes long; tell in done[0]."""
+    done[0] = await_at_least(state, which, value)
+
+
+@kernel(i64=f"void({_STATE}, int64, int64)")
+def raise_by(state, which, amount):
+    """Add to state[which], after all that was written before."""
+    add(state, which, amount)
+
+
+@inline
+def piece(image, i, pieces):
+    """Return the i-th piece of a (depth, rows, columns) image: part of its longest axis."""
+    depth, height, width = image.shape
+    if width >= depth * height:
+        return image[:, :, width * i // pieces : width * (i + 1) // pieces]
+    if height >= depth:
+        return image[:, height * i // pieces : height * (i + 1) // pieces]
+    return image[depth * i // pieces : depth * (i + 1) // pieces]
+
+
+@inline
+def await_at_least(state, which, value):
+    """Look at state[which] until it has reached `value`; return whether it has."""
+    tries = 0
+    while look(state, which) < value:
+        tries += 1
+        if tries > PATIENCE:
+            return False
+    return True
+
+
+def _look(state, which):
+    """Return state[which]; whatever was written before it got this value is seen from now on."""
+    return state[which]
+
+
+def _add(state, which, amount):
+    """Add to state[which] at once; return what was there."""
+    before = state[which]
+    state[which] += amount
+    return before
+
+
+@intrinsic
+def _look_ir(typingctx, state, which):
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.load_atomic(builder.gep(data, [args[1]]), "acquire", 8)
+
+    return types.int64(state, types.int64), codegen
+
+
+@intrinsic
+def _add_ir(typingctx, state, which, amount):
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.atomic_rmw("add", builder.gep(data, [args[1]]), args[2], "acq_rel")
+
+    return types.int64(state, types.int64, types.int64), codegen
+
+
+look = _look if config.DISABLE_JIT else _look_ir
+add = _add if config.DISABLE_JIT else _add_ir
