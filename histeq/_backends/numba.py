@@ -64,14 +64,24 @@ def equalize_plain(image: Array, out: Array | None) -> Array | None:
     elif not _is_plain_output(out, image):
         return None
     space = workspace()
-    if threads > 1:
-        lines = image.reshape(1, 1, -1), out.reshape(1, 1, -1)
-        _shared.equalize(lines[0], _table_opencv, lines[1], threads)
-    elif dtype == _UINT8:
+    if dtype == _UINT16:
+        _whole.equalize_direct.u16(image, space.counters, space.cumulative, space.pairs, out)
+    elif image.size < _whole.SMALL:
         _whole.equalizing()(image, space.counters, space.pairs, space.counts, space.table, out)
     else:
-        _whole.equalize_direct.u16(image, space.counters, space.cumulative, space.pairs, out)
+        _equalize_large(image.reshape(1, 1, -1), out.reshape(1, 1, -1), threads)
     return out
+
+
+def _equalize_large(image: Array, out: Array, threads: int) -> None:
+    """Equalize contiguous 8-bit pixels by the default rule."""
+    if threads > 1:
+        _shared.equalize(image, _table_opencv, out, threads)
+        return
+    space, counts = workspace(), np.zeros(256, np.int64)
+    _count.counting(image.size)(image, space.counters, counts)
+    table = _table_opencv(counts).astype(np.uint8)
+    _lut.mapping(image.size)(image, table, space.pairs, out)
 
 
 def _table_opencv(counts: NDArray[np.int64]) -> Array:

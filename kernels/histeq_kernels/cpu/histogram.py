@@ -127,7 +127,7 @@ def count_row_small(pixels, scratch):
     for i in range(np.uint64(0), half, np.uint64(8)):
         a, b = load_64(pixels, i), load_64(pixels, half + i)
         if a == last_a and b == last_b:
-            times += one
+            times = np.uint32(times + one)
             continue
         count_word(last_a, times, scratch)
         count_word(last_b, times, scratch)
@@ -189,7 +189,7 @@ def count_row_pairs(pixels, scratch, counts):
     for i in range(np.uint64(0), half, np.uint64(8)):
         a, b = load_64(pixels, i), load_64(pixels, half + i)
         if a == last_a and b == last_b:
-            times += one
+            times = np.uint32(times + one)
             continue
         count_two_words(last_a, last_b, times, scratch)
         last_a, last_b, times = a, b, one
