@@ -656,3 +656,12 @@ class TestAtomic:
         path = tmp_path / "a picture é 猫 $x$.tif"
         write(Picture(noise(9, 9), "HW", "none"), path)
         assert read(path).format == "TIFF"
+
+
+def test_two_bands_and_alpha_are_no_rgb(tmp_path):
+    """Three channels of which the last is alpha: no format but TIFF can tell."""
+    picture = Picture(np.zeros((4, 5, 3), np.uint8), "HWC", "TIFF", alpha=True)
+    for name in ("a.png", "a.jpg", "a.webp", "a.bmp"):
+        with pytest.raises(FileError, match="not this picture"):
+            write(picture, tmp_path / name)
+    assert not list(tmp_path.iterdir())

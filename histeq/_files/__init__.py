@@ -180,7 +180,7 @@ def _check_fits(picture: Picture, kind: str) -> None:
     if pages > 1:
         raise Unfit(f"{kind} holds one picture a file, and there are {pages} pages; write TIFF")
     fits = str(picture.pixels.dtype) in dtypes and depth in channels and max(height, width) <= side
-    if not fits or (picture.alpha and 4 not in channels) or (depth in (2, 4) and not picture.alpha):
+    if not fits or (depth in (2, 4)) != picture.alpha:
         what = f"{width} x {height} {picture.pixels.dtype}, {depth} channel{'s' if depth > 1 else ''}"
         alpha = " with alpha" if picture.alpha else ""
         raise Unfit(f"{kind} holds {holds}, not this picture ({what}{alpha})")
