@@ -247,6 +247,14 @@ def _count_bits(pixels: Pixels, at: At, parts: int) -> NDArray[np.int64]:
 def _count_bins(pixels: Pixels, at: At, edges: Array, parts: int) -> NDArray[np.int64]:
     """Count a float32 or float64 plane by bin."""
     plane = native(pixels.image[at])
+    lines = rows(plane) if pixels.mask is None and pixels.nodata is None and len(edges) <= 1 << 15 else None
+    if lines is not None:
+        by_rows = getattr(_count.histogram_bins_rows, tag(plane))
+
+        def count(piece: Array, counts: NDArray[np.int64]) -> None:
+            by_rows(piece, edges, workspace().counters, counts)
+
+        return add_up(count, [(piece,) for piece in split(lines[0], parts)], (len(edges) - 1,))
     kernel = getattr(_count.histogram_bins, tag(plane))
     pieces = zip(split(plane, parts), split(mask_of(pixels, at[0], plane), parts), strict=True)
     return add_up(kernel, [(*piece, _nan(pixels), edges) for piece in pieces], (len(edges) - 1,))
@@ -266,10 +274,17 @@ def _count_halves(pixels: Pixels, at: At, edges: Array, parts: int) -> NDArray[n
 def _extremes(pixels: Pixels, at: At, parts: int) -> tuple[Any, Any]:
     """Return the smallest and largest finite counted value; 0 and 1 where there is none."""
     plane = native(pixels.image[at])
-    kernel = getattr(_count.extremes, tag(plane))
-    pieces = list(zip(split(plane, parts), split(mask_of(pixels, at[0], plane), parts), strict=True))
+    lines = rows(plane) if pixels.mask is None and pixels.nodata is None else None
+    pieces: list[tuple[Any, ...]]
+    if lines is not None:
+        kernel = getattr(_count.extremes_rows, tag(plane))
+        pieces = [(piece,) for piece in split(lines[0], parts)]
+    else:
+        kernel, nodata = getattr(_count.extremes, tag(plane)), _nan(pixels)
+        masks = split(mask_of(pixels, at[0], plane), parts)
+        pieces = [(*piece, nodata) for piece in zip(split(plane, parts), masks, strict=True)]
     limits = np.tile(np.array([np.inf, -np.inf], plane.dtype), (len(pieces), 1))
-    _threads.run(lambda i: kernel(*pieces[i], _nan(pixels), limits[i]), range(len(pieces)))
+    _threads.run(lambda i: kernel(*pieces[i], limits[i]), range(len(pieces)))
     low, high = limits[:, 0].min(), limits[:, 1].max()
     return (low, high) if low <= high else (0.0, 1.0)
 
@@ -323,13 +338,14 @@ def _apply_interpolated(pixels: Pixels, at: At, edges: Array, table: Array, out:
     if np.isnan(table[0]):  # nothing was counted
         copy(plane, out)
         return
-    kernel = getattr(_lut.apply_interpolated, tag(plane))
+    lines = rows(plane, out)
+    kernel = getattr(_lut.apply_interpolated_rows if lines else _lut.apply_interpolated, tag(plane))
     centres = _reference.centres_of(edges).astype(np.float64)
     levels = table.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         slopes = np.diff(levels) / np.diff(centres)
     nodata = _nan(pixels)
-    pieces = zip(split(plane, parts), split(out, parts), strict=True)
+    pieces = zip(*(split(one, parts) for one in lines or [plane, out]), strict=True)
     _threads.run(lambda piece: kernel(piece[0], nodata, edges, centres, levels, slopes, piece[1]), pieces)
 
 

@@ -74,6 +74,15 @@ def inline(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
+def inline_per_pixel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Declare a function that kernels call for every pixel, with arrays among its arguments.
+
+    It is written into its caller before Numba counts references, which costs more than such a function's work.
+    """
+    compiled: Callable[..., Any] = numba.extending.register_jitable(inline="always")(function)
+    return compiled
+
+
 @functools.cache
 def _sources() -> str:
     """Return a digest of all kernels' sources, part of every cache entry's name.

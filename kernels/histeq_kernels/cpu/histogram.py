@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from histeq_kernels.cpu import _vector
-from histeq_kernels.cpu._kernel import COUNTS_OUT, flat, inline, kernel, plane
+from histeq_kernels.cpu._kernel import COUNTS_OUT, flat, inline, inline_per_pixel, kernel, plane
 from histeq_kernels.cpu._vector import load_64, row
 from histeq_kernels.cpu.tiers import tier
 
@@ -77,6 +77,30 @@ def histogram_strided(image, mask, counts):
 
 
 @kernel(
+    f32=f"void({plane('float32')}, {flat('float32')}, uint32[::1], {COUNTS_OUT})",
+    f64=f"void({plane('float64')}, {flat('float64')}, uint32[::1], {COUNTS_OUT})",
+)
+def histogram_bins_rows(image, edges, scratch, counts):
+    """Add the counts of a floating image with contiguous rows, in fewer than 2**15 bins.
+
+    Two tables in turn: neighbours are often alike, and one would wait for the other's store.
+    """
+    low, high = edges[0], edges[edges.size - 1]
+    scale, half = bin_scale(edges), np.uint64(1 << 15)
+    for z in range(np.uint64(image.shape[0])):
+        for y in range(np.uint64(image.shape[1])):
+            values = row(image, z, y)
+            for i in range(np.uint64(values.size)):
+                value = values[i]
+                if low <= value <= high:
+                    scratch[bin_of(value, edges, scale) + (i & np.uint64(1)) * half] += np.uint32(1)
+    for i in range(np.uint64(counts.size)):
+        counts[i] += np.int64(scratch[i]) + np.int64(scratch[half + i])
+        scratch[i] = 0
+        scratch[half + i] = 0
+
+
+@kernel(
     f32=f"void({plane('float32')}, {plane('uint8')}, float64, {flat('float32')}, {COUNTS_OUT})",
     f64=f"void({plane('float64')}, {plane('uint8')}, float64, {flat('float64')}, {COUNTS_OUT})",
 )
@@ -107,6 +131,40 @@ def extremes(image, mask, nodata, limits):
                     low = min(low, value)
                     high = max(high, value)
     limits[0], limits[1] = low, high
+
+
+@kernel(
+    f32=f"void({plane('float32')}, float32[::1])",
+    f64=f"void({plane('float64')}, float64[::1])",
+)
+def extremes_rows(image, limits):
+    """Widen `limits` to the finite values of a floating image with contiguous rows.
+
+    Four pairs of limits in turn: one would wait for itself.
+    """
+    low_a = low_b = low_c = low_d = limits[0]
+    high_a = high_b = high_c = high_d = limits[1]
+    for z in range(np.uint64(image.shape[0])):
+        for y in range(np.uint64(image.shape[1])):
+            values = row(image, z, y)
+            whole = np.uint64(values.size - values.size % 4)
+            for i in range(np.uint64(0), whole, np.uint64(4)):
+                low_a, high_a = widened(low_a, high_a, values[i])
+                low_b, high_b = widened(low_b, high_b, values[i + np.uint64(1)])
+                low_c, high_c = widened(low_c, high_c, values[i + np.uint64(2)])
+                low_d, high_d = widened(low_d, high_d, values[i + np.uint64(3)])
+            for i in range(whole, np.uint64(values.size)):
+                low_a, high_a = widened(low_a, high_a, values[i])
+    limits[0] = min(min(low_a, low_b), min(low_c, low_d))
+    limits[1] = max(max(high_a, high_b), max(high_c, high_d))
+
+
+@inline
+def widened(low, high, value):
+    """Return limits widened to a value, unless it is infinite; no comparison with NaN is true."""
+    low = value if value < low and value > -np.inf else low
+    high = value if value > high and value < np.inf else high
+    return low, high
 
 
 @inline
@@ -308,16 +366,19 @@ def bin_scale(edges):
     return (edges.size - 1) / width if width < np.inf else 0.0
 
 
-@inline
+@inline_per_pixel
 def bin_of(value, edges, scale):
     """Return the last bin whose left edge is not above `value`, which lies between the outer edges.
 
-    The product only guesses; the edges decide, so that rounding cannot put a value into the wrong bin.
+    The product only guesses; the edges decide, so that rounding cannot put a value into the wrong bin. One step
+    either way is taken without a branch; more are needed only where bins are as narrow as the precision.
     """
-    last = edges.size - 2
-    index = min(max(np.int64((np.float64(value) - np.float64(edges[0])) * scale), 0), last)
-    while index > 0 and value < edges[index]:
+    last = np.int64(edges.size - 2)
+    index = min(np.int64((np.float64(value) - np.float64(edges[0])) * scale), last)
+    index -= np.int64(value < edges[np.uint64(index)])
+    index += np.int64((index < last) & (value >= edges[np.uint64(index + 1)]))
+    while value < edges[np.uint64(index)]:
         index -= 1
-    while index < last and value >= edges[index + 1]:
+    while index < last and value >= edges[np.uint64(index + 1)]:
         index += 1
     return np.uint64(index)

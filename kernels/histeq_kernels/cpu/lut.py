@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from histeq_kernels.cpu import _vector
-from histeq_kernels.cpu._kernel import flat, inline, kernel, plane, plane_out
+from histeq_kernels.cpu._kernel import flat, inline, inline_per_pixel, kernel, plane, plane_out
 from histeq_kernels.cpu._vector import load_64, row, store_64
 from histeq_kernels.cpu.histogram import bin_of, bin_scale
 from histeq_kernels.cpu.tiers import tier
@@ -20,6 +20,7 @@ SMALL = 1 << 14
 """Below this many pixels a table of pairs is not worth filling."""
 
 
+_CURVE = ", ".join([flat("float64")] * 3)
 _TABLE = f"void({plane('uint8')}, {flat('uint8')}, uint16[::1], {plane_out('uint8')})"
 
 
@@ -86,38 +87,49 @@ def apply_lut_strided(image, table, out):
 
 
 @kernel(
-    f32=(
-        f"void({plane('float32')}, float64, {flat('float32')}, {flat('float64')}, {flat('float64')}, "
-        f"{flat('float64')}, {plane_out('float32')})"
-    ),
-    f64=(
-        f"void({plane('float64')}, float64, {flat('float64')}, {flat('float64')}, {flat('float64')}, "
-        f"{flat('float64')}, {plane_out('float64')})"
-    ),
+    f32=f"void({plane('float32')}, float64, {flat('float32')}, {_CURVE}, {plane_out('float32')})",
+    f64=f"void({plane('float64')}, float64, {flat('float64')}, {_CURVE}, {plane_out('float64')})",
 )
 def apply_interpolated(image, nodata, edges, centres, table, slopes, out):
     """Map a floating image through a table given at the bins' centres, as np.interp does.
 
     `slopes` has the rise from each centre to the next. NaN, infinities and `nodata` (NaN: none) pass.
     """
-    last = centres.size - 1
     scale = bin_scale(edges)
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
             for x in range(np.uint64(image.shape[2])):
-                raw = image[z, y, x]
-                value = np.float64(raw)
-                if not np.isfinite(value) or value == nodata:
-                    out[z, y, x] = raw
-                elif value < centres[0]:
-                    out[z, y, x] = table[0]
-                elif value >= centres[last]:
-                    out[z, y, x] = table[last]
-                else:
-                    index = np.int64(bin_of(raw, edges, scale))
-                    while index > 0 and value < centres[index]:
-                        index -= 1
-                    out[z, y, x] = slopes[index] * (value - centres[index]) + table[index]
+                value = image[z, y, x]
+                out[z, y, x] = interpolated(value, nodata, edges, scale, centres, table, slopes)
+
+
+@kernel(
+    f32=f"void({plane('float32')}, float64, {flat('float32')}, {_CURVE}, {plane_out('float32')})",
+    f64=f"void({plane('float64')}, float64, {flat('float64')}, {_CURVE}, {plane_out('float64')})",
+)
+def apply_interpolated_rows(image, nodata, edges, centres, table, slopes, out):
+    """Do the same with contiguous rows."""
+    scale = bin_scale(edges)
+    for z in range(np.uint64(image.shape[0])):
+        for y in range(np.uint64(image.shape[1])):
+            values, new = row(image, z, y), row(out, z, y)
+            for i in range(np.uint64(values.size)):
+                new[i] = interpolated(values[i], nodata, edges, scale, centres, table, slopes)
+
+
+@inline_per_pixel
+def interpolated(raw, nodata, edges, scale, centres, table, slopes):
+    """Return the level of one value."""
+    value, last = np.float64(raw), np.uint64(centres.size - 1)
+    if not np.isfinite(value) or value == nodata:
+        return value
+    if value < centres[0]:
+        return table[0]
+    if value >= centres[last]:
+        return table[last]
+    index = bin_of(raw, edges, scale)
+    index -= np.uint64(value < centres[index])  # either half of a bin: a branch would be guessed wrong
+    return slopes[index] * (value - centres[index]) + table[index]
 
 
 @inline
