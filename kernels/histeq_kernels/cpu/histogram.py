@@ -370,11 +370,12 @@ def bin_scale(edges):
 def bin_of(value, edges, scale):
     """Return the last bin whose left edge is not above `value`, which lies between the outer edges.
 
-    The product only guesses; the edges decide, so that rounding cannot put a value into the wrong bin. One step
-    either way is taken without a branch; more are needed only where bins are as narrow as the precision.
+    The product only guesses; the edges decide, so that rounding cannot put a value into the wrong bin. One
+    step either way is taken without a branch; more are needed where bins are as narrow as the precision.
     """
     last = np.int64(edges.size - 2)
-    index = min(np.int64((np.float64(value) - np.float64(edges[0])) * scale), last)
+    guess = np.int64((np.float64(value) - np.float64(edges[0])) * scale)
+    index = max(min(guess, last), 0)  # below 0 where the range is so narrow that the scale overflows
     index -= np.int64(value < edges[np.uint64(index)])
     index += np.int64((index < last) & (value >= edges[np.uint64(index + 1)]))
     while value < edges[np.uint64(index)]:
