@@ -77,8 +77,8 @@ def inline(function: Callable[..., Any]) -> Callable[..., Any]:
 def inline_per_pixel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Declare a function that kernels call for every pixel, with arrays among its arguments.
 
-    It is written into its caller before Numba counts references, which would cost more than its work. Compiling
-    takes far longer so: this is for small functions only.
+    It is written into its caller before Numba counts references, which would cost more than its work.
+    Compiling takes far longer so: this is for small functions only.
     """
     compiled: Callable[..., Any] = numba.extending.register_jitable(inline="always")(function)
     return compiled
