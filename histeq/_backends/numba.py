@@ -80,14 +80,14 @@ def _equalize_large(image: Array, out: Array, threads: int) -> None:
         return
     space, counts = workspace(), np.zeros(256, np.int64)
     _count.counting(image.size)(image, space.counters, counts)
-    table = _table_opencv(counts).astype(np.uint8)
+    table = _table_opencv(counts)
     _lut.mapping(image.size)(image, table, space.pairs, out)
 
 
 def _table_opencv(counts: NDArray[np.int64]) -> Array:
     """Return the table of the default rule for 8 bits."""
-    table = np.empty(256, np.int64)
-    _table.table_opencv.i64(counts, 0, 0, 255, table)
+    table = np.empty(256, np.uint8)
+    _table.table_opencv.u8(counts, 0, 0, 255, table)
     return table
 
 
@@ -147,15 +147,15 @@ def lookup_table(
     """Return the table of a rule for each histogram: (..., levels)."""
     if rule == "skimage":
         return _reference.lookup_table(counts, rule, dtype, out_range)
-    kernel = getattr(_table, f"table_{rule}").i64
     limits = np.iinfo(dtype)
     low, high = (limits.min, limits.max) if out_range is None else (int(out_range[0]), int(out_range[1]))
-    table = np.empty(counts.shape, np.int64)
+    table = np.empty(counts.shape, _rules.table_dtype(rule, dtype))
+    kernel = getattr(getattr(_table, f"table_{rule}"), tag(table))
     for at in itertools.product(*map(range, counts.shape[:-1])):
         one = np.ascontiguousarray(counts[at])
         span = _rules.top(one, high - low, out_range) if rule == "vips" else high - low
         kernel(one, limits.min, low, span, table[at])
-    return table.astype(_rules.table_dtype(rule, dtype))
+    return table
 
 
 def apply(pixels: Pixels, table: Array, edges: Array | None, out: Array) -> None:
