@@ -62,6 +62,7 @@ def test() -> None:
     run("-m", "mypy")
     run("-m", "pytest")
     test_kernels()
+    run("tests/mutate_cuda.py")  # faults planted in the CUDA kernels: does the suite see them?
 
 
 def test_kernels() -> None:

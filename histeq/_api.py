@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from histeq import _arguments, _dispatch, _rules
+from histeq import _arguments, _dispatch, _guests, _rules
 from histeq._arguments import Request
 from histeq._backend import Array, Backend
 
@@ -57,9 +57,10 @@ def equalize(
         12 bits in uint16. By default all the dtype holds, and 0..1 for rule "skimage". An image of one
         level keeps it.
     out : array, optional
-        Where to write: the image's shape, the result's dtype. May be the image itself.
+        Where to write: the image's kind, shape and device, the result's dtype. May be the image itself.
     backend : str, optional
-        "numba" or "numpy"; by default the fastest that serves the array, or ``HISTEQ_BACKEND``.
+        "numba", "numpy" or "cupy"; by default the fastest that serves the array where it is, or
+        ``HISTEQ_BACKEND``. "cupy" with a NumPy image: on the GPU, and back.
 
     Returns
     -------
@@ -95,6 +96,11 @@ def equalize(
         result = _dispatch.choose(image, backend).equalize_plain(image, out)
         if result is not None:
             return result
+    if (host := _guests.host_of(image, backend)) is not None:
+        return host(
+            equalize, image, backend, rule=rule, layout=layout, color=color, mask=mask, nodata=nodata,
+            bins=bins, value_range=value_range, out_range=out_range, out=out,
+        )  # fmt: skip
     call = _request(image, backend, layout=layout, color=color, mask=mask, nodata=nodata)
     dtype = np.dtype(call.image.dtype)
     rule = _arguments.check_rule(rule, call.pixels.luma, dtype)
@@ -146,6 +152,11 @@ def histogram(
     >>> counts.shape, counts[50:54]
     ((256,), array([1, 0, 2, 1]))
     """
+    if (host := _guests.host_of(image, backend)) is not None:
+        return host(
+            histogram, image, backend, layout=layout, color=color, mask=mask, nodata=nodata, bins=bins,
+            value_range=value_range,
+        )  # fmt: skip
     call = _request(image, backend, layout=layout, color=color, mask=mask, nodata=nodata)
     bins, value_range = _arguments.check_bins(bins, value_range, np.dtype(call.image.dtype))
     return call.public(call.backend.histogram(call.pixels, _edges(call, bins, value_range)))
@@ -191,6 +202,8 @@ def lookup_table(
     >>> table[50:55]
     array([  0,  32, 159, 223, 255], dtype=uint8)
     """
+    if (host := _guests.host_of(counts, backend)) is not None:
+        return host(lookup_table, counts, backend, rule=rule, dtype=dtype, out_range=out_range)
     module, counts = _native(counts, backend, "counts")
     dtype = _arguments.check_dtype("dtype", dtype)
     rule = _arguments.check_rule(rule, None, dtype)
@@ -203,7 +216,8 @@ def lookup_table(
             f"counts must have {levels or 'its bins'} entries on the last axis for {dtype}, "
             f"got shape {counts.shape}"
         )
-    if counts.size and counts.min() < 0:
+    # Counts on a device are not looked at: that would have to wait for it.
+    if isinstance(counts, np.ndarray) and counts.size and counts.min() < 0:
         raise ValueError(f"counts must not be negative, got {counts.min()}")
     return module.lookup_table(counts.astype(np.int64, copy=False), rule, dtype, out_range)
 
@@ -251,6 +265,11 @@ def apply(
     >>> bool((histeq.apply(image, table) == histeq.equalize(image)).all())
     True
     """
+    if (host := _guests.host_of(image, backend)) is not None:
+        return host(
+            apply, image, backend, table=table, layout=layout, color=color, nodata=nodata,
+            value_range=value_range, out=out,
+        )  # fmt: skip
     call = _request(image, backend, layout=layout, color=color, nodata=nodata)
     dtype = np.dtype(call.image.dtype)
     _, table = _native(table, backend, "table")
@@ -311,6 +330,11 @@ def match(
     array([[ 0, 10],
            [20, 30]], dtype=uint8)
     """
+    if (host := _guests.host_of(image, backend)) is not None:
+        return host(
+            match, image, backend, reference=reference, layout=layout, color=color, mask=mask, nodata=nodata,
+            out=out,
+        )  # fmt: skip
     call = _request(image, backend, layout=layout, color=color, mask=mask, nodata=nodata)
     model = _request(reference, backend, layout=layout, color=color, nodata=nodata, name="reference")
     dtype = np.dtype(call.image.dtype).newbyteorder("=")
@@ -336,9 +360,10 @@ def match(
 def _native(array: Any, backend: str | None, name: str = "image") -> tuple[Backend, Array]:
     """Return the backend for an array, and the array without its subclass."""
     try:
-        return _dispatch.choose(array, backend), np.asarray(array)
+        module = _dispatch.choose(array, backend)
     except TypeError as error:
         raise TypeError(str(error).replace("image", name, 1)) from None
+    return module, np.asarray(array) if isinstance(array, np.ndarray) else array
 
 
 def _request(image: Any, backend: str | None, *, name: str = "image", **arguments: Any) -> Request:

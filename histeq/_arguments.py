@@ -173,6 +173,8 @@ def _canonical_mask(mask: Any, image: Array, axes: Axes) -> Array:
     """Return the mask as (N or 1, 1, D, H, W) booleans."""
     if type(mask) is not type(image) and not (isinstance(mask, np.ndarray) and isinstance(image, np.ndarray)):
         raise TypeError(f"mask must be an array of the image's kind, got {type(mask).__name__}")
+    if not isinstance(mask, np.ndarray) and mask.device != image.device:
+        raise ValueError(f"mask must be on the image's device {image.device}, got {mask.device}")
     if mask.dtype.kind not in "bu":
         raise TypeError(f"mask must be bool or unsigned (nonzero: counted), got {mask.dtype}")
     sizes = dict(zip(axes.letters, (image.shape[i] for i in axes.order), strict=True))
@@ -255,10 +257,12 @@ def check_out(out: Any, request: Request, dtype: np.dtype) -> Array:
     backend, image = request.backend, request.image
     if out is None:
         return backend.empty_like(image, dtype)
-    if type(out) is not type(image) and not isinstance(out, np.ndarray):
+    if type(out) is not type(image) and not (isinstance(out, np.ndarray) and isinstance(image, np.ndarray)):
         raise TypeError(f"out must be an array of the image's kind, got {type(out).__name__}")
     if out.shape != image.shape:
         raise ValueError(f"out must have the image's shape {image.shape}, got {out.shape}")
+    if not isinstance(out, np.ndarray) and out.device != image.device:
+        raise ValueError(f"out must be on the image's device {image.device}, got {out.device}")
     if out.dtype != dtype:
         raise TypeError(f"out must have the result's dtype {dtype}, got {out.dtype}")
     if isinstance(out, np.ndarray) and not out.flags.writeable:
@@ -268,13 +272,14 @@ def check_out(out: Any, request: Request, dtype: np.dtype) -> Array:
     return out
 
 
-def _same_memory(a: np.ndarray, b: np.ndarray) -> bool:
+def _same_memory(a: Array, b: Array) -> bool:
     """Tell whether two arrays of one shape are the same elements in the same order."""
-    return a is b or (
-        a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
-        and a.strides == b.strides
-        and a.dtype == b.dtype
-    )
+    return a is b or (_address(a) == _address(b) and a.strides == b.strides and a.dtype == b.dtype)
+
+
+def _address(array: Array) -> int:
+    interface = "__array_interface__" if isinstance(array, np.ndarray) else "__cuda_array_interface__"
+    return getattr(array, interface)["data"][0]
 
 
 def _listed(choices: tuple[str, ...]) -> str:

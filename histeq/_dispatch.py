@@ -14,6 +14,7 @@ from histeq._backend import Backend
 _BACKENDS = {
     "numba": "pip install numba",
     "numpy": "pip install numpy",
+    "cupy": "pip install cupy-cuda12x, or cupy-cuda13x for a driver of CUDA 13",
 }
 
 
@@ -94,10 +95,32 @@ def choose(image: Any, backend: str | None) -> Backend:
         raise TypeError(f"backend must be one of {', '.join(_BACKENDS)}, got {type(name).__name__}")
     if name not in _BACKENDS:
         raise ValueError(f"{source} must be one of {', '.join(_BACKENDS)}, got {name!r}")
+    return _serving(image, named(name, source))
+
+
+def named(name: str, source: str = "backend") -> Backend:
+    """Return a backend by its name; RuntimeError, with the command that adds it, if it is not available."""
     try:
         return _load(name)
     except ImportError as error:
         raise RuntimeError(f"{source}={name!r} is not available: {_unavailable(name, error)}") from error
+
+
+def _serving(image: Any, backend: Backend) -> Backend:
+    """Return `backend`; TypeError if the image is where it does not reach."""
+    if backend.name != "cupy" and _is_cupy(type(image)):  # type: ignore[arg-type]
+        raise TypeError(
+            f"image must be in host memory for backend={backend.name!r}, got a CuPy array; "
+            "cupy.asnumpy(image) brings it over"
+        )
+    return backend
+
+
+@functools.cache
+def _is_cupy(kind: type) -> bool:
+    return any(
+        base.__module__.partition(".")[0] == "cupy" and base.__name__ == "ndarray" for base in kind.__mro__
+    )
 
 
 @functools.cache
@@ -113,7 +136,9 @@ def _default_for(kind: type) -> Callable[[], Backend]:
         raise TypeError("image must not be a masked array: pass image.data with mask=~image.mask")
     if any(base.__module__ == "numpy" and base.__name__ == "ndarray" for base in kind.__mro__):
         return _fastest_on_cpu
-    raise TypeError(f"image must be a NumPy array (numpy.asarray makes one), got {kind.__name__}")
+    if _is_cupy(kind):
+        return functools.partial(named, "cupy")
+    raise TypeError(f"image must be an array (numpy.asarray makes one), got {kind.__name__}")
 
 
 @functools.cache

@@ -16,14 +16,14 @@ RULES = "'opencv', 'numpy', 'pillow', 'vips', 'skimage'"
 
 EQUALIZE = [
     # image, keywords, error, message
-    ([[1, 2]], {}, TypeError, "image must be a NumPy array (numpy.asarray makes one), got list"),
-    (None, {}, TypeError, "image must be a NumPy array (numpy.asarray makes one), got NoneType"),
+    ([[1, 2]], {}, TypeError, "image must be an array (numpy.asarray makes one), got list"),
+    (None, {}, TypeError, "image must be an array (numpy.asarray makes one), got NoneType"),
     (MASKED, {}, TypeError, "image must not be a masked array: pass image.data with mask=~image.mask"),
     (GREY.astype(np.int32), {}, TypeError, f"image must have one of the dtypes {DTYPES}, got int32"),
     (GREY.astype(bool), {}, TypeError, f"image must have one of the dtypes {DTYPES}, got bool"),
     (GREY.astype(complex), {}, TypeError, f"image must have one of the dtypes {DTYPES}, got complex128"),
     (GREY.astype(object), {}, TypeError, f"image must have one of the dtypes {DTYPES}, got object"),
-    (np.uint8(3), {}, TypeError, "image must be a NumPy array (numpy.asarray makes one), got uint8"),
+    (np.uint8(3), {}, TypeError, "image must be an array (numpy.asarray makes one), got uint8"),
     (np.array(3, np.uint8), {}, ValueError, "image must have at least one axis, got none"),
     (
         RGB, {}, ValueError,
@@ -128,8 +128,8 @@ EQUALIZE = [
         "out must have the result's dtype float64, got uint8",
     ),
     (GREY, {"out": READ_ONLY}, ValueError, "out must be writable, got a read-only array"),
-    (GREY, {"backend": "gpu"}, ValueError, "backend must be one of numba, numpy, got 'gpu'"),
-    (GREY, {"backend": 3}, TypeError, "backend must be one of numba, numpy, got int"),
+    (GREY, {"backend": "gpu"}, ValueError, "backend must be one of numba, numpy, cupy, got 'gpu'"),
+    (GREY, {"backend": 3}, TypeError, "backend must be one of numba, numpy, cupy, got int"),
 ]  # fmt: skip
 
 
@@ -144,14 +144,14 @@ def test_equalize(image, keywords, error, message):
 
 COUNTS = np.ones(256, np.int64)
 OTHERS = [
-    (lambda: histeq.lookup_table([1], dtype="u1"), TypeError, "counts must be a NumPy array (numpy.asarray makes one), got list"),
+    (lambda: histeq.lookup_table([1], dtype="u1"), TypeError, "counts must be an array (numpy.asarray makes one), got list"),
     (lambda: histeq.lookup_table(COUNTS * 1.0, dtype="u1"), TypeError, "counts must be integers, got float64"),
     (lambda: histeq.lookup_table(COUNTS, dtype="u2"), ValueError, "counts must have 65536 entries on the last axis for uint16, got shape (256,)"),
     (lambda: histeq.lookup_table(-COUNTS, dtype="u1"), ValueError, "counts must not be negative, got -1"),
     (lambda: histeq.lookup_table(COUNTS, dtype="i4"), TypeError, f"dtype must have one of the dtypes {DTYPES}, got int32"),
     (lambda: histeq.lookup_table(COUNTS, dtype="nonsense"), TypeError, f"dtype must have one of the dtypes {DTYPES}, got nonsense"),
     (lambda: histeq.lookup_table(COUNTS, dtype="f4", rule="vips"), ValueError, "rule='vips' is for integer images; float32 takes 'skimage' (the default there)"),
-    (lambda: histeq.apply(GREY, [1]), TypeError, "table must be a NumPy array (numpy.asarray makes one), got list"),
+    (lambda: histeq.apply(GREY, [1]), TypeError, "table must be an array (numpy.asarray makes one), got list"),
     (lambda: histeq.apply(GREY, np.zeros(256, np.uint16)), TypeError, "table must have dtype uint8 or float64 for uint8, got uint16"),
     (lambda: histeq.apply(RGB, np.zeros(256), layout="HWC"), TypeError, "table must have dtype uint8 for uint8, got float64"),
     (lambda: histeq.apply(GREY, np.zeros(255, np.uint8)), ValueError, "table must have shape (256,) or (256,) for this image, got (255,)"),
@@ -159,7 +159,7 @@ OTHERS = [
     (lambda: histeq.apply(FLOAT, np.zeros(256, np.float32)), ValueError, "value_range must be given to apply a table to a floating image, got None"),
     (lambda: histeq.apply(FLOAT, np.zeros(0, np.float32), value_range=(0, 1)), ValueError, "table must have at least one entry, got none"),
     (lambda: histeq.apply(GREY, np.zeros(256, np.uint8), value_range=(0, 1)), ValueError, "value_range is for floating images: uint8 has one bin a value; got (0, 1)"),
-    (lambda: histeq.match(GREY, [1]), TypeError, "reference must be a NumPy array (numpy.asarray makes one), got list"),
+    (lambda: histeq.match(GREY, [1]), TypeError, "reference must be an array (numpy.asarray makes one), got list"),
     (lambda: histeq.match(GREY, FLOAT), TypeError, "reference must have the image's dtype uint8, got float32"),
     (lambda: histeq.match(RGB, RGB[..., :2], layout="HWC"), ValueError, "reference must have 3 channels and 1 or 1 images, got shape (3, 4, 2)"),
     (lambda: histeq.match(RGB, RGB[:2], layout="NHW"), ValueError, "reference must have 1 channels and 1 or 3 images, got shape (2, 4, 3)"),
@@ -199,7 +199,7 @@ def test_nothing_is_written_on_error():
 
 def test_environment_variables(environment):
     environment("HISTEQ_BACKEND", "abacus")
-    with pytest.raises(ValueError, match="HISTEQ_BACKEND must be one of numba, numpy, got 'abacus'"):
+    with pytest.raises(ValueError, match="HISTEQ_BACKEND must be one of numba, numpy, cupy, got 'abacus'"):
         histeq.equalize(GREY)
     environment("HISTEQ_BACKEND", "numpy")
     assert np.array_equal(histeq.equalize(GREY), histeq.equalize(GREY, backend="numba"))

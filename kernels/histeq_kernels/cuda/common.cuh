@@ -5,7 +5,6 @@
 
 typedef unsigned char u8;
 typedef unsigned short u16;
-typedef short i16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef long long i64;
@@ -14,11 +13,14 @@ constexpr int WARP = 32;
 // 512 threads: four blocks fill the 2048 threads of an sm_80, sm_90 or sm_100 multiprocessor, two the 1024 of
 // an sm_75; and sixteen warps share the 32 KB of counters that each block has.
 constexpr int THREADS = 512;
+// Blocks that a multiprocessor shall hold at once: keeps every kernel within 64 registers a thread.
+constexpr int BLOCKS = 2;
 // Loads that a thread has in flight: 4 of 16 bytes each keep 128 KB under way in a full multiprocessor, more
 // than bandwidth times latency asks for (4.8 TB/s x 0.7 us / 132 = 26 KB).
 constexpr int VECTORS = 4;
 constexpr int VECTOR = 16;  // bytes
-// The same for lines whose pixels lie apart, loaded one by one.
+// Pixels a thread takes from a stretch where they are loaded one by one. The loop over them is unrolled by
+// two: more makes the code large for little, since each pixel costs more than its load.
 constexpr int SINGLES = 8;
 
 // Bytes from one image, plane (channel), layer, row and column to the next.
@@ -31,6 +33,7 @@ struct Layout {
     i64 images, planes, layers, rows, columns;
     Strides image, mask, out;
 };
+static_assert(sizeof(Layout) == 160, "the host's LAYOUT has another size");
 
 // What the threads of a block tell each other.
 struct Scratch {
@@ -93,6 +96,8 @@ union Vector {
     uint4 whole;
     T element[VECTOR / sizeof(T)];
 };
+template <class T>
+constexpr int IN_VECTOR = VECTOR / static_cast<int>(sizeof(T));
 
 // A line seen as aligned vectors: the first and the last may belong to it in part only.
 struct AlignedLine {
@@ -104,7 +109,10 @@ struct AlignedLine {
         : start(line), bytes(size), head(static_cast<i64>(reinterpret_cast<u64>(line) % VECTOR)) {}
     // Where vector i begins, counted from the line's first byte: negative for a first vector in part.
     __device__ __forceinline__ i64 offset(i64 i) const { return i * VECTOR - head; }
-    __device__ __forceinline__ bool whole(i64 from) const { return from >= 0 && from + VECTOR <= bytes; }
+    // Tell whether all vectors of a warp's stretch, from vector `begin` on, lie within the line.
+    __device__ __forceinline__ bool whole_stretch(i64 begin) const {
+        return offset(begin) >= 0 && offset(begin + WARP * VECTORS) <= bytes;
+    }
     // The most vectors that any line of `bytes` touches, wherever it begins.
     static __device__ __forceinline__ i64 most(i64 bytes) {
         return (bytes + 2 * (VECTOR - 1)) / VECTOR;
@@ -117,19 +125,22 @@ __device__ __forceinline__ void each_value_of_lines(const Layout& at, const char
     const i64 bytes = at.columns * static_cast<i64>(sizeof(T));
     each_stretch<false>(at, AlignedLine::most(bytes), WARP * VECTORS, [&](const Stretch& s) {
         const AlignedLine line(plane + s.layer * at.image.layer + s.row * at.image.row, bytes);
-        Vector<T> loaded[VECTORS];
+        if (line.whole_stretch(s.begin)) {
+            const uint4* const first =
+                reinterpret_cast<const uint4*>(line.start + line.offset(s.begin + lane_id()));
+            Vector<T> loaded[VECTORS];
 #pragma unroll
-        for (int k = 0; k < VECTORS; ++k) {
-            const i64 from = line.offset(s.begin + k * WARP + lane_id());
-            if (line.whole(from)) loaded[k].whole = __ldg(reinterpret_cast<const uint4*>(line.start + from));
-        }
+            for (int k = 0; k < VECTORS; ++k) loaded[k].whole = __ldg(first + k * WARP);
 #pragma unroll
-        for (int k = 0; k < VECTORS; ++k) {
-            const i64 from = line.offset(s.begin + k * WARP + lane_id());
-            if (line.whole(from)) {
+            for (int k = 0; k < VECTORS; ++k) {
 #pragma unroll
-                for (int e = 0; e < static_cast<int>(VECTOR / sizeof(T)); ++e) visit(loaded[k].element[e]);
-            } else {
+                for (int e = 0; e < IN_VECTOR<T>; ++e) visit(loaded[k].element[e]);
+            }
+        } else {
+#pragma unroll 1
+            for (int k = 0; k < VECTORS; ++k) {
+                const i64 from = line.offset(s.begin + k * WARP + lane_id());
+#pragma unroll 1
                 for (i64 b = max(from, 0ll); b < min(from + VECTOR, bytes); b += sizeof(T))
                     visit(*reinterpret_cast<const T*>(line.start + b));
             }
@@ -145,7 +156,7 @@ __device__ __forceinline__ void each_pixel(const Layout& at, const u8* mask, Vis
         const i64 image = s.layer * at.image.layer + s.row * at.image.row;
         const i64 out = s.layer * at.out.layer + s.row * at.out.row;
         const i64 masked = s.layer * at.mask.layer + s.row * at.mask.row;
-#pragma unroll
+#pragma unroll 2
         for (int k = 0; k < SINGLES; ++k) {
             const i64 x = s.begin + k * WARP + lane_id();
             if (x < at.columns) {
@@ -166,9 +177,9 @@ struct Plane {
     }
 };
 
-// The bin of an integer: its place among the values of its dtype.
-__device__ __forceinline__ u32 bin_of(u8 value) { return value; }
-__device__ __forceinline__ u32 bin_of(u16 value) { return value; }
-__device__ __forceinline__ u32 bin_of(i16 value) { return static_cast<u16>(value) ^ 0x8000u; }
+// int16 goes by the kernels of uint16: the same bits, and `flip` 0x8000 turns them into the place among the
+// values, the smallest first. It is 0 for unsigned pixels.
+template <class T>
+__device__ __forceinline__ u32 bin_of(T value, u32 flip) { return value ^ flip; }
 
 __device__ __forceinline__ bool is_finite(double value) { return value - value == 0; }

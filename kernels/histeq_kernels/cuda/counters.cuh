@@ -75,13 +75,20 @@ struct PackedCounters {
     }
 };
 
-// More bins than shared memory holds: straight into the plane's counts.
-struct DirectCounters {
+// Copied counters; or, where there are more bins than shared memory holds, straight into the plane's counts.
+struct CopiedOrDirectCounters {
+    CopiedCounters copied;  // copies is 0: direct
     u64* counts;
 
-    __device__ __forceinline__ void clear(u64* plane_counts) { counts = plane_counts; }
-    __device__ __forceinline__ void add(u32 bin) const { atomicAdd(&counts[bin], 1ull); }
-    __device__ __forceinline__ void fold_into(u64*) const {}
+    __device__ __forceinline__ void clear(u64* plane_counts) {
+        counts = plane_counts;
+        copied.clear(plane_counts);
+    }
+    __device__ __forceinline__ void add(u32 bin) const {
+        if (copied.copies) copied.add(bin);
+        else atomicAdd(&counts[bin], 1ull);
+    }
+    __device__ __forceinline__ void fold_into(u64* plane_counts) const { copied.fold_into(plane_counts); }
 };
 
 // Where a launch leaves its counts and tables.
@@ -91,9 +98,10 @@ struct Results {
     void* tables;
     i64* counts_out;  // or null
 };
+static_assert(sizeof(Results) == 32, "the host's RESULTS has another size");
 
 // Count every plane of the launch: count_plane(plane, add) calls add(bin) for each pixel of this block's share.
-template <class Level, class Fraction, class Counters, class CountPlane>
+template <class Counters, class CountPlane>
 __device__ __forceinline__ void count_planes(const Layout& at, Counters counters, const Rule& rule,
                                              const Results& results, CountPlane count_plane) {
     for (i64 index = blockIdx.y; index < at.images * at.planes; index += gridDim.y) {
@@ -104,19 +112,18 @@ __device__ __forceinline__ void count_planes(const Layout& at, Counters counters
         __syncthreads();
         counters.fold_into(counts);
         if (is_last_block(&results.tickets[index], gridDim.x * gridDim.z))
-            finish_plane<Level, Fraction>(results.counts, rule, results.tables, results.counts_out, index);
+            finish_plane(results.counts, rule, results.tables, results.counts_out, index);
         __syncthreads();  // before the counters and the scratch serve the next plane
     }
 }
 
-// The counters of blockIdx.z, one slice of the 65,536 values.
-__device__ __forceinline__ PackedCounters counters_u16(const Layout& at) {
+// The counters of blockIdx.z, one slice of the 65,536 values, for lines walked in stretches of `length` pixels.
+__device__ __forceinline__ PackedCounters counters_u16(const Layout& at, i64 length) {
     const u32 bins = 65536 / gridDim.z;
-    // A block's share, rounded up to whole stretches: below 65,536 pixels no counter can overflow.
-    const i64 pixels = at.layers * at.rows * at.columns;
-    const i64 stretch = WARP * VECTORS * VECTOR;
-    const i64 stretches = at.layers * at.rows * (at.columns / (WARP * SINGLES) + 2);
-    const i64 share = (stretches / (static_cast<i64>(gridDim.x) * warps()) + 1) * warps() * stretch;
-    return PackedCounters{behind_scratch<u32>(), nullptr, blockIdx.z * bins, bins,
-                          min(pixels, share) > 0xffff};
+    // The most stretches that a warp of this block may get, and the pixels in those of all its warps: up to
+    // 65,535 no counter can overflow.
+    const i64 stretches = at.layers * at.rows * (at.columns / length + 2);
+    const i64 turns = stretches / (static_cast<i64>(gridDim.x) * warps()) + 1;
+    const i64 share = min(turns * warps() * length, at.layers * at.rows * at.columns);
+    return PackedCounters{behind_scratch<u32>(), nullptr, blockIdx.z * bins, bins, share > 0xffff};
 }

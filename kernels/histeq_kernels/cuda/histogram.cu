@@ -2,52 +2,48 @@
 //
 // Grid: x parts of a plane, y planes (walked in steps of gridDim.y), z slices of the values (16 bits only).
 
+constexpr int PIXELS_16 = WARP * VECTORS * VECTOR / 2;  // in a stretch of 16-bit pixels
+
 template <class T, class Counters>
-__device__ __forceinline__ void histogram_lines(const Layout& at, const char* image, Counters counters,
-                                                const Rule& rule, const Results& results) {
-    count_planes<T, double>(at, counters, rule, results, [&](const Plane& plane, auto add) {
-        each_value_of_lines<T>(at, image + plane.offset(at.image), [&](T value) { add(bin_of(value)); });
+__device__ __forceinline__ void histogram_lines(const Layout& at, const char* image, u32 flip,
+                                                Counters counters, const Rule& rule, const Results& results) {
+    count_planes(at, counters, rule, results, [&](const Plane& plane, auto add) {
+        each_value_of_lines<T>(at, image + plane.offset(at.image), [&](T value) { add(bin_of(value, flip)); });
     });
 }
 
 template <class T, class Counters>
 __device__ __forceinline__ void histogram_strided(const Layout& at, const char* image, const u8* mask,
-                                                  Counters counters, const Rule& rule, const Results& results) {
-    count_planes<T, double>(at, counters, rule, results, [&](const Plane& plane, auto add) {
+                                                  u32 flip, Counters counters, const Rule& rule,
+                                                  const Results& results) {
+    count_planes(at, counters, rule, results, [&](const Plane& plane, auto add) {
         const char* const pixels = image + plane.offset(at.image);
         const u8* const masked = mask == nullptr ? nullptr : mask + plane.image * at.mask.image;
         each_pixel<false>(at, masked, [&](i64 from, i64, bool counted) {
-            if (counted) add(bin_of(*reinterpret_cast<const T*>(pixels + from)));
+            if (counted) add(bin_of(*reinterpret_cast<const T*>(pixels + from), flip));
         });
     });
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
-histogram_u8(Layout at, const char* image, Rule rule, Results results) {
-    histogram_lines<u8>(at, image, counters_u8(), rule, results);
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+histogram_u8(Layout at, const char* image, const __grid_constant__ Rule rule, Results results) {
+    histogram_lines<u8>(at, image, 0, counters_u8(), rule, results);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
-histogram_u16(Layout at, const char* image, Rule rule, Results results) {
-    histogram_lines<u16>(at, image, counters_u16(at), rule, results);
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+histogram_u16(Layout at, const char* image, u32 flip, const __grid_constant__ Rule rule, Results results) {
+    histogram_lines<u16>(at, image, flip, counters_u16(at, PIXELS_16), rule, results);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
-histogram_i16(Layout at, const char* image, Rule rule, Results results) {
-    histogram_lines<i16>(at, image, counters_u16(at), rule, results);
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+histogram_u8_strided(Layout at, const char* image, const u8* mask, const __grid_constant__ Rule rule,
+                     Results results) {
+    histogram_strided<u8>(at, image, mask, 0, counters_u8(), rule, results);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
-histogram_u8_strided(Layout at, const char* image, const u8* mask, Rule rule, Results results) {
-    histogram_strided<u8>(at, image, mask, counters_u8(), rule, results);
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+histogram_u16_strided(Layout at, const char* image, const u8* mask, u32 flip, const __grid_constant__ Rule rule,
+                      Results results) {
+    histogram_strided<u16>(at, image, mask, flip, counters_u16(at, WARP * SINGLES), rule, results);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
-histogram_u16_strided(Layout at, const char* image, const u8* mask, Rule rule, Results results) {
-    histogram_strided<u16>(at, image, mask, counters_u16(at), rule, results);
-}
-
-extern "C" __global__ void __launch_bounds__(THREADS)
-histogram_i16_strided(Layout at, const char* image, const u8* mask, Rule rule, Results results) {
-    histogram_strided<i16>(at, image, mask, counters_u16(at), rule, results);
-}

@@ -8,6 +8,7 @@ enum RuleName { NO_RULE, OPENCV, TEXTBOOK, PILLOW, VIPS, SKIMAGE };
 struct Rule {
     i64 name;          // of RuleName
     i64 bins;          // entries of a histogram and of a table
+    i64 width;         // bytes of a table's entry: an integer level, or a fraction by "skimage"
     i64 nodata;        // the bin that does not count; -1: none
     i64 bottom;        // the smallest value of an integer dtype: what bin 0 stands for
     i64 low, span;     // the lowest output level, and how many levels above it the highest lies
@@ -15,11 +16,14 @@ struct Rule {
     i64 floating;      // the images are: where nothing was counted, the table is NaN
     double fraction_low, fraction_span;  // "skimage": the output range
 };
+static_assert(sizeof(Rule) == 88, "the host's RULE has another size");
 
 // What a rule needs to know of a histogram besides the cumulative counts.
 struct Summary {
     u64 total, at_first, at_last;
     i64 first, last;  // non-empty bins; first is 0 and last -1 where there is none
+    float scale;      // "opencv" and "vips": levels a pixel
+    u64 step;         // "pillow": pixels a level
 };
 
 __device__ __forceinline__ u64 count_at(const u64* counts, const Rule& rule, i64 bin) {
@@ -38,37 +42,40 @@ __device__ __forceinline__ u64 warp_scan(u64 value) {
 
 __device__ __forceinline__ i64 clamp(i64 value, i64 top) { return max(0ll, min(value, top)); }
 
+// Prepare what is the same for all bins; tell whether the rule leaves every pixel as it is.
+__device__ __forceinline__ bool is_identity(const Rule& rule, Summary& all) {
+    const i64 others = static_cast<i64>(all.total - all.at_first);
+    switch (rule.name) {
+        case OPENCV: all.scale = __fdiv_rn(__ll2float_rn(rule.span), __ll2float_rn(others)); return others == 0;
+        case TEXTBOOK: return others == 0;
+        case PILLOW: all.step = (all.total - all.at_last) / rule.span; return all.step == 0;
+        case VIPS: {
+            const double span = __ll2double_rn(rule.to_brightest ? all.last : rule.span);
+            all.scale = __double2float_rn(__ddiv_rn(span, __ll2double_rn(all.total)));
+            return all.total == 0;
+        }
+        default: return false;
+    }
+}
+
 // The level of a bin by an integer rule; `upto` counts the pixels up to and in the bin, `here` those in it.
 __device__ __forceinline__ i64 level_of(const Rule& rule, const Summary& all, i64 bin, u64 upto, u64 here) {
-    const u64 above = bin < all.first ? 0 : upto - all.at_first;
+    const i64 above = bin < all.first ? 0 : static_cast<i64>(upto - all.at_first);
     switch (rule.name) {
-        case OPENCV: {
-            const float scale = __fdiv_rn(__ll2float_rn(rule.span), __ll2float_rn(all.total - all.at_first));
-            return rule.low + clamp(__float2ll_rn(__fmul_rn(__ll2float_rn(above), scale)), rule.span);
-        }
+        case OPENCV:
+            return rule.low + clamp(__float2ll_rn(__fmul_rn(__ll2float_rn(above), all.scale)), rule.span);
         case TEXTBOOK: {
             const double product = __dmul_rn(__ll2double_rn(above), __ll2double_rn(rule.span));
             return rule.low + __double2ll_rz(__ddiv_rn(product, __ll2double_rn(all.total - all.at_first)));
         }
         case PILLOW: {
-            const u64 step = (all.total - all.at_last) / rule.span;
-            return rule.low + static_cast<i64>(min((step / 2 + upto - here) / step, static_cast<u64>(rule.span)));
+            const u64 level = (all.step / 2 + upto - here) / all.step;
+            return rule.low + static_cast<i64>(min(level, static_cast<u64>(rule.span)));
         }
         default: {  // VIPS
             const i64 span = rule.to_brightest ? all.last : rule.span;
-            const float scale = __double2float_rn(__ddiv_rn(__ll2double_rn(span), __ll2double_rn(all.total)));
-            return rule.low + clamp(__float2ll_rd(__fmul_rn(__ll2float_rn(upto), scale)), span);
+            return rule.low + clamp(__float2ll_rd(__fmul_rn(__ll2float_rn(upto), all.scale)), span);
         }
-    }
-}
-
-// Tell whether the rule leaves every pixel as it is.
-__device__ __forceinline__ bool is_identity(const Rule& rule, const Summary& all) {
-    switch (rule.name) {
-        case OPENCV:
-        case TEXTBOOK: return all.total == all.at_first;
-        case PILLOW: return (all.total - all.at_last) / rule.span == 0;
-        default: return all.total == 0;
     }
 }
 
@@ -82,11 +89,19 @@ __device__ __forceinline__ double fraction_of(const Rule& rule, const Summary& a
     return __dadd_rn(rule.fraction_low, __dmul_rn(cdf, rule.fraction_span));
 }
 
+__device__ __forceinline__ void store_fraction(void* table, i64 width, i64 bin, double fraction) {
+    if (width == sizeof(double)) static_cast<double*>(table)[bin] = fraction;
+    else static_cast<float*>(table)[bin] = __double2float_rn(fraction);
+}
+__device__ __forceinline__ void store_level(void* table, i64 width, i64 bin, i64 level) {
+    if (width == sizeof(u8)) static_cast<u8*>(table)[bin] = static_cast<u8>(level);
+    else static_cast<u16*>(table)[bin] = static_cast<u16>(level);  // int16: the same bits
+}
+
 // Write the table of one histogram. Every warp takes a stretch of the bins: it adds up its stretch, learns what
-// lies before it, and goes through its stretch once more. `Level` is the image's dtype, `Fraction` that of
-// skimage's result.
-template <class Level, class Fraction>
-__device__ void write_table(const u64* counts, const Rule& rule, void* table) {
+// lies before it, and goes through its stretch once more. Not inlined: each kernel's main loop keeps its
+// registers, and a module has this code once.
+__device__ __noinline__ void write_table(const u64* counts, const Rule& rule, void* table) {
     const int lane = lane_id(), warp = warp_id();
     const i64 length = ((rule.bins + warps() - 1) / warps() + WARP - 1) / WARP * WARP;
     const i64 begin = min(warp * length, rule.bins), end = min(begin + length, rule.bins);
@@ -114,7 +129,7 @@ __device__ void write_table(const u64* counts, const Rule& rule, void* table) {
     }
     __syncthreads();
 
-    Summary all{0, 0, 0, rule.bins, -1};
+    Summary all{0, 0, 0, rule.bins, -1, 0, 0};
     u64 upto = 0;
     for (int w = 0; w < warps(); ++w) {
         if (w < warp) upto += scratch()->sums[w];
@@ -134,31 +149,25 @@ __device__ void write_table(const u64* counts, const Rule& rule, void* table) {
         const u64 here = bin < end ? count_at(counts, rule, bin) : 0;
         const u64 scanned = warp_scan(here);
         if (bin < end) {
-            if (rule.name == SKIMAGE) {
-                static_cast<Fraction*>(table)[bin] =
-                    static_cast<Fraction>(fraction_of(rule, all, bin, upto + scanned));
-            } else {
-                const i64 level =
-                    identity ? rule.bottom + bin : level_of(rule, all, bin, upto + scanned, here);
-                static_cast<Level*>(table)[bin] = static_cast<Level>(level);
-            }
+            if (rule.name == SKIMAGE)
+                store_fraction(table, rule.width, bin, fraction_of(rule, all, bin, upto + scanned));
+            else
+                store_level(table, rule.width, bin,
+                            identity ? rule.bottom + bin : level_of(rule, all, bin, upto + scanned, here));
         }
         upto += __shfl_sync(0xffffffffu, scanned, WARP - 1);
     }
 }
 
-template <class Level, class Fraction>
 __device__ __forceinline__ void* table_of(void* tables, const Rule& rule, i64 plane) {
-    const i64 size = rule.name == SKIMAGE ? sizeof(Fraction) : sizeof(Level);
-    return static_cast<char*>(tables) + plane * rule.bins * size;
+    return static_cast<char*>(tables) + plane * rule.bins * rule.width;
 }
 
 // Work of the last histogram block of a plane: hand out the counts, write the table, and leave zeros in the
 // workspace for the next launch, so that no launch needs a memset before it.
-template <class Level, class Fraction>
-__device__ void finish_plane(u64* counts, const Rule& rule, void* tables, i64* counts_out, i64 plane) {
+__device__ __noinline__ void finish_plane(u64* counts, const Rule& rule, void* tables, i64* counts_out, i64 plane) {
     u64* const mine = counts + plane * rule.bins;
-    if (rule.name != NO_RULE) write_table<Level, Fraction>(mine, rule, table_of<Level, Fraction>(tables, rule, plane));
+    if (rule.name != NO_RULE) write_table(mine, rule, table_of(tables, rule, plane));
     __syncthreads();
     for (i64 bin = threadIdx.x; bin < rule.bins; bin += blockDim.x) {
         if (counts_out != nullptr) counts_out[plane * rule.bins + bin] = count_at(mine, rule, bin);

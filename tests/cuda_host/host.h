@@ -1,0 +1,263 @@
+// CUDA's language on the CPU: what the kernels use of it, so that g++ compiles the same sources.
+//
+// The threads of a block are fibers of one operating system thread. A fiber runs until a barrier, a shuffle or,
+// now and then, an atomic; the order in which they run is drawn anew at each of these, from the launch's seed:
+// a missing barrier shows as a wrong result. Shared memory is poisoned before each block and watched beyond
+// its end; a barrier or shuffle that some threads miss, and misaligned access, end the launch with a message.
+
+#include <setjmp.h>
+#include <signal.h>
+#include <ucontext.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#define __global__
+#define __device__
+#define __shared__
+#define __grid_constant__
+#define __restrict__
+#define __launch_bounds__(threads, blocks)
+#define __forceinline__ inline
+#define __noinline__ __attribute__((noinline))
+
+struct alignas(16) uint4 { unsigned x, y, z, w; };
+struct uint3 { unsigned x, y, z; };
+static uint3 threadIdx, blockIdx, blockDim, gridDim;
+constexpr unsigned SHARED_MOST = 232448;  // bytes a block can have on sm_90
+uint4 shared_memory[SHARED_MOST / 16 + 64];
+
+namespace host {
+enum State { READY, AT_BARRIER, AT_SHUFFLE, DONE };
+struct Fiber {
+    jmp_buf registers;
+    ucontext_t start;
+    State state;
+    bool has_begun;
+    uint64_t value;  // brought to a shuffle or a barrier
+};
+static std::vector<Fiber> fibers;
+static char* stacks;
+constexpr size_t STACK = 16384 + 192, MOST = 1024;  // no power of two: the stacks would share cache lines
+static jmp_buf scheduler;
+static sigjmp_buf crash;
+static Fiber* running;
+static std::function<void()> kernel;
+static const char* error;
+static uint64_t snapshot[MOST];  // what the fibers brought to the latest rendezvous
+static uint64_t any;             // the same, or-ed
+static uint64_t seed;
+
+static unsigned draw(unsigned below) {
+    seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+    return static_cast<unsigned>((seed >> 33) % below);
+}
+static void pause(State state) {
+    running->state = state;
+    if (!_setjmp(running->registers)) _longjmp(scheduler, 1);
+}
+static void fail(const char* message) {
+    error = message;
+    _longjmp(scheduler, 2);
+}
+static void body() {
+    kernel();
+    running->state = DONE;
+    _longjmp(scheduler, 1);
+}
+static void maybe_pause() {
+    if (seed && draw(64) == 0) pause(READY);
+}
+static uint64_t at_barrier(uint64_t value) {
+    running->value = value;
+    pause(AT_BARRIER);
+    return any;
+}
+static uint64_t shuffle(unsigned mask, uint64_t value, unsigned from) {
+    if (mask != 0xffffffffu) fail("a shuffle names fewer than 32 lanes");
+    running->value = value;
+    pause(AT_SHUFFLE);
+    return snapshot[threadIdx.x / 32 * 32 + from];
+}
+
+static void release(size_t begin, size_t end) {
+    any = 0;
+    for (size_t i = begin; i < end; ++i) {
+        any |= snapshot[i] = fibers[i].value;
+        fibers[i].state = READY;
+    }
+}
+// Let fiber i run until it pauses; false: the launch failed.
+static bool resume(size_t i) {
+    running = &fibers[i];
+    threadIdx = {static_cast<unsigned>(i), 0, 0};
+    const int code = _setjmp(scheduler);
+    if (code == 0) {
+        if (running->has_begun) _longjmp(running->registers, 1);
+        running->has_begun = true;
+        setcontext(&running->start);
+    }
+    return code != 2;
+}
+static bool run_block(size_t threads, unsigned shared) {
+    char* const memory = reinterpret_cast<char*>(shared_memory);
+    memset(memory, 0xA5, shared + 64);
+    for (size_t i = 0; i < threads; ++i) {
+        fibers[i].state = READY;
+        fibers[i].has_begun = false;
+    }
+    size_t done = 0;
+    while (done < threads) {
+        // Every round goes through the fibers in another order. The steps are coprime to any number of threads;
+        // neighbours mostly follow one another, which is several times faster.
+        const size_t steps[] = {37, 101, 1, threads - 1, 1, threads - 1, 1, threads - 1};
+        const size_t first = seed ? draw(threads) : 0, step = seed ? steps[draw(8)] : 1;
+        bool progress = false;
+        size_t at_barrier = 0, at_shuffle[MOST / 32] = {};
+        for (size_t n = 0, i = first; n < threads; ++n, i = (i + step) % threads) {
+            if (fibers[i].state == READY) {
+                progress = true;
+                if (!resume(i)) return false;
+                done += fibers[i].state == DONE;
+            }
+            at_barrier += fibers[i].state == AT_BARRIER;
+            at_shuffle[i / 32] += fibers[i].state == AT_SHUFFLE;
+        }
+        for (size_t warp = 0; warp < threads / 32; ++warp)
+            if (at_shuffle[warp] == 32) release(warp * 32, warp * 32 + 32), progress = true;
+        if (at_barrier == threads) release(0, threads), progress = true;
+        if (!progress) return error = "some threads wait at a barrier or shuffle that others miss", false;
+    }
+    for (unsigned i = shared; i < shared + 64; ++i)
+        if (memory[i] != static_cast<char>(0xA5)) return error = "a write beyond the shared memory", false;
+    return true;
+}
+
+// shape: grid x y z, threads, shared bytes, seed (0: threads and blocks in order).
+static const char* launch(const unsigned* shape, std::function<void()> run) {
+    if (shape[3] % 32 || shape[3] > MOST || shape[4] > SHARED_MOST) return "a launch of a shape that CUDA refuses";
+    if (!stacks) {
+        stacks = static_cast<char*>(malloc(STACK * MOST));
+        fibers = std::vector<Fiber>(MOST);
+        for (size_t i = 0; i < MOST; ++i) {
+            getcontext(&fibers[i].start);
+            fibers[i].start.uc_stack.ss_sp = stacks + i * STACK;
+            fibers[i].start.uc_stack.ss_size = STACK;
+            fibers[i].start.uc_link = nullptr;
+            makecontext(&fibers[i].start, body, 0);
+        }
+    }
+    kernel = std::move(run);
+    error = nullptr;
+    seed = shape[5];
+    gridDim = {shape[0], shape[1], shape[2]};
+    blockDim = {shape[3], 1, 1};
+    const unsigned blocks = shape[0] * shape[1] * shape[2];
+    struct sigaction action = {}, before[3];
+    const int signals[3] = {SIGSEGV, SIGILL, SIGBUS};
+    action.sa_handler = [](int) { siglongjmp(crash, 1); };
+    action.sa_flags = SA_ONSTACK;
+    static char alternative[1 << 16];
+    stack_t stack = {}, old;
+    stack.ss_sp = alternative;
+    stack.ss_size = sizeof alternative;
+    sigaltstack(&stack, &old);
+    for (int i = 0; i < 3; ++i) sigaction(signals[i], &action, &before[i]);
+    if (sigsetjmp(crash, 1)) {
+        error = "an access outside of memory, a misaligned one, or arithmetic without a defined result";
+    } else {
+        const unsigned first = seed ? draw(blocks) : 0;
+        for (unsigned i = 0; i < blocks; ++i) {
+            const unsigned b = (first + i) % blocks;
+            blockIdx = {b % shape[0], b / shape[0] % shape[1], b / shape[0] / shape[1]};
+            if (!run_block(shape[3], shape[4])) break;
+        }
+    }
+    for (int i = 0; i < 3; ++i) sigaction(signals[i], &before[i], nullptr);
+    sigaltstack(&old, nullptr);
+    return error;
+}
+template <class... A, size_t... I>
+static void call(void (*function)(A...), void** arguments, std::index_sequence<I...>) {
+    function(*static_cast<std::remove_cv_t<A>*>(arguments[I])...);
+}
+template <class... A>
+static const char* launch_kernel(void (*function)(A...), const unsigned* shape, void** arguments, unsigned count) {
+    if (count != sizeof...(A)) return "a launch with too few or too many arguments";
+    return launch(shape, [=] { call(function, arguments, std::index_sequence_for<A...>()); });
+}
+}  // namespace host
+
+static inline void __syncthreads() { host::at_barrier(0); }
+static inline int __syncthreads_or(int predicate) { return host::at_barrier(predicate) != 0; }
+static inline void __threadfence() {}
+template <class T>
+static inline T __shfl_sync(unsigned mask, T value, unsigned lane) {
+    return static_cast<T>(host::shuffle(mask, static_cast<uint64_t>(value), lane % 32));
+}
+template <class T>
+static inline T __shfl_xor_sync(unsigned mask, T value, unsigned bits) {
+    return __shfl_sync(mask, value, threadIdx.x % 32 ^ bits);
+}
+template <class T>
+static inline T __shfl_up_sync(unsigned mask, T value, unsigned distance) {
+    const unsigned lane = threadIdx.x % 32;
+    return __shfl_sync(mask, value, lane < distance ? lane : lane - distance);
+}
+template <class T>
+static inline T exchange(T* at, T value) {
+    const T old = *at;
+    *at = value;
+    host::maybe_pause();
+    return old;
+}
+template <class T>
+static inline T atomicAdd(T* at, std::common_type_t<T> value) { return exchange<T>(at, *at + value); }
+template <class T>
+static inline T atomicSub(T* at, std::common_type_t<T> value) { return exchange<T>(at, *at - value); }
+template <class T>
+static inline T atomicMax(T* at, std::common_type_t<T> value) { return exchange<T>(at, *at < value ? value : *at); }
+static inline unsigned atomicInc(unsigned* at, unsigned top) { return exchange(at, *at >= top ? 0u : *at + 1); }
+
+template <class A, class B>
+static constexpr auto min(A a, B b) { return b < a ? b : a; }
+template <class A, class B>
+static constexpr auto max(A a, B b) { return a < b ? b : a; }
+template <class T>
+static inline T __ldg(const T* at) { return *at; }
+template <class T>
+static inline T __ldcg(const T* at) { return *at; }
+template <class T>
+static inline void __stcs(T* at, T value) { *at = value; }
+
+static inline float __fadd_rn(float a, float b) { return a + b; }
+static inline float __fsub_rn(float a, float b) { return a - b; }
+static inline float __fmul_rn(float a, float b) { return a * b; }
+static inline float __fdiv_rn(float a, float b) { return a / b; }
+static inline double __dadd_rn(double a, double b) { return a + b; }
+static inline double __dsub_rn(double a, double b) { return a - b; }
+static inline double __dmul_rn(double a, double b) { return a * b; }
+static inline double __ddiv_rn(double a, double b) { return a / b; }
+static inline float __ll2float_rn(long long value) { return static_cast<float>(value); }
+static inline double __ll2double_rn(long long value) { return static_cast<double>(value); }
+static inline float __double2float_rn(double value) { return static_cast<float>(value); }
+static inline long long __float2ll_rn(float value) { return llrintf(value); }
+static inline long long __float2ll_rd(float value) { return static_cast<long long>(floorf(value)); }
+static inline long long __double2ll_rn(double value) { return llrint(value); }
+static inline long long __double2ll_rz(double value) { return static_cast<long long>(value); }
+template <class To, class From>
+static inline To bits_as(From value) {
+    To result;
+    static_assert(sizeof result == sizeof value, "");
+    memcpy(&result, &value, sizeof result);
+    return result;
+}
+static inline double __longlong_as_double(long long bits) { return bits_as<double>(bits); }
+static inline long long __double_as_longlong(double value) { return bits_as<long long>(value); }
+static inline float __uint_as_float(unsigned bits) { return bits_as<float>(bits); }

@@ -1,0 +1,200 @@
+"""Plant faults in the CUDA kernels, one at a time, and see whether the tests notice.
+
+    python tests/mutate_cuda.py
+
+Each fault is a replacement in one source file. The faulty unit is built for the CPU and put in place of the
+right one; the quick probes below must then fail. Exit code 1 if any fault goes unnoticed.
+
+Blocks run one after another here: what goes wrong only between blocks that run at the same time, such as a
+missing __threadfence, shows on a GPU alone.
+"""
+
+# ruff: noqa: E402, E501
+
+import importlib
+import mmap
+import sys
+import time
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "kernels")]
+
+import numpy as np
+from cuda_host import fake_cupy, host
+from histeq_kernels import cuda
+
+import histeq
+
+# (what is wrong, file, right text, faulty text)
+FAULTS = [
+    ("no barrier between clearing and counting", "counters.cuh",
+     "counters.clear(counts);\n        __syncthreads();", "counters.clear(counts);"),
+    ("no barrier between counting and folding", "counters.cuh",
+     "[&](u32 bin) { counters.add(bin); });\n        __syncthreads();",
+     "[&](u32 bin) { counters.add(bin); });"),
+    ("the tail of a line is dropped", "common.cuh",
+     "b < min(from + VECTOR, bytes); b += sizeof(T))\n                    visit",
+     "b < min(from + VECTOR, bytes) && from + VECTOR <= bytes; b += sizeof(T))\n                    visit"),
+    ("the head of a line is dropped", "common.cuh",
+     "for (i64 b = max(from, 0ll); b < min(from + VECTOR, bytes); b += sizeof(T))\n                    visit",
+     "for (i64 b = from < 0 ? bytes : from; b < min(from + VECTOR, bytes); b += sizeof(T))\n"
+     "                    visit"),
+    ("one stretch too few when lines begin inside a vector", "common.cuh",
+     "return (bytes + 2 * (VECTOR - 1)) / VECTOR;", "return bytes / VECTOR;"),
+    ("the workspace is not reset", "table.cuh", "mine[bin] = 0;", ";"),
+    ("the ticket is not reset", "common.cuh", "atomicInc(ticket, parts - 1)", "atomicAdd(ticket, 1u)"),
+    ("the wrong block is taken for the last", "common.cuh",
+     "atomicInc(ticket, parts - 1) == parts - 1", "atomicInc(ticket, parts - 1) == 0"),
+    ("no barrier after the ticket", "common.cuh",
+     "parts - 1;\n    __syncthreads();\n    const bool last", "parts - 1;\n    const bool last"),
+    ("the scan's guard is off by one", "table.cuh", "lane_id() >= distance", "lane_id() > distance"),
+    ("the scan stops early", "table.cuh", "distance < WARP; distance *= 2", "distance < WARP / 2; distance *= 2"),
+    ("a warp begins its scan without those before it", "table.cuh", "if (w < warp) upto +=", "if (w < 0) upto +="),
+    ("the level is truncated, not rounded", "table.cuh", "__float2ll_rn(__fmul_rn", "__float2ll_rd(__fmul_rn"),
+    ("double where float is meant", "table.cuh",
+     "__float2ll_rn(__fmul_rn(__ll2float_rn(above), all.scale))",
+     "__double2ll_rn(__ll2double_rn(above) * all.scale)"),
+    ("nodata is counted", "table.cuh", "bin == rule.nodata ? 0 : __ldcg", "bin == -2 ? 0 : __ldcg"),
+    ("nodata is mapped", "lut.cu", "level == all.nodata ?", "level == -2 ?"),
+    ("the mask is ignored", "common.cuh", "mask == nullptr || mask[", "true || mask["),
+    ("32-bit offsets of lines", "common.cuh",
+     "const AlignedLine line(plane + s.layer * at.image.layer + s.row * at.image.row, bytes);",
+     "const AlignedLine line(plane + static_cast<int>(s.layer * at.image.layer + s.row * at.image.row), bytes);"),
+    ("32-bit offsets of pixels", "common.cuh",
+     "const i64 image = s.layer * at.image.layer", "const int image = s.layer * at.image.layer"),
+    ("an overflow of a low counter is not handed over", "counters.cuh",
+     "one == 1 && (before & 0xffffu) == 0xffffu", "false"),
+    ("a carry out of the word is lost", "counters.cuh", "before > 0xffffffffu - one", "false"),
+    ("a borrow of the word is lost", "counters.cuh",
+     "if (atomicSub(word, 0x10000u) < 0x10000u)", "if (atomicSub(word, 0x10000u) < 0u)"),
+    ("overflow is thought impossible too soon", "counters.cuh", "share > 0xffff}", "share > 0xffffff}"),
+    ("the wrong slice", "counters.cuh", "blockIdx.z * bins, bins,", "0, bins,"),
+    ("the banked table mixes lanes", "lut.cu", "lane_id() * 4 + value % 4", "lane_id() * 4 + value % 3"),
+    ("no barrier after loading the table", "lut.cu",
+     "tables);\n        __syncthreads();", "tables);"),
+    ("unaligned results are stored as aligned", "lut.cu",
+     "reinterpret_cast<u64>(target) % VECTOR == 0", "true"),
+    ("the sign bit of int16 is not flipped", "common.cuh", "return value ^ flip;", "return value;"),
+    ("chroma is not limited", "luma.cu", "limited((11682", "((11682"),
+    ("float16 rounds down", "numbers.cuh", "__double2ll_rn(__dmul_rn(size, scale))", "__double2ll_rz(size * scale)"),
+    ("the edges do not decide", "numbers.cuh",
+     "while (bin < count - 1 && value >= edge(bin + 1)) ++bin;", ""),
+    ("the keys of the range are not reset", "bins.cu",
+     "if (threadIdx.x == 0) keys[2 * index] = keys[2 * index + 1] = 0;", ""),
+    ("the last centre is not the end", "bins.cu", "value >= last.centre", "value > last.centre + 1"),
+]  # fmt: skip
+
+# The units that a fault in a shared file is planted in; the others have the same text.
+UNITS = {
+    "common.cuh": ("histogram", "lut"), "counters.cuh": ("histogram",), "table.cuh": ("histogram",),
+    "numbers.cuh": ("bins",),
+}  # fmt: skip
+
+
+def machine(shared=232448, multiprocessors=3):
+    """Make the device one of this kind."""
+    fake_cupy.Machine.shared, fake_cupy.Machine.multiprocessors = shared, multiprocessors
+    importlib.import_module("histeq._backends._device").device.cache_clear()
+
+
+def probe():
+    """Run what shows a fault; raise AssertionError or LaunchError when there is one."""
+    rng = np.random.default_rng(0)
+    on_gpu = fake_cupy.ndarray.of
+
+    def check(image, mask=None, **keywords):
+        expected = histeq.equalize(image, backend="numpy", mask=mask, **keywords)
+        lent = None if mask is None else on_gpu(mask)
+        result = histeq.equalize(on_gpu(image), mask=lent, **keywords).array
+        assert np.array_equal(result, expected, equal_nan=image.dtype.kind == "f")
+
+    fake_cupy.Machine.shuffled = 1
+    for seed in range(4):
+        fake_cupy.Machine.seed = seed
+        for dtype in ("uint8", "uint16", "int16"):
+            frame = rng.integers(0, 250, (70, 203)).astype(dtype)
+            if dtype == "int16":
+                frame -= 99
+            out = np.zeros((70, 190), dtype)
+            window = frame[:, 3:184]
+            histeq.equalize(on_gpu(window), out=on_gpu(out[:, 2:183]))
+            assert np.array_equal(out[:, 2:183], histeq.equalize(window, backend="numpy"))
+            check(frame, nodata=int(frame[5, 5]), rule="numpy")
+            check(rng.integers(0, 3000, 5000).astype(dtype))
+            check(frame, mask=frame % 3 == 0, rule="pillow")
+            check(np.stack([frame, frame // 2, frame // 3]), layout="NHW", rule="vips")
+            line = rng.integers(0, 250, 6200).astype(dtype)
+            for start, size in ((1, 2048), (5, 4096), (0, 6150)):
+                out = np.zeros(6200, dtype)
+                piece, target = line[start : start + size], out[3 : 3 + size]
+                histeq.equalize(on_gpu(piece), out=on_gpu(target))
+                assert np.array_equal(target, histeq.equalize(piece, backend="numpy"))
+        color = rng.integers(0, 256, (30, 40, 3), np.uint8)
+        color[:3] = (255, 0, 0)
+        check(color, layout="HWC")
+        for dtype in ("float16", "float32"):
+            check(rng.normal(size=(2, 40, 50)).astype(dtype), layout="NHW", rule="skimage", bins=300)
+            check(rng.integers(0, 9, (40, 50)).astype(dtype), rule="skimage", bins=7, value_range=(0, 7))
+    machine(shared=1024 + 65536)
+    check(rng.integers(0, 65536, (30, 40), np.uint16))
+    machine(multiprocessors=1)
+    for values in ([6], [7], [6, 7, 7]):
+        image = rng.choice(np.array(values, np.uint16), (300, 1100))
+        assert np.array_equal(
+            histeq.histogram(on_gpu(image)).array, np.bincount(image.ravel(), minlength=65536)
+        )
+    # The low counter of a word wraps while the high one is full.
+    both = np.repeat(np.array([7, 6], np.uint16), (65535, 65536))
+    for _ in range(3):  # two images: one block for each
+        counts = histeq.histogram(on_gpu(np.stack([both, both])), layout="NW").array
+        assert np.array_equal(counts[0], np.bincount(both, minlength=65536))
+    machine()
+    space = mmap.mmap(-1, 5 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)  # no reserve
+    memory = np.frombuffer(space, np.uint8)
+    image = np.lib.stride_tricks.as_strided(memory, (2, 64), (4 << 30, 1))
+    image[...] = rng.integers(0, 99, image.shape)
+    check(image)
+    check(image[:, ::2])
+
+
+def caught(replaced):
+    """Tell what the probes say with some units replaced; None: all is well."""
+    fake_cupy.RawModule.units = replaced
+    try:
+        with fake_cupy.installed(), np.errstate(all="ignore"):
+            machine()
+            probe()
+    except (AssertionError, host.LaunchError) as error:
+        return str(error).splitlines()[0][:60] if str(error) else "wrong pixels"
+    except (IndexError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"[:60]
+    finally:
+        fake_cupy.RawModule.units = None
+    return None
+
+
+def main():
+    right = {module: cuda.source(module) for module in cuda.MODULES}
+    libraries = {module: host.load(module) for module in cuda.MODULES}
+    assert caught(libraries) is None, "the probes fail on the right kernels"
+    missed = 0
+    for what, file, text, fault in FAULTS:
+        start = time.perf_counter()
+        units, planted = dict(libraries), 0
+        for module in UNITS.get(file, (file.partition(".")[0],)):
+            if text in right[module]:
+                planted += 1
+                units[module] = host.build(
+                    right[module].replace(text, fault), cuda.kernels(module), keep=False
+                )
+        assert planted, f"{what}: the text is not in {file} any more"
+        result = caught(units)
+        missed += result is None
+        verdict = "MISSED" if result is None else f"caught ({result})"
+        print(f"{what:58} {verdict}  {time.perf_counter() - start:.1f} s", flush=True)
+    print(f"{len(FAULTS) - missed} of {len(FAULTS)} faults caught")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,397 @@
+"""The CUDA kernels and the backend around them, executed on the CPU: bit for bit as the NumPy backend.
+
+`pytest -k cupy` runs the suite of all backends on them as well; this file has what concerns them alone.
+"""
+
+import mmap
+import subprocess
+import sys
+import types
+
+import hypothesis
+import numpy as np
+import pytest
+from cuda_host import fake_cupy, host
+from cuda_host.fake_cupy import Device, Machine
+from hypothesis import strategies as st
+from images import DTYPES, FLOATS, INTEGERS, RULES, arrays, random_float, random_values, same
+from test_equalize import accepted
+
+import histeq
+
+SIZES = (1, 2, 15, 16, 17, 31, 33, 511, 2047, 2048, 2049, 2063, 2064, 2065, 8191, 8209)
+GUARD = 40
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    """Yield the CuPy that runs on the CPU, even where there is a GPU."""
+    for name in ("multiprocessors", "shared"):
+        monkeypatch.setattr(Machine, name, getattr(Machine, name))
+    monkeypatch.setattr(Machine, "shuffled", 2)
+    with fake_cupy.installed() as module:
+        yield module
+
+
+def backend_module():
+    return sys.modules["histeq._backends.cupy"]
+
+
+def on_gpu(array):
+    return fake_cupy.ndarray.of(array)
+
+
+def check(image, **keywords):
+    """Compare all that a call can return with the reference."""
+    expected = histeq.equalize(image, backend="numpy", **keywords)
+    result = histeq.equalize(on_gpu(image), **keywords)
+    assert type(result) is fake_cupy.ndarray
+    assert same(result.array, expected)
+    counting = {k: v for k, v in keywords.items() if k not in ("rule", "out_range")}
+    expected = histeq.histogram(image, backend="numpy", **counting)
+    assert same(histeq.histogram(on_gpu(image), **counting).array, expected)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+@pytest.mark.parametrize("size", SIZES)
+def test_every_size_and_alignment(size, dtype, cupy):
+    rng = np.random.default_rng(size)
+    values = random_values(rng, size, dtype)
+    expected = histeq.equalize(values, backend="numpy")
+    itemsize = values.itemsize
+    for start in (0, 1, 3, 8, 16 // itemsize - 1):
+        for target_start in (start, 0, 5):
+            memory = np.zeros(size + 64, dtype)
+            first = -memory.__array_interface__["data"][0] % 16 // itemsize + start
+            image = memory[first : first + size]
+            image[...] = values
+            whole = np.full(size + 2 * GUARD, 90, dtype)
+            out = whole[GUARD + target_start : GUARD + target_start + size]
+            histeq.equalize(on_gpu(image), out=on_gpu(out))
+            assert same(out, expected)
+            assert (whole[: GUARD + target_start] == 90).all()
+            assert (whole[GUARD + target_start + size :] == 90).all()
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_window_with_an_odd_offset(dtype, cupy):
+    rng = np.random.default_rng(0)
+    frame = random_values(rng, 90 * 203, dtype).reshape(90, 203)
+    for x, width in ((1, 180), (3, 7), (0, 203), (200, 3)):
+        window = frame[5:80, x : x + width]
+        check(window)
+        target = np.full(frame.shape, 7, dtype)
+        histeq.equalize(on_gpu(window), out=on_gpu(target[5:80, x : x + width]))
+        assert same(target[5:80, x : x + width], histeq.equalize(window, backend="numpy"))
+        target[5:80, x : x + width] = 7
+        assert (target == 7).all()
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_rules_and_contents(rule, dtype, cupy):
+    rng = np.random.default_rng(1)
+    for _ in range(12 if dtype == "uint8" else 4):
+        image = random_values(rng, 41 * 57, dtype).reshape(41, 57)
+        check(image, rule=rule)
+        check(image, rule=rule, nodata=int(image[3, 3]))
+        check(image, rule=rule, out_range=(16, 235) if rule != "skimage" else (-1, 2.5))
+
+
+@pytest.mark.parametrize("multiprocessors", [1, 2, 7, 40])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_launch_shapes(dtype, multiprocessors, cupy):
+    Machine.multiprocessors = multiprocessors
+    rng = np.random.default_rng(2)
+    make = random_float if dtype in FLOATS else None
+    for shape in ((3, 150, 301), (7, 9, 5)):
+        images = make(rng, dtype, shape) if make else rng.integers(0, 200, shape).astype(dtype)
+        check(images, layout="NHW")
+        check(images, layout="CHW", color="channels")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_more_planes_than_the_grid_has(dtype, cupy, monkeypatch):
+    images = np.random.default_rng(3).integers(0, 99, (9, 20, 31)).astype(dtype)
+    check(images[:1], layout="NHW")
+    monkeypatch.setattr(backend_module(), "_GRID_Y", 2)
+    check(images, layout="NHW")
+    monkeypatch.setattr(backend_module(), "_WORKSPACE", 1)  # image by image
+    check(images, layout="NHW")
+    check(images.reshape(3, 3, 20, 31), layout="NCHW", color="channels")
+    masks = images > 20
+    result = histeq.equalize(on_gpu(images), layout="NHW", mask=on_gpu(masks))
+    assert same(result.array, histeq.equalize(images, layout="NHW", mask=masks, backend="numpy"))
+
+
+@pytest.mark.parametrize("slices", [1, 2, 4, 8])
+def test_counters_of_65536_bins_in_slices(slices, cupy):
+    """Devices with less shared memory count the values in slices."""
+    Machine.shared = 1024 + 131072 // slices
+    rng = np.random.default_rng(4)
+    for dtype in ("uint16", "int16"):
+        check(rng.integers(0, 65536, (60, 70), np.uint16).view(dtype))
+    check(rng.integers(0, 65536, (30, 40, 3), np.uint16), layout="HWC")
+
+
+@pytest.mark.parametrize("values", [[6], [7], [6, 7], [6, 7, 7, 7], [0, 65535], [32767, 32768, 6, 7]])
+def test_packed_counters_overflow(values, cupy):
+    """More than 65,535 pixels of one value in one block: its 16-bit counter wraps, several times."""
+    Machine.multiprocessors = 1
+    rng = np.random.default_rng(5)
+    image = rng.choice(np.array(values, np.uint16), (600, 1100))
+    expected = np.bincount(image.ravel(), minlength=65536)
+    for _ in range(3):  # in several orders of the threads
+        assert same(histeq.histogram(on_gpu(image)).array, expected)
+    both = np.repeat(np.array([7, 6], np.uint16), (65535, 65536))  # one wraps while the other is full
+    pair = histeq.histogram(on_gpu(np.stack([both, both])), layout="NW").array  # one block for each
+    assert same(pair[0], np.bincount(both, minlength=65536))
+    constant = np.full((600, 1100), values[0], np.uint16)[:, ::2]
+    assert histeq.histogram(on_gpu(constant)).array[values[0]] == constant.size
+
+
+def test_workspace_is_clean_after_every_launch(cupy):
+    rng = np.random.default_rng(6)
+    for dtype in DTYPES:
+        histeq.equalize(on_gpu(rng.integers(0, 99, (5, 64, 65)).astype(dtype)), layout="NHW")
+        histeq.histogram(on_gpu(rng.integers(0, 99, (64, 65)).astype(dtype)))
+    spaces = sys.modules["histeq._backends._device"].device(0)._workspaces.values()
+    assert spaces
+    for space in spaces:
+        for name in ("counts", "tickets"):
+            assert not space._memory[name].array.any()
+
+
+def test_two_launches(cupy):
+    image = on_gpu(np.arange(5000, dtype=np.uint8))
+    before = Machine.launches
+    histeq.equalize(image)
+    assert Machine.launches - before == 2
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("bins", [1, 2, 255, 256, 257, 1000, 8192, 8193])
+def test_bins(dtype, bins, cupy):
+    rng = np.random.default_rng(bins)
+    image = random_float(rng, dtype, (50, 61))
+    check(image, bins=bins)
+    check(image, bins=bins, value_range=(-1, 1.5))
+    check(image, bins=bins, mask=None, nodata=float(image[7, 7]) if np.isfinite(image[7, 7]) else 0.5)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_edges_of_extreme_ranges(dtype, cupy):
+    """The range of the dtype, subnormal steps, neighbouring and equal values."""
+    limits = np.finfo(dtype)
+    tiny = limits.smallest_subnormal
+    for low, high in (
+        (limits.min, limits.max), (0, tiny), (-tiny, 3 * tiny), (1, 1 + limits.eps), (0, limits.max),
+        (5, 5), (limits.max, limits.max), (limits.tiny, 2 * limits.tiny),
+    ):  # fmt: skip
+        for bins in (1, 3, 256, 1000):
+            image = np.array([[low, high, low]], dtype)
+            check(image, bins=bins)
+
+
+def test_every_half(cupy):
+    """All 65,536 float16 values go there and back."""
+    halves = np.arange(65536, dtype=np.uint16).view(np.float16)
+    finite = halves[np.isfinite(halves)]
+    check(finite[np.abs(finite) < 1000], bins=300)
+    check(halves, value_range=(-2, 2), bins=77)
+
+
+def test_offsets_beyond_32_bits(cupy):
+    """Pixels more than 4 GB apart, in memory that is never touched in between."""
+    gigabyte = 1 << 30
+    memory = mmap.mmap(-1, 6 * gigabyte, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)  # no reserve
+    for dtype in (np.uint8, np.uint16, np.float32):
+        step = np.dtype(dtype).itemsize
+        whole = np.frombuffer(memory, dtype)
+        image = np.lib.stride_tricks.as_strided(
+            whole[gigabyte // 4 :], (2, 3, 40), (2 * gigabyte, gigabyte + 64, step)
+        )
+        image[...] = np.random.default_rng(7).integers(0, 90, image.shape)
+        check(image, layout="DHW")
+        check(image, layout="NHW")
+        expected = histeq.equalize(image, layout="DHW", backend="numpy")
+        if dtype != np.float32:
+            histeq.equalize(on_gpu(image), layout="DHW", out=on_gpu(image))
+            assert same(np.ascontiguousarray(image), expected)
+    del whole, image
+    memory.close()
+
+
+@hypothesis.given(drawn=arrays(), data=st.data())
+@hypothesis.settings(max_examples=80)
+def test_any_array(drawn, data):
+    image, layout = drawn
+    with fake_cupy.installed():
+        color = data.draw(st.sampled_from(accepted(image, layout)))
+        coupled = color != "channels" and "C" in layout and image.shape[layout.index("C")] > 1
+        rules = ["skimage"] if image.dtype.kind == "f" else RULES
+        rule = data.draw(st.sampled_from([r for r in rules if not (coupled and r == "skimage")]))
+        keywords = {"layout": layout, "color": color}
+        if data.draw(st.booleans()) and image.size:
+            keywords["nodata"] = image.flat[data.draw(st.integers(0, image.size - 1))].item()
+        check(image, rule=rule, **keywords)
+        letters = [n for n in layout if n != "C" and (n != "N" or data.draw(st.booleans()))]
+        mask = np.random.default_rng(8).random([image.shape[layout.index(n)] for n in letters]) < 0.6
+        result = histeq.equalize(on_gpu(image), rule=rule, mask=on_gpu(mask), **keywords)
+        assert same(result.array, histeq.equalize(image, rule=rule, mask=mask, backend="numpy", **keywords))
+
+
+# The backend around the kernels ----------------------------------------------------------------------
+
+
+def test_arrays_stay_where_they_are(cupy):
+    image = np.asfortranarray(np.arange(600, dtype=np.uint8).reshape(20, 30))
+    result = histeq.equalize(on_gpu(image))
+    assert result.array.flags.f_contiguous
+    counts = histeq.histogram(on_gpu(image))
+    table = histeq.lookup_table(counts, dtype=np.uint8)
+    assert type(counts) is type(table) is fake_cupy.ndarray
+    assert same(histeq.apply(on_gpu(image), table).array, result.array)
+    out = on_gpu(np.zeros((20, 30), np.uint8))
+    assert histeq.equalize(on_gpu(image), out=out) is out
+    in_place = on_gpu(image.copy())
+    assert histeq.equalize(in_place, out=in_place) is in_place
+    assert same(in_place.array, np.ascontiguousarray(result.array))
+
+
+def test_device_of_the_image_is_used(cupy):
+    with Device(1):
+        image = on_gpu(np.arange(600, dtype=np.uint8).reshape(20, 30))
+    result = histeq.equalize(image)  # the fake refuses a launch on another device than its arrays'
+    assert result.device.id == 1
+    assert Device.current == 0
+
+
+def test_arrays_of_two_devices_are_refused(cupy):
+    image = on_gpu(np.zeros((4, 5), np.uint8))
+    with Device(1):
+        other = on_gpu(np.zeros((4, 5), np.uint8))
+    with pytest.raises(
+        ValueError, match=r"out must be on the image's device <CUDA Device 0>, got <CUDA Device 1>"
+    ):
+        histeq.equalize(image, out=other)
+    with pytest.raises(ValueError, match="mask must be on the image's device"):
+        histeq.equalize(image, mask=other)
+
+
+def test_mixed_libraries_are_refused(cupy):
+    image = np.zeros((4, 5), np.uint8)
+    with pytest.raises(TypeError, match="out must be an array of the image's kind, got ndarray"):
+        histeq.equalize(on_gpu(image), out=image)
+    with pytest.raises(TypeError, match="mask must be an array of the image's kind, got ndarray"):
+        histeq.equalize(on_gpu(image), mask=image)
+    with pytest.raises(
+        TypeError, match=r"image must be in host memory for backend='numpy', got a CuPy array; cupy"
+    ):
+        histeq.equalize(on_gpu(image), backend="numpy")
+    with pytest.raises(TypeError, match="out must be an array of the image's kind"):
+        histeq.equalize(image, out=on_gpu(image))
+    with pytest.raises(TypeError, match=r"image must have one of the dtypes .* got int32"):
+        histeq.equalize(on_gpu(image.astype(np.int32)))
+    with pytest.raises(ValueError, match="share no memory"):
+        histeq.equalize(on_gpu(image[:3]), out=on_gpu(image[1:]))
+
+
+def test_misaligned_elements(cupy):
+    for dtype in ("uint16", "float64"):
+        memory = np.zeros(8 * 601, np.uint8)
+        image = memory[1 : 1 + 600 * np.dtype(dtype).itemsize].view(dtype).reshape(20, 30)
+        image[...] = np.arange(600).reshape(20, 30)
+        check(image)
+        expected = histeq.equalize(image, backend="numpy")
+        whole = np.zeros(expected.nbytes + 1, np.uint8)
+        out = whole[1:].view(expected.dtype).reshape(20, 30)
+        histeq.equalize(on_gpu(image), out=on_gpu(out))
+        assert same(out, expected)
+
+
+def backends_line(setup):
+    code = f"import sys\n{setup}\nimport histeq\nprint(histeq.backends()[2])"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_without_cupy():
+    assert "CuPy is not installed" in backends_line("sys.modules['cupy'] = None")
+    assert "pip install cupy-cuda12x" in backends_line("sys.modules['cupy'] = None")
+
+
+def test_without_driver():
+    setup = """
+import types
+cupy = sys.modules['cupy'] = types.ModuleType('cupy')
+class CUDARuntimeError(RuntimeError): pass
+def count(): raise CUDARuntimeError('cudaErrorInsufficientDriver: CUDA driver version is insufficient')
+runtime = types.SimpleNamespace(CUDARuntimeError=CUDARuntimeError, getDeviceCount=count)
+cupy.cuda = types.SimpleNamespace(runtime=runtime)
+"""
+    assert "CuPy finds no usable CUDA device or driver (cudaErrorInsufficientDriver" in backends_line(setup)
+    assert "there is no CUDA device" in backends_line(
+        setup.replace("raise CUDARuntimeError('cuda", "return ('' and 'cuda")
+    )
+
+
+class Tensor:
+    """As much of a PyTorch tensor on the CPU as histeq asks for."""
+
+    __module__ = "torch"
+    device = types.SimpleNamespace(type="cpu")
+
+    def __init__(self, array):
+        self.array = array
+
+    def detach(self):
+        return self
+
+    def numpy(self):
+        return self.array
+
+
+def test_torch_on_the_cpu(monkeypatch):
+    torch = types.ModuleType("torch")
+    torch.from_numpy = Tensor
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    image = np.arange(600, dtype=np.uint8).reshape(20, 30)
+    result = histeq.equalize(Tensor(image))
+    assert type(result) is Tensor
+    assert same(result.array, histeq.equalize(image))
+    out = Tensor(np.zeros_like(image))
+    assert histeq.equalize(Tensor(image), out=out) is out
+    assert same(out.array, result.array)
+    assert type(histeq.histogram(Tensor(image))) is Tensor
+    with pytest.raises(TypeError, match="mask must be an array of the image's kind, Tensor, got ndarray"):
+        histeq.equalize(Tensor(image), mask=image > 3)
+
+
+def test_dlpack_on_the_cpu():
+    class Exporter:
+        def __init__(self, array):
+            self.array = array
+
+        def __dlpack__(self, **keywords):
+            return self.array.__dlpack__(**keywords)
+
+        def __dlpack_device__(self):
+            return self.array.__dlpack_device__()
+
+    image = np.arange(600, dtype=np.uint8).reshape(20, 30)
+    assert same(histeq.equalize(Exporter(image)), histeq.equalize(image))
+
+
+def test_launch_errors_are_seen():
+    """The CPU in place of the GPU notices what a GPU would punish."""
+    source = """
+extern "C" __global__ void diverge(int n) { if (threadIdx.x < 32) __syncthreads(); }
+extern "C" __global__ void misaligned(const char* p) { volatile int x = *(const int*)(p + 1); (void)x; }
+"""
+    library = host.build(source, ("diverge", "misaligned"))
+    with pytest.raises(host.LaunchError, match="others miss"):
+        host.launch(library, "diverge", (1,), 64, [np.int32(0)])
+    with pytest.raises(host.LaunchError, match="misaligned"):
+        host.launch(library, "misaligned", (1,), 32, [np.zeros(16, np.uint8)])
+    with pytest.raises(host.LaunchError, match="shape that CUDA refuses"):
+        host.launch(library, "diverge", (1,), 33, [np.int32(0)])

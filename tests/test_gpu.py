@@ -1,0 +1,207 @@
+"""What only a GPU can show. `python -m pytest -m gpu tests/test_gpu.py` needs CuPy, NumPy and pytest alone.
+
+Expected pixels come from the NumPy backend, which is compared with the real libraries elsewhere.
+"""
+
+import threading
+
+import numpy as np
+import pytest
+
+import histeq
+
+# Without a GPU this file is not collected (see conftest.py): test_cuda.py runs the kernels on the CPU then.
+cupy = pytest.importorskip("cupy")
+pytestmark = pytest.mark.gpu
+
+INTEGERS = ("uint8", "uint16", "int16")
+FLOATS = ("float16", "float32", "float64")
+RULES = ("opencv", "pillow", "numpy", "skimage", "vips")
+
+
+def contents(rng, shape, dtype):
+    """Yield images that the kernels treat differently."""
+    low, high = (0, 256) if dtype == "uint8" else (0, 65536) if dtype == "uint16" else (-32768, 32768)
+    if dtype in FLOATS:
+        image = rng.normal(size=shape).astype(dtype)
+        image.flat[: min(3, image.size)] = (np.nan, np.inf, -np.inf)[: min(3, image.size)]
+        yield from (image, np.full(shape, 0.5, dtype), rng.integers(0, 9, shape).astype(dtype))
+        return
+    yield rng.integers(low, high, shape).astype(dtype)
+    yield np.full(shape, high - 1, dtype)
+    yield rng.choice([low, high - 1], shape).astype(dtype)
+    yield np.clip(rng.normal((low + high) / 2, (high - low) / 40, shape), low, high - 1).astype(dtype)
+
+
+def check(image, **keywords):
+    expected = histeq.equalize(image, backend="numpy", **keywords)
+    result = histeq.equalize(cupy.asarray(image), **keywords)
+    assert isinstance(result, cupy.ndarray)
+    assert result.dtype == expected.dtype
+    assert np.array_equal(result.get(), expected, equal_nan=image.dtype.kind == "f")
+
+
+@pytest.mark.parametrize("dtype", INTEGERS + FLOATS)
+@pytest.mark.parametrize("shape", [(1, 1), (13, 17), (480, 641), (2160, 3840)])
+def test_contents(shape, dtype):
+    for image in contents(np.random.default_rng(0), shape, dtype):
+        check(image)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_rules(rule, dtype):
+    rng = np.random.default_rng(1)
+    for image in contents(rng, (301, 403), dtype):
+        check(image, rule=rule)
+        check(image, rule=rule, nodata=int(image[0, 0]))
+        check(image, rule=rule, out_range=(16, 235))
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_sizes_and_alignments(dtype):
+    rng = np.random.default_rng(2)
+    memory = cupy.asarray(next(contents(rng, (70_000,), dtype)))
+    for size in (*range(1, 70), 2047, 2048, 2049, 32767, 32769, 65553):
+        for start in (0, 1, 3):
+            part = memory[start : start + size]
+            expected = histeq.equalize(part.get(), backend="numpy")
+            out = cupy.zeros(size + 40, dtype)
+            histeq.equalize(part, out=out[7 : 7 + size])
+            assert np.array_equal(out[7 : 7 + size].get(), expected)
+            assert not out[:7].any()
+            assert not out[7 + size :].any()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_color_batches_masks_and_windows(dtype):
+    rng = np.random.default_rng(3)
+    frames = rng.integers(0, 250, (5, 200, 301, 3)).astype(dtype)
+    check(frames, layout="NHWC")
+    check(frames, layout="NHWC", color="luma-bgr", nodata=3)
+    check(frames, layout="NHWC", color="channels")
+    check(np.ascontiguousarray(np.moveaxis(frames, -1, 1)), layout="NCHW")
+    window = frames[2, 11:150, 7:290, 1]
+    check(window)
+    mask = window > 99
+    result = histeq.equalize(cupy.asarray(frames)[2, 11:150, 7:290, 1], mask=cupy.asarray(mask))
+    assert np.array_equal(result.get(), histeq.equalize(window, mask=mask, backend="numpy"))
+    in_place = cupy.asarray(window)
+    assert histeq.equalize(in_place, out=in_place) is in_place
+    assert np.array_equal(in_place.get(), histeq.equalize(window, backend="numpy"))
+
+
+@pytest.mark.parametrize("dtype", INTEGERS + FLOATS)
+def test_match_and_host_arrays(dtype):
+    rng = np.random.default_rng(4)
+    image, reference = (rng.integers(0, 200, shape).astype(dtype) for shape in ((99, 80), (50, 60)))
+    expected = histeq.match(image, reference, backend="numpy")
+    assert np.array_equal(histeq.match(cupy.asarray(image), cupy.asarray(reference)).get(), expected)
+    brought_back = histeq.equalize(image, backend="cupy")
+    assert type(brought_back) is np.ndarray
+    assert np.array_equal(brought_back, histeq.equalize(image, backend="numpy"))
+
+
+def test_more_than_2_to_the_32_pixels():
+    row = cupy.zeros(1 << 16, cupy.uint8)
+    row[:3] = cupy.array([9, 200, 200], cupy.uint8)
+    image = cupy.broadcast_to(row, ((1 << 16) + 1, 1 << 16))
+    counts = histeq.histogram(image).get()
+    rows = (1 << 16) + 1
+    assert counts[[0, 9, 200]].tolist() == [((1 << 16) - 3) * rows, rows, 2 * rows]
+
+
+def test_streams_run_on_their_own():
+    rng = np.random.default_rng(5)
+    images = [rng.integers(0, 200 + i, (700, 900), np.uint8) for i in range(8)]
+    streams = [cupy.cuda.Stream(non_blocking=True) for _ in images]
+    lent = [cupy.asarray(image) for image in images]
+    cupy.cuda.Device().synchronize()
+    results = []
+    for _ in range(20):
+        results = []
+        for stream, image in zip(streams, lent, strict=True):
+            with stream:
+                results.append(histeq.equalize(image))
+    cupy.cuda.Device().synchronize()
+    for image, result in zip(images, results, strict=True):
+        assert np.array_equal(result.get(), histeq.equalize(image, backend="numpy"))
+
+
+def test_threads():
+    rng = np.random.default_rng(6)
+    image = rng.integers(0, 256, (500, 600), np.uint8)
+    expected = histeq.equalize(image, backend="numpy")
+    wrong = []
+
+    def work():
+        lent = cupy.asarray(image)
+        for _ in range(50):
+            if not np.array_equal(histeq.equalize(lent).get(), expected):
+                wrong.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize("dtype", INTEGERS + FLOATS)
+def test_graph_capture(dtype):
+    """A captured call is replayed on new pixels: nothing in it waits, or remembers."""
+    rng = np.random.default_rng(7)
+    stream = cupy.cuda.Stream(non_blocking=True)
+    image = cupy.zeros((300, 400), dtype)
+    out = cupy.empty((300, 400), histeq.equalize(image).dtype)
+    with stream:
+        histeq.equalize(image, out=out)  # compiles, and makes the workspace
+        stream.begin_capture()
+        histeq.equalize(image, out=out)
+        graph = stream.end_capture()
+        for _ in range(5):
+            new = rng.integers(0, 99, image.shape).astype(dtype)
+            image.set(new)
+            graph.launch(stream)
+            stream.synchronize()
+            assert np.array_equal(out.get(), histeq.equalize(new, backend="numpy"))
+
+
+def test_out_of_memory():
+    pool = cupy.get_default_memory_pool()
+    image = cupy.zeros((4000, 4000), cupy.uint8)
+    pool.free_all_blocks()
+    pool.set_limit(size=pool.total_bytes() + 1)
+    try:
+        with pytest.raises(cupy.cuda.memory.OutOfMemoryError):
+            histeq.equalize(image, rule="skimage")
+    finally:
+        pool.set_limit(size=0)
+    check(np.arange(3000, dtype=np.uint8))
+
+
+def test_torch():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(8)
+    image = rng.integers(0, 200, (300, 401), np.uint8)
+    tensor = torch.from_numpy(image).cuda()
+    result = histeq.equalize(tensor)
+    assert isinstance(result, torch.Tensor)
+    assert result.device == tensor.device
+    assert np.array_equal(result.cpu().numpy(), histeq.equalize(image, backend="numpy"))
+    out = torch.empty_like(tensor)
+    with torch.cuda.stream(torch.cuda.Stream()):
+        assert histeq.equalize(tensor, out=out) is out
+        torch.cuda.current_stream().synchronize()
+    assert torch.equal(out, result)
+    with pytest.raises(TypeError, match="must be on the image's device"):
+        histeq.equalize(tensor, out=out.cpu())
+
+
+def test_jax():
+    jax = pytest.importorskip("jax")
+    image = np.random.default_rng(9).integers(0, 200, (300, 401), np.uint8)
+    result = histeq.equalize(jax.numpy.asarray(image))
+    assert isinstance(result, jax.Array)
+    assert np.array_equal(np.asarray(result), histeq.equalize(image, backend="numpy"))
