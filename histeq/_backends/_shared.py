@@ -15,6 +15,8 @@ from histeq._backends._planes import workspace
 
 Array = NDArray[Any]
 
+WORTH_IT = 1 << 20
+"""The fewest pixels worth sharing: at half of that two threads were slower than one."""
 _PIECE = 1 << 16  # pixels a thread takes at once: about 15 microseconds of counting
 
 

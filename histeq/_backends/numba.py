@@ -26,7 +26,7 @@ from histeq import _rules, _threads
 from histeq._backend import Pixels
 from histeq._backends import _colors, _shared
 from histeq._backends import numpy as _reference
-from histeq._backends._planes import PIECE, add_up, bits, mask_of, native, rows, served, split, tag, workspace
+from histeq._backends._planes import add_up, bits, mask_of, native, rows, served, split, tag, workspace
 from histeq._backends.numpy import copy, edges_between, empty_like, match_table, match_values, overlap
 
 __all__ = [
@@ -56,7 +56,7 @@ def equalize_plain(image: Array, out: Array | None) -> Array | None:
     dtype = image.dtype
     if (dtype != _UINT8 and dtype != _UINT16) or image.ndim != 2 or not image.flags.c_contiguous:
         return None
-    threads = 1 if image.size < 2 * PIECE else _threads.num_threads()
+    threads = 1 if image.size < _shared.WORTH_IT else _threads.num_threads()
     if image.size >= _MOST or (threads > 1 and dtype != _UINT8):
         return None
     if out is None:
@@ -201,7 +201,7 @@ def equalize(
 def _shareable(pixels: Pixels, rule: str, out: Array) -> list[Array] | None:
     """Return the rows of image and output where the threads can share both passes over one 8-bit image."""
     image = pixels.image
-    if image.dtype != _UINT8 or image.shape[:2] != (1, 1) or not 2 * PIECE <= image.size < _MOST:
+    if image.dtype != _UINT8 or image.shape[:2] != (1, 1) or not _shared.WORTH_IT <= image.size < _MOST:
         return None
     if (
         rule == "skimage"
