@@ -207,4 +207,4 @@ def test_environment_variables(environment):
     for wrong in ("0", "-1", "two", "1.5"):
         environment("HISTEQ_NUM_THREADS", wrong)
         with pytest.raises(ValueError, match="HISTEQ_NUM_THREADS must be a whole number of at least 1"):
-            histeq.equalize(np.zeros((800, 800), np.uint8))
+            histeq.equalize(np.zeros((1100, 1100), np.uint8))  # large enough for threads
