@@ -386,7 +386,7 @@ def _edges(call: Request, bins: int, value_range: tuple[float, float] | None) ->
 def _target(call: Request, result: Array) -> Array:
     """Return the part of `result` that the backend writes, canonical; alpha is copied here."""
     target = call.axes.canonical(result)
-    if not call.alpha:
+    if not call.pixels.alpha:
         return target
     if result is not call.image:
         call.backend.copy(call.axes.canonical(call.image)[:, 3:], target[:, 3:])

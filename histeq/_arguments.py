@@ -40,8 +40,6 @@ class Request:
     """As the caller gave it."""
     axes: Axes
     pixels: Pixels
-    alpha: bool
-    """The image has a fourth channel, which `pixels` leaves out."""
 
     @property
     def lead(self) -> tuple[bool, bool]:
@@ -77,7 +75,7 @@ def request(
         luma,
         alpha,
     )
-    return Request(backend, image, axes, pixels, alpha)
+    return Request(backend, image, axes, pixels)
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
