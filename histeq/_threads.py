@@ -7,17 +7,23 @@ threads may call at once, a forked child makes its own pool, and a caller never 
 because it takes pieces itself until none is left.
 """
 
+import atexit
 import functools
+import importlib
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from types import ModuleType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 _requested: int | None = None  # what set_num_threads was told
-_pool: ThreadPoolExecutor | None = None
-_pool_size = 0
 
 
 def set_num_threads(n: int | None) -> None:
@@ -81,7 +87,7 @@ def usable_cpus() -> int:
 
 
 def run(work: Callable[[Any], object], pieces: Iterable[Any]) -> None:
-    """Call `work` once for each piece, on this thread and the pool's; return when all are done.
+    """Call `work` once for each piece, on this thread and its helpers; return when all are done.
 
     The first exception that a piece raises is raised here, after the pieces under way have ended.
     """
@@ -92,47 +98,102 @@ def run(work: Callable[[Any], object], pieces: Iterable[Any]) -> None:
             work(piece)
         return
     queue = iter(pieces)  # list iterators hand out each item once, whichever thread asks
+    done = np.zeros(1, np.int64)
+    errors: list[BaseException] = []
 
-    def drain() -> None:
+    def drain(_: int) -> None:
         for piece in queue:
-            work(piece)
+            try:
+                if not errors:  # after an exception nothing new is begun
+                    work(piece)
+            except BaseException as error:
+                errors.append(error)
+            tell(done, 0)
 
-    futures = []
-    with suppress(RuntimeError):  # the interpreter is shutting down: this thread does it all
-        futures = [_executor().submit(drain) for _ in range(helpers)]
-    try:
-        drain()
-    finally:
-        for _ in queue:  # after an exception here: nothing new is begun
-            pass
-        started = [future for future in futures if not future.cancel()]
-        errors = [future.exception() for future in started]
-    for error in errors:
-        if error is not None:
-            raise error
+    call_helpers(drain, helpers)
+    drain(0)
+    wait(done, 0, len(pieces))
+    if errors:
+        raise errors[0]
 
 
 def call_helpers(work: Callable[[int], object], count: int) -> None:
-    """Call work(1), ..., work(count) on the pool's threads without waiting for any of them."""
-    with suppress(RuntimeError):  # the interpreter is shutting down: there are no helpers
-        for i in range(1, count + 1):
-            _executor().submit(work, i)
+    """Call work(1), ..., work(count) on helping threads, sooner or later, without waiting for any of them."""
+    _helpers.call(work, count)
 
 
-def _executor() -> ThreadPoolExecutor:
-    """Return this process's pool: as many threads as one call may use, less the caller."""
-    global _pool, _pool_size
-    size = max(1, num_threads() - 1)
-    if _pool is None or _pool_size < size:
-        _pool, _pool_size = ThreadPoolExecutor(size, "histeq"), size
-    return _pool
+def tell(state: NDArray[np.int64], which: int) -> None:
+    """Add one to state[which], for threads that `wait` for it."""
+    _waiting().raise_by.i64(state, which, 1)
 
 
-def _forget_pool() -> None:
-    """Drop the parent's pool: its threads do not exist in a forked child."""
-    global _pool
-    _pool = None
+def wait(state: NDArray[np.int64], which: int, value: int) -> None:
+    """Wait until state[which] has reached `value`."""
+    while not _look_out(state, which, value):
+        time.sleep(1e-4)  # the others may be at it for long, or lack a processor
 
 
+def _look_out(state: NDArray[np.int64], which: int, value: int) -> bool:
+    """Wait for up to half a millisecond, awake, without the GIL; tell whether state[which] is there."""
+    done = np.zeros(1, np.uint8)
+    _waiting().wait_for.i64(state, which, value, done)
+    return bool(done[0])
+
+
+@functools.cache
+def _waiting() -> ModuleType:
+    return importlib.import_module("histeq_kernels.cpu.waiting")
+
+
+class _Helpers:
+    """Threads that take tasks. After each they look out for the next one a while before they sleep."""
+
+    def __init__(self) -> None:
+        self._tasks: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._posted = np.zeros(1, np.int64)
+        self._count = 0
+        self._lock = threading.Lock()
+
+    def call(self, work: Callable[[int], object], count: int) -> None:
+        """Post work(1), ..., work(count)."""
+        with self._lock, suppress(RuntimeError):  # no new threads while the interpreter shuts down
+            while self._count < count:
+                threading.Thread(target=self._serve, name="histeq", daemon=True).start()
+                self._count += 1
+        for i in range(1, min(count, self._count) + 1):
+            self._tasks.put(functools.partial(work, i))
+        tell(self._posted, 0)
+
+    def _serve(self) -> None:
+        while (task := self._next()) is not None:
+            task()
+            del task  # it holds on to images
+
+    def _next(self) -> Callable[[], object] | None:
+        """Return the next task; None: no more."""
+        posted = int(self._posted[0])
+        with suppress(Empty):
+            return self._tasks.get_nowait()
+        if num_threads() <= usable_cpus() and _look_out(self._posted, 0, posted + 1):
+            with suppress(Empty):
+                return self._tasks.get_nowait()
+        return self._tasks.get()
+
+    def stop(self) -> None:
+        """End the threads."""
+        for _ in range(self._count):
+            self._tasks.put(None)
+
+
+_helpers = _Helpers()
+
+
+def _forget() -> None:
+    """Drop the parent's helpers: those threads do not exist in a forked child."""
+    global _helpers
+    _helpers = _Helpers()
+
+
+atexit.register(lambda: _helpers.stop())
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
+    os.register_at_fork(after_in_child=_forget)

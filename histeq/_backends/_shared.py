@@ -2,7 +2,6 @@
 
 from __future__ import annotations  # as in numba.py
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -46,17 +45,8 @@ def equalize(image: Array, table_of: Callable[[NDArray[np.int64]], Array], out: 
 
     _threads.call_helpers(take_part, threads - 1)
     take_part(0)
-    _wait(state, 1, pieces)
+    _threads.wait(state, 1, pieces)
     table[:] = table_of(counts.sum(axis=0))
-    _shared.raise_by.i64(state, 2, 1)
+    _threads.tell(state, 2)
     apply(image, pieces, state, table, workspace().pairs, out)
-    _wait(state, 4, pieces)
-
-
-def _wait(state: NDArray[np.int64], which: int, value: int) -> None:
-    """Wait until the other threads have finished the pieces they took."""
-    done = np.zeros(1, np.uint8)
-    _shared.wait_for.i64(state, which, value, done)
-    while not done[0]:
-        time.sleep(0)  # let them run: there may be fewer processors than threads
-        _shared.wait_for.i64(state, which, value, done)
+    _threads.wait(state, 4, pieces)

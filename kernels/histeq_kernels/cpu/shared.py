@@ -10,22 +10,16 @@ that comes too late finds none left. `state` is what they share:
 
 from collections.abc import Callable
 
-from numba import types
-from numba.core import config
-from numba.extending import intrinsic
-
 from histeq_kernels.cpu import _vector
 from histeq_kernels.cpu._kernel import COUNTS_OUT, flat, inline, kernel, plane, plane_out
 from histeq_kernels.cpu.histogram import fold_pairs, fold_sliced, rows_pairs, rows_sliced
 from histeq_kernels.cpu.lut import fill_pairs, map_avx2, map_avx512, rows_mapped_by_pairs
 from histeq_kernels.cpu.tiers import tier
+from histeq_kernels.cpu.waiting import STATE as _STATE
+from histeq_kernels.cpu.waiting import add, await_at_least
 
 STATE = 5
-PATIENCE = 1 << 18
-"""How often to look before giving up waiting, up to a millisecond. With a sixteenth of it 4K frames took 1.7
-times as long: helpers gave up while the caller was still at its last piece."""
 
-_STATE = "int64[::1]"
 _COUNT = f"void({plane('uint8')}, int64, {_STATE}, uint32[::1], {COUNTS_OUT})"
 _MAP = f"void({plane('uint8')}, int64, {_STATE}, {flat('uint8')}, uint16[::1], {plane_out('uint8')})"
 
@@ -102,18 +96,6 @@ def map_pieces_avx512(image, pieces, state, table, scratch, out):
             i = add(state, 3, 1)
 
 
-@kernel(i64=f"void({_STATE}, int64, int64, uint8[::1])")
-def wait_for(state, which, value, done):
-    """Wait until state[which] has reached `value`, unless that takes long; tell in done[0]."""
-    done[0] = await_at_least(state, which, value)
-
-
-@kernel(i64=f"void({_STATE}, int64, int64)")
-def raise_by(state, which, amount):
-    """Add to state[which], after all that was written before."""
-    add(state, which, amount)
-
-
 @inline
 def piece(image, i, pieces):
     """Return the i-th piece of a (depth, rows, columns) image: part of its longest axis."""
@@ -123,48 +105,3 @@ def piece(image, i, pieces):
     if height >= depth:
         return image[:, height * i // pieces : height * (i + 1) // pieces]
     return image[depth * i // pieces : depth * (i + 1) // pieces]
-
-
-@inline
-def await_at_least(state, which, value):
-    """Look at state[which] until it has reached `value`; return whether it has."""
-    tries = 0
-    while look(state, which) < value:
-        tries += 1
-        if tries > PATIENCE:
-            return False
-    return True
-
-
-def _look(state, which):
-    """Return state[which]; whatever was written before it got this value is seen from now on."""
-    return state[which]
-
-
-def _add(state, which, amount):
-    """Add to state[which] at once; return what was there."""
-    before = state[which]
-    state[which] += amount
-    return before
-
-
-@intrinsic
-def _look_ir(typingctx, state, which):
-    def codegen(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        return builder.load_atomic(builder.gep(data, [args[1]]), "acquire", 8)
-
-    return types.int64(state, types.int64), codegen
-
-
-@intrinsic
-def _add_ir(typingctx, state, which, amount):
-    def codegen(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        return builder.atomic_rmw("add", builder.gep(data, [args[1]]), args[2], "acq_rel")
-
-    return types.int64(state, types.int64, types.int64), codegen
-
-
-look = _look if config.DISABLE_JIT else _look_ir
-add = _add if config.DISABLE_JIT else _add_ir

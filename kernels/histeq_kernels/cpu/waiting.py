@@ -1,0 +1,95 @@
+"""Numbers that several threads share, and waiting for them without the GIL.
+
+A thread that sleeps takes 25 to 150 microseconds to wake, as long as a good part of the work. So threads look
+for a while before they sleep.
+"""
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import config
+from numba.extending import intrinsic
+
+from histeq_kernels.cpu._kernel import inline, kernel
+
+STATE = "int64[::1]"
+PATIENCE = 1 << 14
+"""How often to look before giving up: with the pause in between, up to half a millisecond."""
+
+
+@kernel(i64=f"void({STATE}, int64, int64, uint8[::1])")
+def wait_for(state, which, value, done):
+    """Wait until state[which] has reached `value`, unless that takes long; tell in done[0]."""
+    done[0] = await_at_least(state, which, value)
+
+
+@kernel(i64=f"void({STATE}, int64, int64)")
+def raise_by(state, which, amount):
+    """Add to state[which], after all that was written before."""
+    add(state, which, amount)
+
+
+@inline
+def await_at_least(state, which, value):
+    """Look at state[which] until it has reached `value`; return whether it has."""
+    tries = 0
+    while look(state, which) < value:
+        tries += 1
+        if tries > PATIENCE:
+            return False
+        pause()
+    return True
+
+
+def _look(state, which):
+    """Return state[which]; whatever was written before it got this value is seen from now on."""
+    return state[which]
+
+
+def _add(state, which, amount):
+    """Add to state[which] at once; return what was there."""
+    before = state[which]
+    state[which] += amount
+    return before
+
+
+def _pause():
+    """Leave the core to its other thread for some tens of cycles."""
+
+
+@intrinsic
+def _look_ir(typingctx, state, which):
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.load_atomic(builder.gep(data, [args[1]]), "acquire", 8)
+
+    return types.int64(state, types.int64), codegen
+
+
+@intrinsic
+def _add_ir(typingctx, state, which, amount):
+    def codegen(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.atomic_rmw("add", builder.gep(data, [args[1]]), args[2], "acq_rel")
+
+    return types.int64(state, types.int64, types.int64), codegen
+
+
+@intrinsic
+def _pause_ir(typingctx):
+    def codegen(context, builder, signature, args):
+        name, *arguments = _PAUSES.get(_ARCHITECTURE, [None])
+        if name:
+            kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
+            builder.call(builder.module.declare_intrinsic(name, (), kind), arguments)
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+_ISB = ["llvm.aarch64.isb", ir.Constant(ir.IntType(32), 15)]
+_PAUSES = {"x86_64": ["llvm.x86.sse2.pause"], "aarch64": _ISB, "arm64": _ISB}
+_ARCHITECTURE = llvm.get_process_triple().partition("-")[0]
+look = _look if config.DISABLE_JIT else _look_ir
+add = _add if config.DISABLE_JIT else _add_ir
+pause = _pause if config.DISABLE_JIT else _pause_ir
