@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from histeq._api import apply, equalize, histogram, lookup_table, match
+    from histeq._clahe import TileTables, apply_tiles, clahe, tile_tables
     from histeq._dispatch import BackendInfo, backends
     from histeq._threads import set_num_threads
 
@@ -25,23 +26,31 @@ __version__ = "0.1.0"
 # `import histeq` costs nothing to a program that may never equalize an image.
 _HOMES = {
     "apply": "_api",
+    "apply_tiles": "_clahe",
+    "clahe": "_clahe",
     "equalize": "_api",
     "histogram": "_api",
     "lookup_table": "_api",
     "match": "_api",
+    "tile_tables": "_clahe",
+    "TileTables": "_clahe",
     "BackendInfo": "_dispatch",
     "backends": "_dispatch",
     "set_num_threads": "_threads",
 }
 __all__ = [
     "BackendInfo",
+    "TileTables",
     "apply",
+    "apply_tiles",
     "backends",
+    "clahe",
     "equalize",
     "histogram",
     "lookup_table",
     "match",
     "set_num_threads",
+    "tile_tables",
 ]
 
 

@@ -92,8 +92,8 @@ def equalize(
     """
     unset = layout is None and mask is None and nodata is None
     unset = unset and bins is None and value_range is None and out_range is None
-    if unset and rule == "opencv" and color == "luma" and type(image) is np.ndarray:
-        result = _dispatch.choose(image, backend).equalize_plain(image, out)
+    if unset and color == "luma" and type(rule) is str and type(image) is np.ndarray:
+        result = _dispatch.choose(image, backend).equalize_plain(image, rule, out)
         if result is not None:
             return result
     if (host := _guests.host_of(image, backend)) is not None:
@@ -273,6 +273,7 @@ def apply(
     call = _request(image, backend, layout=layout, color=color, nodata=nodata)
     dtype = np.dtype(call.image.dtype)
     _, table = _native(table, backend, "table")
+    _arguments.check_kind("table", table, call.image)
     table = _canonical_table(call, table, dtype)
     if dtype.kind == "f" and value_range is None:
         raise ValueError("value_range must be given to apply a table to a floating image, got None")
@@ -337,6 +338,7 @@ def match(
         )  # fmt: skip
     call = _request(image, backend, layout=layout, color=color, mask=mask, nodata=nodata)
     model = _request(reference, backend, layout=layout, color=color, nodata=nodata, name="reference")
+    _arguments.check_kind("reference", model.image, call.image)
     dtype = np.dtype(call.image.dtype).newbyteorder("=")
     if np.dtype(model.image.dtype).newbyteorder("=") != dtype:
         raise TypeError(f"reference must have the image's dtype {dtype}, got {model.image.dtype}")

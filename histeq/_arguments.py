@@ -78,6 +78,12 @@ def request(
     return Request(backend, image, axes, pixels)
 
 
+def check_kind(name: str, array: Any, image: Array) -> None:
+    """Raise unless an array is of the library of the image."""
+    if type(array) is not type(image) and not (isinstance(array, np.ndarray) and isinstance(image, np.ndarray)):
+        raise TypeError(f"{name} must be an array of the image's kind, got {type(array).__name__}")
+
+
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise unless `value` is one of `choices`."""
     if not isinstance(value, str):
@@ -169,8 +175,7 @@ def check_nodata(nodata: Any, dtype: np.dtype) -> float | int | None:
 
 def _canonical_mask(mask: Any, image: Array, axes: Axes) -> Array:
     """Return the mask as (N or 1, 1, D, H, W) booleans."""
-    if type(mask) is not type(image) and not (isinstance(mask, np.ndarray) and isinstance(image, np.ndarray)):
-        raise TypeError(f"mask must be an array of the image's kind, got {type(mask).__name__}")
+    check_kind("mask", mask, image)
     if not isinstance(mask, np.ndarray) and mask.device != image.device:
         raise ValueError(f"mask must be on the image's device {image.device}, got {mask.device}")
     if mask.dtype.kind not in "bu":
@@ -255,8 +260,7 @@ def check_out(out: Any, request: Request, dtype: np.dtype) -> Array:
     backend, image = request.backend, request.image
     if out is None:
         return backend.empty_like(image, dtype)
-    if type(out) is not type(image) and not (isinstance(out, np.ndarray) and isinstance(image, np.ndarray)):
-        raise TypeError(f"out must be an array of the image's kind, got {type(out).__name__}")
+    check_kind("out", out, image)
     if out.shape != image.shape:
         raise ValueError(f"out must have the image's shape {image.shape}, got {out.shape}")
     if not isinstance(out, np.ndarray) and out.device != image.device:

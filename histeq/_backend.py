@@ -8,7 +8,10 @@ are: a device backend keeps counts, edges and tables on the device and need not 
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from histeq._tiles import Grid, Levels
 
 Array = Any  # an array of the backend's own library
 
@@ -48,8 +51,8 @@ class Backend(Protocol):
     def copy(self, source: Array, target: Array) -> None:
         """Copy `source` into `target`, of the same shape."""
 
-    def equalize_plain(self, image: Array, out: Array | None) -> Array | None:
-        """Equalize by the default rule what needs no checks and no views; None: take the general way."""
+    def equalize_plain(self, image: Array, rule: str, out: Array | None) -> Array | None:
+        """Equalize by an integer rule what needs no checks and no views; None: take the general way."""
 
     def bin_edges(self, pixels: Pixels, bins: int, value_range: tuple[float, float] | None) -> Array:
         """Return the edges of the bins of a floating image, (N, P, bins + 1), in its dtype."""
@@ -78,3 +81,31 @@ class Backend(Protocol):
         out: Array,
     ) -> None:
         """Do histogram, lookup_table and apply at once."""
+
+    def tile_tables(
+        self, pixels: Pixels, grid: "Grid", clip_limit: float, levels: "Levels", edges: Array | None
+    ) -> Array:
+        """Return the table of every tile: (N, P, D, H, W, bins), of `levels.table_dtype`."""
+
+    def apply_tiles(
+        self,
+        pixels: Pixels,
+        tables: Array,
+        grid: "Grid",
+        origin: tuple[int, ...],
+        levels: "Levels",
+        edges: Array | None,
+        out: Array,
+    ) -> None:
+        """Blend a window of the image, which begins at `origin` (D, H, W), into `out`."""
+
+    def clahe(
+        self,
+        pixels: Pixels,
+        grid: "Grid",
+        clip_limit: float,
+        levels: "Levels",
+        edges: Array | None,
+        out: Array,
+    ) -> None:
+        """Do tile_tables and apply_tiles at once."""

@@ -20,12 +20,17 @@ def luma(red: Plane, green: Plane, blue: Plane) -> NDArray[np.int64]:
 
 def replace_luma(red: Plane, green: Plane, blue: Plane, table: Plane) -> tuple[Plane, Plane, Plane]:
     """Return the RGB planes of the image whose Y went through `table` while Cr and Cb stayed."""
+    return with_luma(red, green, blue, table[luma(red, green, blue)])
+
+
+def with_luma(red: Plane, green: Plane, blue: Plane, new: Plane) -> tuple[Plane, Plane, Plane]:
+    """Return the RGB planes of the image with another Y while Cr and Cb stayed."""
     top = np.iinfo(red.dtype).max
     centre = (top + 1) // 2
     y = luma(red, green, blue)
     cr = np.clip((11682 * (_wide(red) - y) + (centre << 14) + _HALF) >> 14, 0, top) - centre
     cb = np.clip((9241 * (_wide(blue) - y) + (centre << 14) + _HALF) >> 14, 0, top) - centre
-    new = table[y].astype(np.int64)
+    new = _wide(new)
     planes = (
         new + ((22987 * cr + _HALF) >> 14),
         new + ((-5636 * cb - 11698 * cr + _HALF) >> 14),

@@ -51,8 +51,8 @@ def backends() -> list[BackendInfo]:
     Examples
     --------
     >>> import histeq
-    >>> [b.name for b in histeq.backends() if b.available]
-    ['numba', 'numpy']
+    >>> [b.name for b in histeq.backends()]
+    ['numba', 'numpy', 'cupy']
     """
     return [_info(name) for name in _BACKENDS]
 
@@ -107,7 +107,9 @@ def named(name: str, source: str = "backend") -> Backend:
 
 
 def _serving(image: Any, backend: Backend) -> Backend:
-    """Return `backend`; TypeError if the image is where it does not reach."""
+    """Return `backend`, in its form for this array; TypeError if the image is where it does not reach."""
+    if backend.name == "cupy" and not _is_cupy(type(image)):  # type: ignore[arg-type]
+        return _load("_staged")
     if backend.name != "cupy" and _is_cupy(type(image)):  # type: ignore[arg-type]
         raise TypeError(
             f"image must be in host memory for backend={backend.name!r}, got a CuPy array; "

@@ -21,12 +21,9 @@ _ARRAYS = ("mask", "out", "table", "reference")
 
 def host_of(image: Any, backend: str | None) -> "Callable[..., Any] | None":
     """Return what serves a call with an image of another library; None: a backend takes it as it is."""
-    if backend is None and type(image) is np.ndarray and not _dispatch._from_environment():
+    if type(image) is np.ndarray:
         return None
     library = _library_of(image)
-    if library == "numpy":
-        named = backend if backend is not None else _dispatch._from_environment()
-        return functools.partial(_visit, _Upload()) if named == "cupy" else None
     if library == "torch":
         return functools.partial(_visit, _Torch())
     if library == "jax":
@@ -67,6 +64,8 @@ def _visit(
                 f"{name} must be an array of the image's kind, {type(image).__name__}, "
                 f"got {type(value).__name__}"
             )
+    if type(keywords.get("dtype")).__module__ == "torch":
+        keywords["dtype"] = str(keywords["dtype"]).removeprefix("torch.")
     with guest.at_home(image):
         out = keywords.get("out")
         lent = {
@@ -74,7 +73,7 @@ def _visit(
         }
         view = guest.lend(image, image)
         if out is not None:
-            lent["out"] = view if out is image else guest.lend_out(out, image)
+            lent["out"] = guest.lend_out(out, image)
         result = function(view, backend=backend, **{**keywords, **lent})
         return guest.hand_back(result, image) if out is None else guest.deliver(result, out)
 
@@ -102,56 +101,6 @@ class _Guest:
     def deliver(self, result: Array, out: Any) -> Any:
         """Return `out`, which the backend has written into."""
         return out
-
-
-class _Upload(_Guest):
-    """NumPy arrays that the caller wants equalized on the GPU: uploaded, and brought back."""
-
-    def __init__(self) -> None:
-        _dispatch.named("cupy")  # or the error that says what is missing
-        import cupy
-
-        self._cupy = cupy
-
-    def lend(self, array: Any, image: Any) -> Array:
-        array = np.asarray(array)
-        return self._cupy.asarray(array.astype(array.dtype.newbyteorder("="), copy=False))
-
-    def lend_out(self, out: np.ndarray, image: Any) -> Array:
-        from histeq._backends import numpy as reference
-
-        image = np.asarray(image)
-        if not out.flags.writeable:
-            raise ValueError("out must be writable, got a read-only array")
-        if out.shape == image.shape and reference.overlap(out, image) and not _same_elements(out, image):
-            raise ValueError("out must be the image itself or share no memory with it, got a partial overlap")
-        dtype = out.dtype.newbyteorder("=")
-        if not out.dtype.isnative and (out.dtype != image.dtype or dtype.kind == "f"):
-            raise TypeError(f"out must have the result's dtype {dtype}, got {out.dtype}")
-        return self._cupy.empty(out.shape, dtype)
-
-    def hand_back(self, result: Array, image: Any) -> np.ndarray:
-        image = np.asarray(image)
-        back = self._cupy.asnumpy(result)
-        dtype = (
-            image.dtype
-            if back.dtype == image.dtype.newbyteorder("=") and back.dtype.kind != "f"
-            else back.dtype
-        )
-        if back.shape != image.shape or (back.dtype == dtype and image.flags.c_contiguous):
-            return back
-        ordered = np.empty_like(image, dtype, subok=False)
-        ordered[...] = back
-        return ordered
-
-    def deliver(self, result: Array, out: np.ndarray) -> np.ndarray:
-        out[...] = self._cupy.asnumpy(result)
-        return out
-
-
-def _same_elements(a: np.ndarray, b: np.ndarray) -> bool:
-    same_start = a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
-    return same_start and a.strides == b.strides and a.dtype == b.dtype
 
 
 class _Torch(_Guest):
@@ -190,7 +139,10 @@ class _Torch(_Guest):
             )
         array = array.detach()
         if array.device.type == "cpu":
-            return array.numpy()
+            try:
+                return array.numpy()
+            except (RuntimeError, TypeError) as error:  # bfloat16, sparse, a pending conjugation
+                raise TypeError(f"image must be a dense tensor of a dtype that NumPy has: {error}") from error
         import cupy
 
         return cupy.from_dlpack(array)  # it knows more dtypes than __cuda_array_interface__
@@ -220,7 +172,11 @@ class _Jax(_Guest):
 
     def hand_back(self, result: Array, image: Any) -> Any:
         jax = sys.modules["jax"]
-        return jax.numpy.asarray(result) if isinstance(result, np.ndarray) else jax.numpy.from_dlpack(result)
+        # Without this JAX makes int32 of counts, and float32 of the fractions of rule "skimage".
+        with jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64():
+            if isinstance(result, np.ndarray):
+                return jax.numpy.asarray(result)
+            return jax.numpy.from_dlpack(result)
 
 
 def _is_jax_cpu(array: Any) -> bool:

@@ -51,12 +51,20 @@ def match(image, reference):
     return skimage.exposure.match_histograms(image[..., None], reference[..., None], channel_axis=-1)[..., 0]
 
 
-def luma(image, order="RGB"):
+def clahe(image, clip_limit, tiles, shift=0):
+    """OpenCV's, whose grid counts columns first."""
+    theirs = cv2.createCLAHE(clip_limit, (tiles[1], tiles[0]))
+    if shift:
+        theirs.setBitShift(shift)
+    return theirs.apply(np.ascontiguousarray(image))
+
+
+def luma(image, order="RGB", equalize=cv2.equalizeHist):
     """OpenCV's recipe for colour images, by its three calls."""
     there = {"RGB": cv2.COLOR_RGB2YCrCb, "BGR": cv2.COLOR_BGR2YCrCb}[order]
     back = {"RGB": cv2.COLOR_YCrCb2RGB, "BGR": cv2.COLOR_YCrCb2BGR}[order]
     ycrcb = cv2.cvtColor(np.ascontiguousarray(image), there)
-    ycrcb[..., 0] = cv2.equalizeHist(np.ascontiguousarray(ycrcb[..., 0]))
+    ycrcb[..., 0] = equalize(np.ascontiguousarray(ycrcb[..., 0]))
     return cv2.cvtColor(ycrcb, back)
 
 

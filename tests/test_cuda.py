@@ -3,6 +3,7 @@
 `pytest -k cupy` runs the suite of all backends on them as well; this file has what concerns them alone.
 """
 
+import contextlib
 import mmap
 import subprocess
 import sys
@@ -291,6 +292,11 @@ def test_mixed_libraries_are_refused(cupy):
         histeq.equalize(on_gpu(image), backend="numpy")
     with pytest.raises(TypeError, match="out must be an array of the image's kind"):
         histeq.equalize(image, out=on_gpu(image))
+    for one, other in ((image, on_gpu(image)), (on_gpu(image), image)):
+        with pytest.raises(TypeError, match="reference must be an array of the image's kind, got ndarray"):
+            histeq.match(one, other)
+        with pytest.raises(TypeError, match="table must be an array of the image's kind, got ndarray"):
+            histeq.apply(one, other)
     with pytest.raises(TypeError, match=r"image must have one of the dtypes .* got int32"):
         histeq.equalize(on_gpu(image.astype(np.int32)))
     with pytest.raises(ValueError, match="share no memory"):
@@ -365,6 +371,54 @@ def test_torch_on_the_cpu(monkeypatch):
     assert type(histeq.histogram(Tensor(image))) is Tensor
     with pytest.raises(TypeError, match="mask must be an array of the image's kind, Tensor, got ndarray"):
         histeq.equalize(Tensor(image), mask=image > 3)
+
+
+class Array:
+    """As much of a JAX array on the CPU as histeq asks for."""
+
+    __module__ = "jax"
+
+    def __init__(self, array):
+        self.array = array
+
+    def devices(self):
+        return [types.SimpleNamespace(platform="cpu")]
+
+    def __array__(self, *_, **__):
+        return self.array
+
+
+class Tracer(Array):
+    __module__ = "jax"
+
+
+def test_jax_on_the_cpu(monkeypatch):
+    jax = types.ModuleType("jax")
+    wide = [False]
+
+    @contextlib.contextmanager
+    def enable_x64(value):
+        wide[0] = value
+        yield
+        wide[0] = False
+
+    jax.enable_x64 = enable_x64
+    narrow = {"int64": np.int32, "float64": np.float32}
+    jax.numpy = types.SimpleNamespace(
+        asarray=lambda a: Array(a if wide[0] else a.astype(narrow.get(a.dtype.name, a.dtype)))
+    )
+    monkeypatch.setitem(sys.modules, "jax", jax)
+    image = np.arange(600, dtype=np.uint8).reshape(20, 30)
+    result = histeq.equalize(Array(image))
+    assert type(result) is Array
+    assert same(result.array, histeq.equalize(image))
+    assert same(histeq.histogram(Array(image)).array, histeq.histogram(image))
+    fractions = histeq.equalize(Array(image), rule="skimage").array
+    assert same(fractions, histeq.equalize(image, rule="skimage"))
+    with pytest.raises(TypeError, match="out must be None for JAX arrays"):
+        histeq.equalize(Array(image), out=Array(image))
+    with pytest.raises(TypeError, match="concrete JAX array: call histeq outside of jax.jit"):
+        histeq.equalize(Tracer(image))
 
 
 def test_dlpack_on_the_cpu():

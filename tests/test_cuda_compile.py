@@ -3,6 +3,7 @@
 import concurrent.futures
 import functools
 import os
+import re
 
 import pytest
 from cuda_host.nvrtc import ARCHITECTURES, Nvrtc, usage
@@ -13,6 +14,7 @@ MOST_REGISTERS = 64
 # Bytes a thread of local memory. What there is belongs to the call of the function that makes the table, once
 # in a launch; spilled registers in a loop over pixels would be more.
 MOST_STACK = 96
+OPTIONS = (*cuda.OPTIONS, "-ftz=true")  # which CuPy adds
 
 
 @functools.cache
@@ -22,7 +24,7 @@ def compiled():
     pool = concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count())
 
     def work(architecture, module):
-        return usage(nvrtc.compile(cuda.source(module), architecture, cuda.OPTIONS))
+        return usage(nvrtc.compile(cuda.source(module), architecture, OPTIONS))
 
     return {(a, m): pool.submit(work, a, m) for a in ARCHITECTURES for m in cuda.MODULES}
 
@@ -37,3 +39,14 @@ def test_compiles_within_its_limits(architecture, module):
         assert taken.stack <= MOST_STACK, name
         assert taken.shared <= 1024, name  # static: what the system reserves; ours is dynamic
         assert taken.instructions, name
+
+
+@pytest.mark.parametrize("module", cuda.MODULES)
+def test_small_floats_are_not_flushed_to_zero(module):
+    """CuPy's option reaches no operation that matters to a float32 below 1.2e-38; see rounding.cuh."""
+    ptx = Nvrtc().compile(cuda.source(module), "compute_90", OPTIONS, "PTX").decode()
+    flushing = set(re.findall(r"\S+\.ftz\S*", ptx))
+    # Roundings to whole numbers, and comparisons of Bins::guess, for which such a number is 0 anyway.
+    assert {re.sub(r"setp\.\w+", "setp", name) for name in flushing} <= {
+        "cvt.rni.ftz.s64.f32", "cvt.rmi.ftz.s64.f32", "cvt.rzi.ftz.s64.f32", "setp.ftz.f32",
+    }  # fmt: skip

@@ -27,13 +27,11 @@ def count_luma(pixels: Pixels, n: int, parts: int) -> NDArray[np.int64]:
         def count(piece: tuple[Array, ...], counts: NDArray[np.int64]) -> None:
             by_rows(*piece, step, k, workspace().chunks, workspace().counters, counts)
 
-        pieces = zip(*(split(channel, parts, axes) for channel in channels), strict=True)
-        return add_up(count, [(piece,) for piece in pieces], (256,))
+        return add_up(count, [(piece,) for piece in split(parts, *channels, axes=axes)], (256,))
     channels = [bits(plane) for plane in _rgb(pixels, pixels.image[n])]
     kernel = getattr(_luma.histogram_luma, tag(channels[0]))
     nodata = -1 if pixels.nodata is None else pixels.nodata
-    planes = (*channels, mask_of(pixels, n, channels[0]))
-    pieces = zip(*(split(plane, parts) for plane in planes), strict=True)
+    pieces = split(parts, *channels, mask_of(pixels, n, channels[0]))
     return add_up(kernel, [(*piece, nodata) for piece in pieces], (_rules.levels_of(channels[0].dtype),))
 
 
@@ -48,13 +46,12 @@ def apply_luma(pixels: Pixels, n: int, table: Array, out: Array, parts: int) -> 
         def work(piece: tuple[Array, ...]) -> None:
             by_rows(*piece[:3], step, k, table, workspace().chunks, *piece[3:])
 
-        _threads.run(work, zip(*(split(channel, parts, axes) for channel in channels), strict=True))
+        _threads.run(work, split(parts, *channels, axes=axes))
         return
     channels = [bits(plane) for plane in _rgb(pixels, pixels.image[n])]
     kernel = getattr(_luma.apply_luma, tag(channels[0]))
     nodata = -1 if pixels.nodata is None else pixels.nodata
-    planes = (*channels, *_rgb(pixels, out))
-    pieces = zip(*(split(plane, parts) for plane in planes), strict=True)
+    pieces = split(parts, *channels, *_rgb(pixels, out))
     _threads.run(lambda piece: kernel(*piece[:3], table, nodata, *piece[3:]), pieces)
 
 
@@ -66,16 +63,17 @@ def has_channel_rows(pixels: Pixels, out: Array | None = None) -> bool:
     return all(pixel_rows(one[0], pixels.alpha) is not None for one in images)
 
 
-def count_channels(pixels: Pixels, n: int, counts: NDArray[np.int64], parts: int) -> None:
+def count_channels(pixels: Pixels, n: int, parts: int) -> NDArray[np.int64]:
     """Count the channels of one image of interleaved channels."""
     (step, lines), kernel = _form(pixels.image[n], pixels.alpha), _channels.histogram_channels.u8
 
     def count(piece: Array, counts: NDArray[np.int64]) -> None:
         kernel(piece, step, workspace().chunks, workspace().channel_counters, counts)
 
-    counts[...] = add_up(count, [(piece,) for piece in split(lines, parts, (0, 1))], (3, 256))
+    counts = add_up(count, split(parts, lines, axes=(0, 1)), (3, 256))
     if pixels.nodata is not None:
         counts[:, int(pixels.nodata)] = 0
+    return counts
 
 
 def apply_channels(pixels: Pixels, n: int, table: Array, out: Array, parts: int) -> None:
@@ -86,10 +84,10 @@ def apply_channels(pixels: Pixels, n: int, table: Array, out: Array, parts: int)
     if pixels.nodata is not None:
         table[:, int(pixels.nodata)] = pixels.nodata
 
-    def work(piece: tuple[Array, Array]) -> None:
+    def work(piece: tuple[Array, ...]) -> None:
         kernel(piece[0], step, table, workspace().chunks, piece[1])
 
-    _threads.run(work, zip(split(lines, parts, (0, 1)), split(new, parts, (0, 1)), strict=True))
+    _threads.run(work, split(parts, lines, new, axes=(0, 1)))
 
 
 def _form(image: Array, alpha: bool) -> tuple[int, Array]:

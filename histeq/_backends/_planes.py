@@ -1,14 +1,17 @@
 """Planes, strided (D, H, W) arrays, in the form that the CPU kernels take; and their workspace."""
 
+import functools
 import itertools
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from histeq_kernels.cpu import equalize as _whole
 from histeq_kernels.cpu import histogram as _count
 from histeq_kernels.cpu import luma as _luma
 from histeq_kernels.cpu import lut as _lut
+from histeq_kernels.cpu import table as _table
 from numpy.typing import NDArray
 
 from histeq import _threads
@@ -28,32 +31,33 @@ def _aligned(size: int, dtype: type) -> Array:
     return memory[start : start + size]
 
 
-class _Workspace(threading.local):
-    """What the kernels of one thread work in."""
+class _Workspace:
+    """What the kernels of one thread work in. They leave zeros in `counters`."""
 
     def __init__(self) -> None:
-        self.counters = _aligned(_count.SCRATCH, np.uint32)
+        self.memory = _aligned(_whole.MEMORY, np.uint32)
+        """All of what `histeq_kernels.cpu.equalize` works in; parts of it serve the other kernels."""
+        self.counters = self.memory[: _count.SCRATCH]
         self.pairs = _aligned(_lut.SCRATCH, np.uint16)
-        self.cumulative = np.zeros(65536, np.int32)
-        self.counts = np.zeros(256, np.int64)
-        self.table = np.zeros(256, np.uint8)
+        self.sums = np.zeros(_table.SUMS)
         self.chunks = np.zeros((8, _luma.CHUNK), np.uint8)
-        self._channel_counters: Array | None = None
 
-    @property
+    @functools.cached_property
     def channel_counters(self) -> Array:
         """One row of counters a channel; only colour images need it."""
-        if self._channel_counters is None:
-            self._channel_counters = np.zeros((3, _count.SCRATCH), np.uint32)
-        return self._channel_counters
+        return np.zeros((3, _count.SCRATCH), np.uint32)
 
 
-_workspace = _Workspace()
+_local = threading.local()
 
 
 def workspace() -> _Workspace:
-    """Return this thread's workspace. A kernel leaves zeros in `counters` and `counts`."""
-    return _workspace
+    """Return this thread's workspace."""
+    try:
+        space: _Workspace = _local.space
+    except AttributeError:
+        space = _local.space = _Workspace()
+    return space
 
 
 def rows(*planes: Array) -> list[Array] | None:
@@ -86,17 +90,18 @@ def pixel_rows(image: Array, alpha: bool) -> tuple[int, Array] | None:
     return step, np.lib.stride_tricks.as_strided(image[0], (depth, height, width * step), (*outer, 1))
 
 
-def split(plane: Array, parts: int, axes: tuple[int, ...] = (0, 1, 2)) -> list[Array]:
-    """Split a plane into views of `PIECE` pixels or more, up to `parts`; planes of one shape split alike."""
+def split(parts: int, *planes: Array, axes: tuple[int, ...] = (0, 1, 2)) -> list[tuple[Array, ...]]:
+    """Split planes of one shape alike, into up to `parts` views of `PIECE` pixels or more."""
+    plane = planes[0]
     parts = min(parts, plane.size // PIECE)
     parts = max(parts, -(-plane.size // (_count.MAX_PIXELS // 2)), 1)
     if parts == 1:
-        return [plane]
+        return [planes]
     axis = max(axes, key=plane.shape.__getitem__)
     length = plane.shape[axis]
     bounds = [length * i // parts for i in range(parts + 1)]
     before = (slice(None),) * axis
-    return [plane[(*before, slice(a, b))] for a, b in itertools.pairwise(bounds)]
+    return [tuple(one[(*before, slice(a, b))] for one in planes) for a, b in itertools.pairwise(bounds)]
 
 
 def served(array: Array) -> bool:

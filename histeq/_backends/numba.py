@@ -10,7 +10,6 @@ This file serves grey planes and `_colors.py` colour; `_planes.py` brings both i
 from __future__ import annotations  # closures are made in every call: their annotations shall cost nothing
 
 import functools
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -26,16 +25,17 @@ from histeq import _rules, _threads
 from histeq._backend import Pixels
 from histeq._backends import _colors, _shared
 from histeq._backends import numpy as _reference
+from histeq._backends._local import apply_tiles, clahe, tile_tables
 from histeq._backends._planes import add_up, bits, mask_of, native, rows, served, split, tag, workspace
 from histeq._backends.numpy import copy, edges_between, empty_like, match_table, match_values, overlap
 
 __all__ = [
-    "apply", "bin_edges", "copy", "device", "empty_like", "equalize", "equalize_plain", "histogram",
-    "lookup_table", "match_table", "match_values", "name", "overlap",
+    "apply", "apply_tiles", "bin_edges", "clahe", "copy", "device", "empty_like", "equalize", "equalize_plain", "histogram",
+    "lookup_table", "match_table", "match_values", "name", "overlap", "tile_tables",
 ]  # fmt: skip
 
 Array = NDArray[Any]
-At = tuple[int, int]  # which plane: (n, p)
+At = tuple[int, ...]  # which plane: (n, p); or image: (n,)
 
 name = "numba"
 _UINT8, _UINT16 = np.dtype(np.uint8), np.dtype(np.uint16)
@@ -48,29 +48,36 @@ def device() -> str:
     return f"CPU, {threads} thread{'s' if threads > 1 else ''}, instructions: {tier()}"
 
 
-def equalize_plain(image: Array, out: Array | None) -> Array | None:
-    """Equalize a contiguous uint8 or uint16 image by the default rule, at the least cost of a call.
+def equalize_plain(image: Array, rule: str, out: Array | None) -> Array | None:
+    """Equalize a contiguous uint8 or uint16 image, at the least cost of a call.
 
     Returns None for anything that needs a second look: the caller goes the general way then.
     """
-    dtype = image.dtype
-    if (dtype != _UINT8 and dtype != _UINT16) or image.ndim != 2 or not image.flags.c_contiguous:
+    size = image.size
+    if image.ndim != 2 or not image.flags.c_contiguous or size >= _MOST:
         return None
-    threads = 1 if image.size < _shared.WORTH_IT else _threads.num_threads()
-    if image.size >= _MOST or (threads > 1 and dtype != _UINT8):
+    threads = 1 if size < _shared.WORTH_IT else _threads.num_threads()
+    kernel = _whole_kernel(image.dtype, size, rule) if threads == 1 else None
+    if kernel is None and (rule != "opencv" or image.dtype != _UINT8):
         return None
     if out is None:
         out = np.empty_like(image)
     elif not _is_plain_output(out, image):
         return None
-    space = workspace()
-    if dtype == _UINT16:
-        _whole.equalize_direct.u16(image, space.counters, space.cumulative, space.pairs, out)
-    elif image.size < _whole.SMALL:
-        _whole.equalizing()(image, space.counters, space.pairs, space.counts, space.table, out)
+    if kernel is not None:
+        kernel(image, workspace().memory, out)
     else:
         _equalize_large(image.reshape(1, 1, -1), out.reshape(1, 1, -1), threads)
     return out
+
+
+def _whole_kernel(dtype: np.dtype, size: int, rule: str) -> Callable[..., None] | None:
+    """Return the kernel that does everything at once with so many pixels, where there is one."""
+    if dtype == _UINT16:
+        return _whole.direct(rule)
+    if dtype == _UINT8 and rule == "opencv" and size < _whole.SMALL:
+        return _whole.equalizing()
+    return None
 
 
 def _equalize_large(image: Array, out: Array, threads: int) -> None:
@@ -80,14 +87,13 @@ def _equalize_large(image: Array, out: Array, threads: int) -> None:
         return
     space, counts = workspace(), np.zeros(256, np.int64)
     _count.counting(image.size)(image, space.counters, counts)
-    table = _table_opencv(counts)
-    _lut.mapping(image.size)(image, table, space.pairs, out)
+    _lut.mapping(image.size)(image, _table_opencv(counts), space.pairs, out)
 
 
 def _table_opencv(counts: NDArray[np.int64]) -> Array:
     """Return the table of the default rule for 8 bits."""
     table = np.empty(256, np.uint8)
-    _table.table_opencv.u8(counts, 0, 0, 255, table)
+    _table.table_opencv.u8(counts, 0, 0, 255, workspace().sums, table)
     return table
 
 
@@ -111,7 +117,7 @@ def bin_edges(pixels: Pixels, bins: int, value_range: tuple[float, float] | None
         low, high = _extremes(pixels, at, parts)
         edges[at] = edges_between(low, high, bins, dtype)
 
-    _over_planes(work, edges.shape[:2])
+    _over(work, [(n, p) for n in range(edges.shape[0]) for p in range(edges.shape[1])])
     return edges
 
 
@@ -121,24 +127,26 @@ def histogram(pixels: Pixels, edges: Array | None) -> NDArray[np.int64]:
     planes = 1 if pixels.luma else planes
     length = _rules.levels_of(pixels.image.dtype) if edges is None else edges.shape[-1] - 1
     counts = np.empty((images, planes, length), np.int64)
-    if pixels.mask is None and _colors.has_channel_rows(pixels):
-        _over_planes(
-            lambda at, parts: _colors.count_channels(pixels, at[0], counts[at[0]], parts), (images, 1)
-        )
-        return counts
+    interleaved = pixels.mask is None and _colors.has_channel_rows(pixels)
 
     def work(at: At, parts: int) -> None:
-        if pixels.luma:
-            counts[at] = _colors.count_luma(pixels, at[0], parts)
-        elif edges is None:
-            counts[at] = _count_values(pixels, at, parts)
-        elif pixels.image.dtype.itemsize == 2:
-            counts[at] = _count_halves(pixels, at, edges[at], parts)
-        else:
-            counts[at] = _count_bins(pixels, at, edges[at], parts)
+        counts[at] = _count_unit(pixels, edges, at, parts)
 
-    _over_planes(work, (images, planes))
+    _over(work, _units(pixels, interleaved))
     return counts
+
+
+def _count_unit(pixels: Pixels, edges: Array | None, at: At, parts: int) -> NDArray[np.int64]:
+    """Count an image's interleaved channels, its luma, or one plane."""
+    if len(at) == 1:
+        return _colors.count_channels(pixels, at[0], parts)
+    if pixels.luma:
+        return _colors.count_luma(pixels, at[0], parts)
+    if edges is None:
+        return _count_values(pixels, at, parts)
+    if pixels.image.dtype.itemsize == 2:
+        return _count_halves(pixels, at, edges[at], parts)
+    return _count_bins(pixels, at, edges[at], parts)
 
 
 def lookup_table(
@@ -147,45 +155,58 @@ def lookup_table(
     """Return the table of a rule for each histogram: (..., levels)."""
     if rule == "skimage":
         return _reference.lookup_table(counts, rule, dtype, out_range)
-    limits = np.iinfo(dtype)
-    low, high = (limits.min, limits.max) if out_range is None else (int(out_range[0]), int(out_range[1]))
+    bottom, top = _limits(dtype)
+    low, high = (bottom, top) if out_range is None else (int(out_range[0]), int(out_range[1]))
     table = np.empty(counts.shape, _rules.table_dtype(rule, dtype))
-    kernel = getattr(getattr(_table, f"table_{rule}"), tag(table))
-    for at in itertools.product(*map(range, counts.shape[:-1])):
-        one = np.ascontiguousarray(counts[at])
+    kernel, sums = getattr(getattr(_table, f"table_{rule}"), tag(table)), workspace().sums
+    lines = np.ascontiguousarray(counts).reshape(-1, counts.shape[-1])
+    for one, levels in zip(lines, table.reshape(lines.shape), strict=True):
         span = _rules.top(one, high - low, out_range) if rule == "vips" else high - low
-        kernel(one, limits.min, low, span, table[at])
+        kernel(one, bottom, low, span, sums, levels)
     return table
+
+
+@functools.cache
+def _limits(dtype: np.dtype) -> tuple[int, int]:
+    """Return the smallest and the largest value of an integer dtype."""
+    info = np.iinfo(dtype)
+    return int(info.min), int(info.max)
 
 
 def apply(pixels: Pixels, table: Array, edges: Array | None, out: Array) -> None:
     """Map every pixel through its table into `out`; masks play no part."""
-    if table.dtype == _UINT8 and _colors.has_channel_rows(pixels, out):
-        _over_planes(
-            lambda at, parts: _colors.apply_channels(pixels, at[0], table[at[0]], out[at[0]], parts),
-            (len(pixels.image), 1),
-        )
-        return
     target = out if served(out) else np.empty_like(out, out.dtype.newbyteorder("="))
+    interleaved = table.dtype == _UINT8 and _colors.has_channel_rows(pixels, out)
 
     def work(at: At, parts: int) -> None:
-        if pixels.luma:
-            _colors.apply_luma(pixels, at[0], np.ascontiguousarray(table[at]), target[at[0]], parts)
-        elif pixels.image.dtype.itemsize > 2:
-            assert edges is not None
-            _apply_interpolated(pixels, at, edges[at], table[at], target[at], parts)
-        else:
-            _apply_values(pixels, at, _value_table(pixels, edges, table, at), target[at], parts)
+        _apply_unit(pixels, table[at], edges, at, target, parts)
 
-    _over_planes(work, (len(pixels.image), 1 if pixels.luma else pixels.image.shape[1]))
+    _over(work, _units(pixels, interleaved))
     if target is not out:
         copy(target, out)
+
+
+def _apply_unit(pixels: Pixels, table: Array, edges: Array | None, at: At, out: Array, parts: int) -> None:
+    """Map an image's interleaved channels, its luma, or one plane."""
+    if len(at) == 1:
+        _colors.apply_channels(pixels, at[0], table, out[at], parts)
+    elif pixels.luma:
+        _colors.apply_luma(pixels, at[0], np.ascontiguousarray(table), out[at[0]], parts)
+    elif pixels.image.dtype.itemsize > 2:
+        assert edges is not None
+        _apply_interpolated(pixels, at, edges[at], table, out[at], parts)
+    else:
+        _apply_values(pixels, at, _value_table(pixels, edges, table, at), out[at], parts)
 
 
 def equalize(
     pixels: Pixels, rule: str, out_range: tuple[float, float] | None, edges: Array | None, out: Array
 ) -> None:
-    """Do histogram, lookup_table and apply at once."""
+    """Do histogram, lookup_table and apply at once, image by image while it is in the cache."""
+    dtype = pixels.image.dtype
+    if not served(out):
+        apply(pixels, lookup_table(histogram(pixels, edges), rule, dtype, out_range), edges, out)
+        return
     lines = _shareable(pixels, rule, out)
     if lines is not None:
 
@@ -194,8 +215,30 @@ def equalize(
 
         _shared.equalize(lines[0], table_of, lines[1], _threads.num_threads())
         return
-    table = lookup_table(histogram(pixels, edges), rule, pixels.image.dtype, out_range)
-    apply(pixels, table, edges, out)
+    kernel = _kernel_for_planes(pixels, rule, out_range, out)
+
+    def work(at: At, parts: int) -> None:
+        if kernel is not None and parts == 1:
+            kernel(pixels.image[at].reshape(1, -1), workspace().memory, out[at].reshape(1, -1))
+            return
+        table = lookup_table(_count_unit(pixels, edges, at, parts), rule, dtype, out_range)
+        _apply_unit(pixels, table, edges, at, out, parts)
+
+    interleaved = pixels.mask is None and rule != "skimage" and _colors.has_channel_rows(pixels, out)
+    _over(work, _units(pixels, interleaved))
+
+
+def _kernel_for_planes(
+    pixels: Pixels, rule: str, out_range: tuple[float, float] | None, out: Array
+) -> Callable[..., None] | None:
+    """Return the kernel that does everything at once with each plane, where there is one."""
+    image = pixels.image
+    special = pixels.luma or pixels.mask is not None or pixels.nodata is not None or out_range is not None
+    if special or image.size == 0 or not served(image) or image[0, 0].size >= _MOST:
+        return None
+    if not (image[0, 0].flags.c_contiguous and out[0, 0].flags.c_contiguous):
+        return None
+    return _whole_kernel(image.dtype, image[0, 0].size, rule)
 
 
 def _shareable(pixels: Pixels, rule: str, out: Array) -> list[Array] | None:
@@ -223,7 +266,7 @@ def _count_values(pixels: Pixels, at: At, parts: int) -> NDArray[np.int64]:
     if dtype.kind == "i":
         counts = np.roll(counts, len(counts) // 2)
     if pixels.nodata is not None:
-        counts[int(pixels.nodata) - np.iinfo(dtype).min] = 0
+        counts[int(pixels.nodata) - _limits(dtype)[0]] = 0
     return counts
 
 
@@ -234,14 +277,13 @@ def _count_bits(pixels: Pixels, at: At, parts: int) -> NDArray[np.int64]:
     lines = rows(plane) if pixels.mask is None else None
     if lines is None:
         kernel = getattr(_count.histogram_strided, tag(plane))
-        pieces = zip(split(plane, parts), split(mask_of(pixels, at[0], plane), parts), strict=True)
-        return add_up(kernel, list(pieces), (length,))
+        return add_up(kernel, split(parts, plane, mask_of(pixels, at[0], plane)), (length,))
     kernel = _count.counting(plane.size // parts) if plane.dtype == _UINT8 else _count.histogram_direct.u16
 
     def count(piece: Array, counts: NDArray[np.int64]) -> None:
         kernel(piece, workspace().counters, counts)
 
-    return add_up(count, [(piece,) for piece in split(lines[0], parts)], (length,))
+    return add_up(count, split(parts, lines[0]), (length,))
 
 
 def _count_bins(pixels: Pixels, at: At, edges: Array, parts: int) -> NDArray[np.int64]:
@@ -254,9 +296,9 @@ def _count_bins(pixels: Pixels, at: At, edges: Array, parts: int) -> NDArray[np.
         def count(piece: Array, counts: NDArray[np.int64]) -> None:
             by_rows(piece, edges, workspace().counters, counts)
 
-        return add_up(count, [(piece,) for piece in split(lines[0], parts)], (len(edges) - 1,))
+        return add_up(count, split(parts, lines[0]), (len(edges) - 1,))
     kernel = getattr(_count.histogram_bins, tag(plane))
-    pieces = zip(split(plane, parts), split(mask_of(pixels, at[0], plane), parts), strict=True)
+    pieces = split(parts, plane, mask_of(pixels, at[0], plane))
     return add_up(kernel, [(*piece, _nan(pixels), edges) for piece in pieces], (len(edges) - 1,))
 
 
@@ -278,11 +320,10 @@ def _extremes(pixels: Pixels, at: At, parts: int) -> tuple[Any, Any]:
     pieces: list[tuple[Any, ...]]
     if lines is not None:
         kernel = getattr(_count.extremes_rows, tag(plane))
-        pieces = [(piece,) for piece in split(lines[0], parts)]
+        pieces = split(parts, lines[0])
     else:
         kernel, nodata = getattr(_count.extremes, tag(plane)), _nan(pixels)
-        masks = split(mask_of(pixels, at[0], plane), parts)
-        pieces = [(*piece, nodata) for piece in zip(split(plane, parts), masks, strict=True)]
+        pieces = [(*piece, nodata) for piece in split(parts, plane, mask_of(pixels, at[0], plane))]
     limits = np.tile(np.array([np.inf, -np.inf], plane.dtype), (len(pieces), 1))
     _threads.run(lambda i: kernel(*pieces[i], limits[i]), range(len(pieces)))
     low, high = limits[:, 0].min(), limits[:, 1].max()
@@ -297,17 +338,16 @@ def _value_table(pixels: Pixels, edges: Array | None, table: Array, at: At) -> A
     dtype = pixels.image.dtype
     if edges is not None:  # float16
         values = _halves()
-        if np.isnan(table[*at, 0]):  # nothing was counted
+        if np.isnan(table[0]):  # nothing was counted
             return values.astype(table.dtype)
-        full = _reference.interpolate(values, edges[at], table[at])
+        full = _reference.interpolate(values, edges[at], table)
         passes = ~np.isfinite(values) | (values == _nan(pixels))
         full[passes] = values[passes]
         return full
-    one = table[at]
     if pixels.nodata is not None:
-        one = one.copy()
-        one[int(pixels.nodata) - np.iinfo(dtype).min] = pixels.nodata
-    return np.roll(one, len(one) // 2) if dtype.kind == "i" else np.ascontiguousarray(one)
+        table = table.copy()
+        table[int(pixels.nodata) - _limits(dtype)[0]] = pixels.nodata
+    return np.roll(table, len(table) // 2) if dtype.kind == "i" else np.ascontiguousarray(table)
 
 
 def _apply_values(pixels: Pixels, at: At, table: Array, out: Array, parts: int) -> None:
@@ -319,17 +359,16 @@ def _apply_values(pixels: Pixels, at: At, table: Array, out: Array, parts: int) 
     if lines is not None and plane.dtype == table.dtype == _UINT8:
         kernel = _lut.mapping(plane.size // parts)
 
-        def work(piece: tuple[Array, Array]) -> None:
+        def work(piece: tuple[Array, ...]) -> None:
             kernel(piece[0], table, workspace().pairs, piece[1])
     else:
         in_rows = _lut.apply_lut if plane.dtype == _UINT8 else _lut.apply_direct
         kernel = getattr(in_rows if lines else _lut.apply_lut_strided, tag(plane, table))
 
-        def work(piece: tuple[Array, Array]) -> None:
+        def work(piece: tuple[Array, ...]) -> None:
             kernel(piece[0], table, piece[1])
 
-    lines = lines or [plane, out]
-    _threads.run(work, zip(*(split(one, parts) for one in lines), strict=True))
+    _threads.run(work, split(parts, *(lines or [plane, out])))
 
 
 def _apply_interpolated(pixels: Pixels, at: At, edges: Array, table: Array, out: Array, parts: int) -> None:
@@ -345,23 +384,28 @@ def _apply_interpolated(pixels: Pixels, at: At, edges: Array, table: Array, out:
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         slopes = np.diff(levels) / np.diff(centres)
     nodata = _nan(pixels)
-    pieces = zip(*(split(one, parts) for one in lines or [plane, out]), strict=True)
+    pieces = split(parts, *(lines or [plane, out]))
     _threads.run(lambda piece: kernel(piece[0], nodata, edges, centres, levels, slopes, piece[1]), pieces)
 
 
 # Shared --------------------------------------------------------------------------------------------
 
 
-def _over_planes(work: Callable[[At, int], None], shape: tuple[int, ...]) -> None:
-    """Call work(plane, parts): many planes at once in one part each, or one by one split into parts."""
+def _units(pixels: Pixels, interleaved: bool) -> list[At]:
+    """List what is worked on at once: images with interleaved channels, (n,), or planes, (n, p)."""
+    images, planes = pixels.image.shape[:2]
+    if interleaved:
+        return [(n,) for n in range(images)]
+    return [(n, p) for n in range(images) for p in range(1 if pixels.luma else planes)]
+
+
+def _over(work: Callable[[At, int], None], units: list[At]) -> None:
+    """Call work(unit, parts): many units at once in one part each, or one by one split into parts."""
     threads = _threads.num_threads()
-    each = [
-        (n, p) for n in range(shape[0]) for p in range(shape[1])
-    ]  # np.ndindex takes longer than a small image
-    if len(each) >= threads > 1:
-        _threads.run(lambda at: work(at, 1), each)
+    if len(units) >= threads > 1:
+        _threads.run(lambda at: work(at, 1), units)
     else:
-        for at in each:
+        for at in units:
             work(at, threads)
 
 

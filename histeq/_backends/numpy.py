@@ -11,6 +11,12 @@ from numpy.typing import NDArray
 
 from histeq import _color, _rules
 from histeq._backend import Pixels
+from histeq._backends._reference_tiles import apply_tiles, clahe, tile_tables
+
+__all__ = [
+    "apply", "apply_tiles", "bin_edges", "clahe", "copy", "device", "empty_like", "equalize", "equalize_plain",
+    "histogram", "lookup_table", "match_table", "match_values", "name", "overlap", "tile_tables",
+]  # fmt: skip
 
 Array = NDArray[Any]
 
@@ -43,7 +49,7 @@ def copy(source: Array, target: Array) -> None:
     np.copyto(target, source)
 
 
-def equalize_plain(image: Array, out: Array | None) -> Array | None:
+def equalize_plain(image: Array, rule: str, out: Array | None) -> Array | None:
     """Take no shortcut: this backend is the reference."""
     return None
 

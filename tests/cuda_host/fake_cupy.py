@@ -2,6 +2,9 @@
 
 It has what the backend uses, and refuses what CuPy refuses: an array does not turn into NumPy's by itself,
 and a kernel takes arrays, NumPy scalars and structures only.
+
+Streams other than the null stream are as late as they may be: kernels and copies wait until somebody
+synchronises, so that a missing wait shows as wrong pixels. Memory is limited, new arrays hold no zeros.
 """
 
 import contextlib
@@ -10,6 +13,8 @@ import functools
 import sys
 import types
 import warnings
+import weakref
+from typing import ClassVar
 
 import numpy as np
 from histeq_kernels import cuda as kernels
@@ -20,6 +25,94 @@ from . import host
 class Pointer:
     def __init__(self, ptr, owner=None):
         self.ptr, self.owner = ptr, owner
+
+    def copy_from_host_async(self, address, size, stream):
+        Pinned.check(address, size)
+        stream.do(lambda: Pinned.check(address, size) or ctypes.memmove(self.ptr, address, size))
+
+    def copy_to_host_async(self, address, size, stream):
+        Pinned.check(address, size)
+        stream.do(lambda: Pinned.check(address, size) or ctypes.memmove(address, self.ptr, size))
+
+
+class Pinned:
+    """Pinned memory: given back when the caller lets go of it, as by CuPy's pool."""
+
+    blocks: ClassVar = {}  # {address: (size, memory)}
+
+    @classmethod
+    def allocate(cls, size):
+        memory = np.full(size, 0xA5, np.uint8)
+        address = memory.ctypes.data
+        cls.blocks[address] = (size, memory)
+        handle = (ctypes.c_char * size).from_buffer(memory)
+        weakref.finalize(handle, cls.blocks.pop, address).atexit = False
+        return handle
+
+    @classmethod
+    def check(cls, address, size):
+        start = max((start for start in cls.blocks if start <= address), default=None)
+        if start is None or address + size > start + cls.blocks[start][0]:
+            raise RuntimeError("a copy without pinned memory, or with memory that was given back")
+
+
+class Stream:
+    """A stream that puts off its work."""
+
+    current: ClassVar = []
+    count = 0
+
+    def __init__(self, non_blocking=False):
+        assert non_blocking, "it would wait for the null stream"
+        Stream.count += 1
+        self.ptr, self.queue, self.alive = 64 * Stream.count, [], []
+
+    def do(self, work):
+        self.queue.append(work)
+
+    def synchronize(self):
+        for work in self.queue:
+            work()
+        self.queue.clear()
+        self.alive.clear()
+
+    def __enter__(self):
+        Stream.current.append(self)
+        return self
+
+    def __exit__(self, *error):
+        assert Stream.current.pop() is self
+
+
+class NullStream:
+    ptr = 0
+
+    def do(self, work):
+        work()
+
+    def synchronize(self):
+        pass
+
+
+def current_stream():
+    return Stream.current[-1] if Stream.current else NullStream()
+
+
+class OutOfMemoryError(MemoryError):
+    pass
+
+
+def account(array):
+    """Count what a new array takes until it is gone."""
+    if Machine.used + array.array.nbytes > Machine.memory:
+        raise OutOfMemoryError(f"Out of memory allocating {array.array.nbytes:,} bytes")
+    Machine.used += array.array.nbytes
+    weakref.finalize(array.array, _release, array.array.nbytes).atexit = False
+    return array
+
+
+def _release(size):
+    Machine.used -= size
 
 
 class Device:
@@ -62,6 +155,8 @@ class Machine:
 
     multiprocessors = 3
     shared = 232448
+    memory = 1 << 33  # bytes; what arrays made by CuPy's functions take is counted
+    used = 0
     seed = 0
     shuffled = 4  # one launch in so many has its threads in a drawn order, which takes longer
     launches = 0
@@ -102,6 +197,8 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801
     def of(cls, array, device=None):
         self = cls.__new__(cls)
         self.array, self.device = array, device or Device(Device.current)
+        if Stream.current:  # what the stream has still to do may use it
+            Stream.current[-1].alive.append(array)
         return self
 
     @property
@@ -116,6 +213,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`.")
 
     def __array_ufunc__(self, ufunc, method, *inputs, **keywords):
+        current_stream().synchronize()
         keywords = {name: tuple(map(plain, v)) if name == "out" else plain(v) for name, v in keywords.items()}
         for value in inputs:
             if isinstance(value, np.ndarray) and value.ndim:
@@ -134,6 +232,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801
         return ndarray.of(np.asarray(self.array[plain(index)]), self.device)
 
     def __setitem__(self, index, value):
+        current_stream().synchronize()
         if isinstance(value, np.ndarray):
             raise TypeError("Unsupported type <class 'numpy.ndarray'>")
         self.array[plain(index)] = plain(value)
@@ -148,6 +247,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801
         return float(self.array)
 
     def get(self):
+        current_stream().synchronize()
         return self.array.copy(order="K")
 
 
@@ -157,6 +257,8 @@ def _forward_property(name):
 
 def _forward_method(name):
     def method(self, *arguments, **keywords):
+        if name not in ("transpose", "reshape", "view"):
+            current_stream().synchronize()
         arguments, keywords = map(plain, arguments), {k: plain(v) for k, v in keywords.items()}
         return wrapped(getattr(self.array, name)(*arguments, **keywords), self.device)
 
@@ -190,8 +292,9 @@ class Kernel:
                 raise RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS: an array of another device")
         Machine.seed += 1
         Machine.launches += 1
-        host.launch(
-            self.library, self.name, grid, block[0], list(map(plain, arguments)), shared_mem, Machine.order()
+        seed, values = Machine.order(), list(map(plain, arguments))
+        current_stream().do(
+            lambda: host.launch(self.library, self.name, grid, block[0], values, shared_mem, seed)
         )
 
 
@@ -205,10 +308,6 @@ class RawModule:
 
     def get_function(self, name):
         return Kernel(self.library, name)
-
-
-class Stream:
-    ptr = 0
 
 
 class CUDARuntimeError(RuntimeError):
@@ -226,25 +325,43 @@ def module():
     )
     fake.may_share_memory = lambda a, b: np.may_share_memory(plain(a), plain(b))
     for name in (
-        "empty", "zeros", "empty_like", "ascontiguousarray", "broadcast_to", "unique", "cumsum",
-        "searchsorted", "isfinite", "where", "maximum",
+        "ascontiguousarray", "broadcast_to", "unique", "cumsum", "searchsorted", "isfinite", "where",
+        "maximum", "stack",
     ):  # fmt: skip
         setattr(fake, name, _wrapping(getattr(np, name)))
+    fake.zeros = lambda shape, dtype: account(ndarray.of(np.zeros(shape, dtype)))
+    fake.empty = lambda shape, dtype: _poisoned(np.empty(shape, dtype))
+    fake.empty_like = lambda array, dtype=None: _poisoned(np.empty_like(plain(array), dtype))
     fake.lib = types.SimpleNamespace(
         stride_tricks=types.SimpleNamespace(as_strided=_wrapping(np.lib.stride_tricks.as_strided))
     )
     runtime = types.SimpleNamespace(
         getDeviceCount=lambda: 2,
         getDevice=lambda: Device.current,
+        memGetInfo=lambda: (Machine.memory - Machine.used, Machine.memory),
         getDeviceProperties=lambda _: {"name": b"no GPU: kernels on the CPU", "major": 9, "minor": 0},
         CUDARuntimeError=CUDARuntimeError,
     )
-    fake.cuda = types.SimpleNamespace(Device=Device, runtime=runtime, get_current_stream=lambda: Stream)
+    fake.cuda = types.SimpleNamespace(
+        Device=Device,
+        Stream=Stream,
+        alloc_pinned_memory=Pinned.allocate,
+        get_current_stream=current_stream,
+        memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+        runtime=runtime,
+    )
+    fake.get_default_memory_pool = lambda: types.SimpleNamespace(free_bytes=lambda: 0)
     return fake
+
+
+def _poisoned(array):
+    array.fill(np.frombuffer(b"\xa5" * array.itemsize, array.dtype)[0])
+    return account(ndarray.of(array))
 
 
 def _wrapping(function):
     def call(*arguments, **keywords):
+        current_stream().synchronize()
         return wrapped(function(*map(plain, arguments), **{k: plain(v) for k, v in keywords.items()}))
 
     return call
@@ -263,7 +380,7 @@ def has_gpu():
         return False
 
 
-_MODULES = ("cupy", *(f"histeq._backends.{name}" for name in ("cupy", "_device", "_lines")))
+_MODULES = ("cupy", *(f"histeq._backends.{name}" for name in ("cupy", "_device", "_lines", "_staged")))
 
 
 @contextlib.contextmanager

@@ -260,4 +260,5 @@ static inline To bits_as(From value) {
 }
 static inline double __longlong_as_double(long long bits) { return bits_as<double>(bits); }
 static inline long long __double_as_longlong(double value) { return bits_as<long long>(value); }
+static inline unsigned __float_as_uint(float value) { return bits_as<unsigned>(value); }
 static inline float __uint_as_float(unsigned bits) { return bits_as<float>(bits); }

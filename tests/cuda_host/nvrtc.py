@@ -34,8 +34,8 @@ class Nvrtc:
         if code:
             raise RuntimeError(f"{name} failed with code {code}")
 
-    def compile(self, source, architecture, options):
-        """Return the cubin; CompileError with the compiler's messages, warnings included."""
+    def compile(self, source, architecture, options, form="CUBIN"):
+        """Return the cubin, or the PTX; CompileError with the compiler's messages, warnings included."""
         program = ctypes.c_void_p()
         self._call("nvrtcCreateProgram", ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None)
         try:
@@ -45,7 +45,7 @@ class Nvrtc:
             log = self._text("nvrtcGetProgramLog", program).decode().strip("\0\n ")
             if failed or log:
                 raise CompileError(log or f"code {failed}")
-            return self._text("nvrtcGetCUBIN", program)
+            return self._text(f"nvrtcGet{form}", program)
         finally:
             self.calls.nvrtcDestroyProgram(ctypes.byref(program))
 

@@ -12,7 +12,7 @@ from histeq_kernels.cpu import _ycrcb
 from histeq_kernels.cpu._kernel import inline, kernel, plane, plane_out
 from histeq_kernels.cpu._vector import row
 from histeq_kernels.cpu._ycrcb import WIDTH
-from histeq_kernels.cpu.histogram import count_row_pairs, fold_pairs
+from histeq_kernels.cpu.histogram import SMALL, count_row, fold
 from histeq_kernels.cpu.luma import CHUNK, lookup
 from histeq_kernels.cpu.lut import fill_steps, map_row_avx2
 from histeq_kernels.cpu.tiers import tier
@@ -30,6 +30,7 @@ def mapping() -> Callable[..., None]:
 @kernel(u8=_COUNT)
 def histogram_channels(image, step, chunks, scratch, counts):
     """Add the counts of the first three channels; `scratch` has a row for each."""
+    few = np.uint64(image.size) < step * np.uint64(SMALL)
     for d in range(np.uint64(image.shape[0])):
         for h in range(np.uint64(image.shape[1])):
             pixels = row(image, d, h)
@@ -38,9 +39,9 @@ def histogram_channels(image, step, chunks, scratch, counts):
                 size = min(np.uint64(CHUNK), width - start)
                 take_apart(pixels, start, size, step, chunks)
                 for c in range(3):
-                    count_row_pairs(chunks[c][:size], scratch[c], counts[c])
+                    count_row(chunks[c][:size], few, scratch[c], counts[c])
     for c in range(3):
-        fold_pairs(scratch[c], counts[c])
+        fold(few, scratch[c], counts[c])
 
 
 @kernel(u8=_APPLY)

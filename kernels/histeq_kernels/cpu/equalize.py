@@ -1,21 +1,33 @@
-"""Counting, table and mapping in one call, by the default rule: for small images calls are what costs."""
+"""Counting, table and mapping in one call, by the default rule: for small images calls are what costs.
+
+Every array that a kernel is given takes its time, so that all they work in is one.
+"""
 
 import functools
 from collections.abc import Callable
 
-from histeq_kernels.cpu import _vector
-from histeq_kernels.cpu._kernel import kernel
-from histeq_kernels.cpu.histogram import SMALL, count_direct, count_sliced, count_small
+import numpy as np
+
+from histeq_kernels.cpu import _vector, histogram, lut
+from histeq_kernels.cpu import table as rules
+from histeq_kernels.cpu._kernel import inline, kernel
+from histeq_kernels.cpu.histogram import SMALL, count_direct, count_sliced, merge_small, rows_small
 from histeq_kernels.cpu.lut import SMALL as FEW
 from histeq_kernels.cpu.lut import map_avx2, map_avx512, map_direct, map_pairs, map_small
-from histeq_kernels.cpu.table import fill_opencv, fill_opencv_direct
+from histeq_kernels.cpu.table import SUMS, fill, fill_occupied, occupied
 from histeq_kernels.cpu.tiers import tier
 
-__all__ = ["SMALL", "equalize_direct", "equalizing"]
+__all__ = ["MEMORY", "SMALL", "direct", "equalizing"]
 
-_WORKSPACE = "uint32[::1], uint16[::1], int64[::1], uint8[::1]"
-_IMAGE = f"void(Array(uint8, 2, 'C', readonly=True), {_WORKSPACE}, uint8[:, ::1])"
-_WIDE = "void(Array(uint16, 2, 'C', readonly=True), uint32[::1], int32[::1], uint16[::1], uint16[:, ::1])"
+_SUMS = histogram.SCRATCH
+_TABLE = _SUMS + 2 * SUMS
+_LEVELS = _TABLE + 64
+MEMORY = _LEVELS + lut.SCRATCH // 2
+"""Entries of the memory to work in, uint32: counters (`histogram.SCRATCH`, zero before and after every call),
+cumulative counts (`table.SUMS` float64), a table of 256 uint8, one of 65536 uint16 (`lut.SCRATCH`)."""
+
+_IMAGE = "void(Array(uint8, 2, 'C', readonly=True), uint32[::1], uint8[:, ::1])"
+_WIDE = "void(Array(uint16, 2, 'C', readonly=True), uint32[::1], uint16[:, ::1])"
 
 
 @functools.cache
@@ -26,42 +38,89 @@ def equalizing() -> Callable[..., None]:
 
 
 @kernel(u8=_IMAGE)
-def equalize_portable(image, counters, pairs, counts, table, out):
-    """Equalize a contiguous image, best a small one; `counters` and `counts` are zero before and after."""
+def equalize_portable(image, memory, out):
+    """Equalize a contiguous image, best a small one."""
     pixels, new = image.reshape(1, 1, image.size), out.reshape(1, 1, out.size)
-    count_small(pixels, counters, counts)
-    fill_opencv(counts, 0, 0, 255, table)
-    counts[:] = 0
+    table = fill_table(pixels, memory)
     if pixels.size < FEW:
         map_small(pixels, table, new)
     else:
-        map_pairs(pixels, table, pairs, new)
+        map_pairs(pixels, table, memory[_LEVELS:].view(np.uint16), new)
 
 
 @kernel(u8=_IMAGE)
-def equalize_avx2(image, counters, pairs, counts, table, out):
+def equalize_avx2(image, memory, out):
     """Do the same with the lookup of the tier avx2."""
     pixels, new = image.reshape(1, 1, image.size), out.reshape(1, 1, out.size)
-    count_small(pixels, counters, counts)
-    fill_opencv(counts, 0, 0, 255, table)
-    counts[:] = 0
-    map_avx2(pixels, table, pairs, new)
+    table = fill_table(pixels, memory)
+    map_avx2(pixels, table, memory[_LEVELS:].view(np.uint16), new)
 
 
 @kernel(u8=_IMAGE)
-def equalize_avx512(image, counters, pairs, counts, table, out):
+def equalize_avx512(image, memory, out):
     """Do the same with the counter and the lookup of the tier avx512."""
     pixels, new = image.reshape(1, 1, image.size), out.reshape(1, 1, out.size)
-    count_sliced(pixels, counters, counts, _vector.slice_block_avx512)
-    fill_opencv(counts, 0, 0, 255, table)
+    counts, table = memory[_LEVELS : _LEVELS + 512].view(np.int64), memory[_TABLE:_LEVELS].view(np.uint8)
+    sums = memory[_SUMS:_TABLE].view(np.float64)
     counts[:] = 0
+    count_sliced(pixels, memory[:_SUMS], counts, _vector.slice_block_avx512)
+    fill(counts, 0, 0, 255, rules.opencv_number, rules.opencv_level, sums, table)
     map_avx512(pixels, table, new)
 
 
+@inline
+def fill_table(pixels, memory):
+    """Count 8-bit pixels one by one; return their table."""
+    rows_small(pixels, memory)
+    merge_small(memory)
+    table = memory[_TABLE:_LEVELS].view(np.uint8)
+    fill_direct(memory[:256], pixels.size, rules.opencv_number, rules.opencv_level, memory, table)
+    return table
+
+
+@inline
+def fill_direct(counters, total, number_of, level_of, memory, table):
+    """Write the levels of the values that occur; leave zeros in `counters`."""
+    first, last = occupied(counters)
+    sums, span = memory[_SUMS:_TABLE].view(np.float64), table.size - 1
+    if not fill_occupied(counters, first, last, total, 0, span, number_of, level_of, sums, table):
+        for value in range(first, last + np.uint64(1)):
+            table[value] = value
+    counters[first : last + np.uint64(1)] = 0
+
+
+def direct(rule: str) -> Callable[..., None] | None:
+    """Return the kernel that equalizes a contiguous 16-bit image of fewer than 2**31 pixels by a rule.
+
+    None where there is none: rule "vips" has its top level from the image.
+    """
+    kernels = {"opencv": equalize_opencv, "numpy": equalize_numpy, "pillow": equalize_pillow}
+    return kernels[rule].u16 if rule in kernels else None
+
+
 @kernel(u16=_WIDE)
-def equalize_direct(image, counters, cumulative, table, out):
-    """Equalize a contiguous 16-bit image of fewer than 2**31 pixels; `counters` is zero before and after."""
+def equalize_opencv(image, memory, out):
+    """Equalize 16 bits by the rule "opencv"."""
+    equalize_direct(image, rules.opencv_number, rules.opencv_level, memory, out)
+
+
+@kernel(u16=_WIDE)
+def equalize_numpy(image, memory, out):
+    """Do the same by the rule "numpy"."""
+    equalize_direct(image, rules.numpy_number, rules.numpy_level, memory, out)
+
+
+@kernel(u16=_WIDE)
+def equalize_pillow(image, memory, out):
+    """Do the same by the rule "pillow"."""
+    equalize_direct(image, rules.pillow_number, rules.pillow_level, memory, out)
+
+
+@inline
+def equalize_direct(image, number_of, level_of, memory, out):
+    """Count, write the table, map."""
     pixels, new = image.reshape(1, 1, image.size), out.reshape(1, 1, out.size)
-    count_direct(pixels, counters)
-    fill_opencv_direct(counters[:65536], pixels.size, cumulative, table)
-    map_direct(pixels, table, new)
+    levels = memory[_LEVELS:].view(np.uint16)
+    count_direct(pixels, memory)
+    fill_direct(memory[:65536], pixels.size, number_of, level_of, memory, levels)
+    map_direct(pixels, levels, new)

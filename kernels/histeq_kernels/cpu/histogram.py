@@ -170,10 +170,16 @@ def widened(low, high, value):
 @inline
 def count_small(image, scratch, counts):
     """Count into four tables in turn, so that equal neighbours do not wait for each other's store."""
+    rows_small(image, scratch)
+    fold_small(scratch, counts)
+
+
+@inline
+def rows_small(image, scratch):
+    """Count all rows into four tables."""
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
             count_row_small(row(image, z, y), scratch)
-    fold_small(scratch, counts)
 
 
 @inline
@@ -199,9 +205,18 @@ def count_row_small(pixels, scratch):
 @inline
 def fold_small(scratch, counts):
     """Add the four tables to `counts`."""
+    merge_small(scratch)
     for value in range(np.uint64(256)):
-        for table in range(np.uint64(0), np.uint64(1024), np.uint64(256)):
-            counts[value] += scratch[table + value]
+        counts[value] += scratch[value]
+        scratch[value] = 0
+
+
+@inline
+def merge_small(scratch):
+    """Add three of the four tables to the first, and leave zeros there."""
+    for table in range(np.uint64(256), np.uint64(1024), np.uint64(256)):
+        for value in range(np.uint64(256)):
+            scratch[value] += scratch[table + value]
             scratch[table + value] = 0
 
 
@@ -273,6 +288,24 @@ def fold_pairs(scratch, counts):
     for low in range(np.uint64(256)):
         counts[low] += columns[low]
         columns[low] = 0
+
+
+@inline
+def count_row(pixels, few, scratch, counts):
+    """Count a row of an image with few pixels or many; `fold` ends the counting."""
+    if few:
+        count_row_small(pixels, scratch)
+    else:
+        count_row_pairs(pixels, scratch, counts)
+
+
+@inline
+def fold(few, scratch, counts):
+    """Add the counters of all rows to `counts`."""
+    if few:
+        fold_small(scratch, counts)
+    else:
+        fold_pairs(scratch, counts)
 
 
 @inline

@@ -14,7 +14,7 @@ from histeq_kernels.cpu import _ycrcb
 from histeq_kernels.cpu._kernel import COUNTS_OUT, flat, inline, kernel, plane, plane_out
 from histeq_kernels.cpu._vector import row
 from histeq_kernels.cpu._ycrcb import COEFFICIENTS, WIDTH
-from histeq_kernels.cpu.histogram import count_row_pairs, fold_pairs
+from histeq_kernels.cpu.histogram import SMALL, count_row, fold
 from histeq_kernels.cpu.lut import fill_steps, map_row_avx2
 from histeq_kernels.cpu.tiers import tier
 
@@ -80,6 +80,7 @@ def apply_luma_avx2(first, second, third, step, k, table, chunks, new_first, new
 def count_luma(first, second, third, step, k, chunks, scratch, counts, luma):
     """Compute Y chunk by chunk and count it."""
     y = chunks[0]
+    few = np.uint64(first.size) < step * np.uint64(SMALL)
     for d in range(np.uint64(first.shape[0])):
         for h in range(np.uint64(first.shape[1])):
             old = (row(first, d, h), row(second, d, h), row(third, d, h))
@@ -87,8 +88,8 @@ def count_luma(first, second, third, step, k, chunks, scratch, counts, luma):
             for start in range(np.uint64(0), width, np.uint64(CHUNK)):
                 size = min(np.uint64(CHUNK), width - start)
                 luma_of_chunk(old, start, size, step, k, y, luma)
-                count_row_pairs(y[:size], scratch, counts)
-    fold_pairs(scratch, counts)
+                count_row(y[:size], few, scratch, counts)
+    fold(few, scratch, counts)
 
 
 @inline

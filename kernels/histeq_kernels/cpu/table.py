@@ -1,134 +1,170 @@
 """From a histogram to a lookup table: the integer rules.
 
-Each takes the counts, `low` and `span` (the lowest output level and how many levels above it the highest
-lies) and writes the level of every value. Where every pixel keeps its value, it writes the values
-themselves, from `bottom` up, the dtype's smallest. An empty bin has the level of the bin before it, which
-spares the arithmetic: most of 65,536 bins are empty in a small image.
+Each rule is two functions. `number` computes once what all levels need, from the counts of the darkest and
+the brightest value that occur, the number of pixels and `span`, how many levels there are above the lowest; 0
+where every pixel keeps its value. `level` computes the level of a value, above the lowest, from the pixels
+below it and those up to it. Counts are float64 here, which holds them exactly and goes in vectors.
 """
 
 import numpy as np
 
 from histeq_kernels.cpu._kernel import COUNTS, inline, kernel
 
+BLOCK = 256
+"""Values whose cumulative counts are kept at once."""
+SUMS = BLOCK + 8
+"""Entries of the memory for them (one more, whole cache lines): float64, of any content."""
+
 _SIGNATURES = {
-    tag: f"void({COUNTS}, int64, int64, int64, {element}[::1])"
+    tag: f"void({COUNTS}, int64, int64, int64, float64[::1], {element}[::1])"
     for tag, element in (("u8", "uint8"), ("u16", "uint16"), ("i16", "int16"))
 }
 
 
 @kernel(**_SIGNATURES)
-def table_opencv(counts, bottom, low, span, table):
+def table_opencv(counts, bottom, low, span, sums, table):
     """cv2.equalizeHist: float32 throughout."""
-    fill_opencv(counts, bottom, low, span, table)
+    fill(counts, bottom, low, span, opencv_number, opencv_level, sums, table)
 
 
 @kernel(**_SIGNATURES)
-def table_numpy(counts, bottom, low, span, table):
+def table_numpy(counts, bottom, low, span, sums, table):
     """(cdf - cdf_min) * span / (cdf_max - cdf_min) in float64, truncated."""
-    first, total = first_and_total(counts)
-    if total == counts[first]:
-        identity(bottom, table)
-        return
-    divisor = np.float64(total - counts[first])
-    above, level = np.int64(0), low
-    for i in range(counts.size):
-        if i > first and counts[i]:
-            above += counts[i]
-            level = low + np.int64(np.float64(above) * np.float64(span) / divisor)
-        table[i] = level
+    fill(counts, bottom, low, span, numpy_number, numpy_level, sums, table)
 
 
 @kernel(**_SIGNATURES)
-def table_pillow(counts, bottom, low, span, table):
+def table_pillow(counts, bottom, low, span, sums, table):
     """PIL.ImageOps.equalize: whole numbers throughout."""
-    last = counts.size - 1
-    while last > 0 and counts[last] == 0:
-        last -= 1
-    total = first_and_total(counts)[1]
-    step = (total - counts[last]) // span
-    if step == 0:  # as with one occupied bin: nothing lies below the last
-        identity(bottom, table)
-        return
-    position, level = step // 2, low
-    for i in range(counts.size):
-        table[i] = level
-        if counts[i]:
-            position += counts[i]
-            level = low + min(position // step, span)
+    fill(counts, bottom, low, span, pillow_number, pillow_level, sums, table)
 
 
 @kernel(**_SIGNATURES)
-def table_vips(counts, bottom, low, span, table):
+def table_vips(counts, bottom, low, span, sums, table):
     """Scale the cumulative count by span / pixels in float32, truncated (libvips' hist_equal)."""
-    total = first_and_total(counts)[1]
-    if total == 0:
-        identity(bottom, table)
-        return
-    scale = np.float32(span / total)
-    cumulative, level = np.int64(0), low
-    for i in range(counts.size):
-        if counts[i]:
-            cumulative += counts[i]
-            level = low + min(np.int64(np.float32(cumulative) * scale), span)
-        table[i] = level
+    fill(counts, bottom, low, span, vips_number, vips_level, sums, table)
 
 
 @inline
-def first_and_total(counts):
-    """Return the first non-empty bin (0 where all are empty) and the number of pixels."""
-    first, total = np.int64(-1), np.int64(0)
-    for i in range(counts.size):
-        if first < 0 and counts[i]:
-            first = np.int64(i)
+def opencv_number(darkest, brightest, total, span):
+    """Return levels per pixel."""
+    rest = total - darkest
+    return np.float32(span) / np.float32(rest) if rest else np.float32(0)
+
+
+@inline
+def opencv_level(below, upto, darkest, number, span):
+    """Return the level, rounded half to even."""
+    return min(np.rint(np.float32(upto - darkest) * number), np.float32(span))
+
+
+@inline
+def numpy_number(darkest, brightest, total, span):
+    """Return the pixels above the darkest level."""
+    return total - darkest
+
+
+@inline
+def numpy_level(below, upto, darkest, number, span):
+    """Return the level."""
+    return (upto - darkest) * span / number
+
+
+@inline
+def pillow_number(darkest, brightest, total, span):
+    """Return the pixels a level; 0 as well with one occupied bin: nothing lies below the last."""
+    return np.floor((total - brightest) / span)
+
+
+@inline
+def pillow_level(below, upto, darkest, number, span):
+    """Return the level; the quotient's error is too small to reach the next whole number."""
+    return min(np.floor((np.floor(number / 2.0) + below) / number), span)
+
+
+@inline
+def vips_number(darkest, brightest, total, span):
+    """Return levels per pixel."""
+    return np.float32(span / total) if total else np.float32(0)
+
+
+@inline
+def vips_level(below, upto, darkest, number, span):
+    """Return the level."""
+    return min(np.float32(upto) * number, np.float32(span))
+
+
+@inline
+def fill(counts, bottom, low, span, number_of, level_of, sums, table):
+    """Write the levels of all values, from `low` up. `bottom` is the smallest value of the dtype."""
+    first, last = occupied(counts)
+    total = np.int64(0)
+    for i in range(first, last + np.uint64(1)):
         total += counts[i]
-    return max(first, np.int64(0)), total
-
-
-@inline
-def identity(bottom, table):
-    """Let every pixel keep its value."""
-    for i in range(table.size):
-        table[i] = bottom + i
-
-
-@inline
-def fill_opencv(counts, bottom, low, span, table):
-    """Write the table of cv2.equalizeHist."""
-    first, total = first_and_total(counts)
-    if total == counts[first]:
-        identity(bottom, table)
+    if not fill_occupied(counts, first, last, total, low, span, number_of, level_of, sums, table):
+        for i in range(np.uint64(table.size)):
+            table[i] = bottom + np.int64(i)
         return
-    scale = np.float32(span) / np.float32(total - counts[first])
-    above, level = np.int64(0), low
-    for i in range(counts.size):
-        if i > first and counts[i]:
-            above += counts[i]
-            level = low + min(np.int64(np.rint(np.float32(above) * scale)), span)
-        table[i] = level
+    table[:first] = low
+    table[last + np.uint64(1) :] = low + np.int64(sums[0])
 
 
 @inline
-def fill_opencv_direct(counters, total, cumulative, table):
-    """Write the table of `total` 16-bit pixels, fewer than 2**31; leave zeros in `counters`.
+def occupied(counts):
+    """Return the first and the last non-empty bin; the last one twice where all are empty."""
+    first, last, block = np.uint64(0), np.uint64(counts.size - 1), np.uint64(BLOCK)
+    while first + block <= last and empty(counts[first : first + block]):
+        first += block
+    while first < last and counts[first] == 0:
+        first += np.uint64(1)
+    while last >= first + block and empty(counts[last + np.uint64(1) - block : last + np.uint64(1)]):
+        last -= block
+    while last > first and counts[last] == 0:
+        last -= np.uint64(1)
+    return first, last
 
-    Only the values from the darkest pixel to the brightest are looked at. Adding up goes entry by entry; in
-    a loop of its own, the arithmetic goes in vectors.
+
+@inline
+def fill_occupied(counts, first, last, total, low, span, number_of, level_of, sums, table):
+    """Write the levels of the values from `first` to `last`, and the level above them to sums[0].
+
+    Writes nothing and returns False where every pixel keeps its value.
     """
-    first, last = np.int64(0), np.int64(counters.size - 1)
-    while first < last and counters[np.uint64(first)] == 0:
-        first += 1
-    while last > first and counters[np.uint64(last)] == 0:
-        last -= 1
-    darkest = counters[np.uint64(first)]
-    counters[np.uint64(first)] = 0
-    if first == last:
-        table[np.uint64(first)] = first
-        return
-    scale = np.float32(65535) / np.float32(total - np.int64(darkest))
-    above = np.int32(0)
-    for i in range(np.uint64(first), np.uint64(last) + np.uint64(1)):
-        above = np.int32(above + np.int32(counters[i]))
-        cumulative[i] = above
-        counters[i] = 0
-    for i in range(np.uint64(first), np.uint64(last) + np.uint64(1)):
-        table[i] = np.int32(np.rint(np.float32(cumulative[i]) * scale))  # never above 65535: see test_tables
+    pixels, levels = np.float64(total), np.float64(span)
+    darkest, brightest = np.float64(counts[first]), np.float64(counts[last])
+    number = number_of(darkest, brightest, pixels, levels)
+    if number == 0:
+        return False
+    below = np.int64(0)
+    for start in range(first, last + np.uint64(1), np.uint64(BLOCK)):
+        size = min(np.uint64(BLOCK), last + np.uint64(1) - start)
+        here, new = counts[start : start + size], table[start : start + size]
+        if empty(here):
+            upto = np.float64(below)
+            new[:] = low + np.int64(level_of(upto, upto, darkest, number, levels))
+            continue
+        below = add_up(here, below, sums)
+        for i in range(size):
+            level = level_of(sums[i], sums[i + np.uint64(1)], darkest, number, levels)
+            new[i] = np.int32(low) + np.int32(level)
+    sums[0] = level_of(pixels, pixels, darkest, number, levels)
+    return True
+
+
+@inline
+def empty(counts):
+    """Tell whether all counts are 0."""
+    some = counts[0]
+    for i in range(np.uint64(1), np.uint64(counts.size)):
+        some |= counts[i]
+    return some == 0
+
+
+@inline
+def add_up(counts, below, sums):
+    """Write the cumulative counts, from `below` on; return the last."""
+    sums[0] = below
+    for i in range(np.uint64(counts.size)):
+        below += np.int64(counts[i])
+        sums[i + np.uint64(1)] = below
+    return below

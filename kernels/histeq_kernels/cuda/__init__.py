@@ -10,19 +10,26 @@ from pathlib import Path
 _HERE = Path(__file__).parent
 
 MODULES = {
-    "histogram": ("common.cuh", "table.cuh", "counters.cuh", "histogram.cu"),
-    "table": ("common.cuh", "table.cuh", "table.cu"),
-    "lut": ("common.cuh", "lut.cu"),
-    "luma": ("common.cuh", "table.cuh", "counters.cuh", "luma.cu"),
-    "bins": ("common.cuh", "table.cuh", "counters.cuh", "numbers.cuh", "bins.cu"),
-    "match": ("common.cuh", "table.cuh", "numbers.cuh", "match.cu"),
+    "histogram": ("common.cuh", "rounding.cuh", "table.cuh", "counters.cuh", "histogram.cu"),
+    "table": ("common.cuh", "rounding.cuh", "table.cuh", "table.cu"),
+    "lut": ("common.cuh", "levels.cuh", "lut.cu"),
+    "luma": ("common.cuh", "rounding.cuh", "table.cuh", "counters.cuh", "luma.cu"),
+    "bins": ("common.cuh", "rounding.cuh", "table.cuh", "counters.cuh", "numbers.cuh", "bins.cu"),
+    "equalize": ("common.cuh", "rounding.cuh", "table.cuh", "counters.cuh", "levels.cuh", "equalize.cu"),
+    "clusters": ("common.cuh", "rounding.cuh", "table.cuh", "counters.cuh", "levels.cuh", "clusters.cu"),
+    "match": ("common.cuh", "rounding.cuh", "table.cuh", "numbers.cuh", "match.cu"),
 }
 """The files of each compilation unit, in order."""
 
-OPTIONS = ("--std=c++17", "--fmad=false")
-"""Contraction off: what `__fmul_rn` and the like do not pin is pinned here."""
+NEEDS = {"clusters": 90}
+"""The least compute capability of a unit, ten times; without an entry, all that CUDA knows."""
 
-_KERNEL = re.compile(r'extern "C" __global__ void __launch_bounds__\(THREADS, BLOCKS\)\s*\\?\s*([\w#]+)\(')
+OPTIONS = ("--std=c++17", "--fmad=false")
+"""Contraction off: what `rounding.cuh` does not pin is pinned here. CuPy adds -ftz=true."""
+
+_KERNEL = re.compile(
+    r'extern "C" __global__ void (?:__cluster_dims__\(\w+, 1, 1\) )?__launch_bounds__\(THREADS, BLOCKS\)\s*\\?\s*([\w#]+)\('
+)
 _FAMILY = re.compile(r"^FLOATING\((\w+),", re.MULTILINE)
 
 

@@ -22,7 +22,7 @@ __device__ __forceinline__ void extremes(const Layout& at, const char* image, co
         const u8* const masked = mask == nullptr ? nullptr : mask + plane.image * at.mask.image;
         u64 smallest = 0, largest = 0;
         each_pixel<false>(at, masked, [&](i64 from, i64, bool counted) {
-            const double value = Number<T>::load(pixels + from);
+            const double value = widen(Number<T>::load(pixels + from));
             if (counted && is_finite(value) && value != nodata) {
                 smallest = max(smallest, ~ordered(value));
                 largest = max(largest, ordered(value));
@@ -40,13 +40,8 @@ __device__ __forceinline__ void extremes(const Layout& at, const char* image, co
         if (is_last_block(&tickets[index], gridDim.x)) {
             const u64 low = __ldcg(keys + 2 * index), high = __ldcg(keys + 2 * index + 1);
             T* const mine = edges + index * (bins + 1);
-            if (high) {
-                typedef typename Number<T>::Value Value;
-                write_edges<T, T>(static_cast<Value>(from_ordered(~low)), static_cast<Value>(from_ordered(high)),
-                                  bins, mine);
-            } else {
-                write_edges<T, double>(0, 1, bins, mine);  // nothing was counted
-            }
+            if (high) write_edges<T, T>(from_ordered(~low), from_ordered(high), bins, mine);
+            else write_edges<T, double>(0, 1, bins, mine);  // nothing was counted
             __syncthreads();
             if (threadIdx.x == 0) keys[2 * index] = keys[2 * index + 1] = 0;
         }
@@ -72,7 +67,7 @@ __device__ __forceinline__ void histogram_bins(const Layout& at, const char* ima
         const Bins<T> bins(edges + (plane.image * at.planes + plane.plane) * (rule.bins + 1), rule.bins);
         each_pixel<false>(at, masked, [&](i64 from, i64, bool counted) {
             const typename Number<T>::Value value = Number<T>::load(pixels + from);
-            if (counted && bins.has(value) && value != nodata) add(static_cast<u32>(bins.of(value)));
+            if (counted && bins.has(value) && widen(value) != nodata) add(static_cast<u32>(bins.of(value)));
         });
     });
 }
@@ -92,9 +87,9 @@ __device__ __forceinline__ void points_of(const T* edges, i64 count, i64 planes,
         const auto* const table =
             tables + image * to_next_image + (index - image * planes_in_image) * to_next_plane;
         const Bins<T> bins(edges + index * (count + 1), count);
-        Point point{bins.centre(bin), table[bin], 0};
+        Point point{bins.centre(bin), widen(table[bin]), 0};
         if (bin + 1 < count)
-            point.slope = divide(subtract(static_cast<double>(table[bin + 1]), point.level),
+            point.slope = divide(subtract(widen(table[bin + 1]), point.level),
                                  subtract(bins.centre(bin + 1), point.centre));
         points[i] = point;
     }
@@ -122,7 +117,8 @@ __device__ __forceinline__ void apply_interpolated(const Layout& at, const char*
         const char* const pixels = image + plane.offset(at.image);
         char* const targets = out + plane.offset(at.out);
         each_pixel<true>(at, nullptr, [&](i64 from, i64 to, bool) {
-            const typename Number<T>::Value value = Number<T>::load(pixels + from);
+            const typename Number<T>::Value pixel = Number<T>::load(pixels + from);
+            const double value = widen(pixel);
             double level = value;
             if (!unchanged && is_finite(value) && value != nodata) {
                 if (value < first.centre) {
@@ -130,7 +126,7 @@ __device__ __forceinline__ void apply_interpolated(const Layout& at, const char*
                 } else if (value >= last.centre) {
                     level = last.level;
                 } else {
-                    i64 left = bins.guess(value);
+                    i64 left = bins.guess(pixel);
 #pragma unroll 1
                     while (left > 0 && value < points[left].centre) --left;
 #pragma unroll 1
@@ -138,7 +134,7 @@ __device__ __forceinline__ void apply_interpolated(const Layout& at, const char*
                     level = between(value, points[left], points[left + 1]);
                 }
             }
-            *reinterpret_cast<Fraction*>(targets + to) = static_cast<Fraction>(level);
+            *reinterpret_cast<Fraction*>(targets + to) = Number<Fraction>::store(level);
         });
     }
 }

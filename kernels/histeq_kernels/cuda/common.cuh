@@ -69,10 +69,24 @@ __device__ __forceinline__ bool is_last_block(u32* ticket, u32 parts) {
     return last;
 }
 
+// Wait until all blocks of a cooperative launch have come here; what they wrote is visible then. `arrived` is 0
+// before the launch and shall be made 0 again.
+__device__ __forceinline__ void wait_for_grid(u32* arrived) {
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        atomicAdd(arrived, 1u);
+        while (*static_cast<volatile u32*>(arrived) < gridDim.x) __nanosleep(32);
+        __threadfence();
+    }
+    __syncthreads();
+}
+
 // A stretch of one line that a warp handles at once.
 struct Stretch {
     i64 layer, row;
     i64 begin;  // which vector, or which pixel, of the line comes first
+    i64 turn;   // how many the warp had before
 };
 
 // Call visit(stretch) for this warp's share of all lines: every line is cut into stretches of `length`, and
@@ -82,11 +96,12 @@ __device__ __forceinline__ void each_stretch(const Layout& at, i64 line_length, 
     const i64 in_line = (line_length + length - 1) / length;
     const i64 all = at.layers * at.rows * in_line;
     const i64 step = static_cast<i64>(gridDim.x) * warps();
-    for (i64 i = static_cast<i64>(blockIdx.x) * warps() + warp_id(); i < all; i += step) {
+    i64 turn = 0;
+    for (i64 i = static_cast<i64>(blockIdx.x) * warps() + warp_id(); i < all; i += step, ++turn) {
         const i64 at_stretch = BACKWARDS ? all - 1 - i : i;
         const i64 line = in_line == 1 ? at_stretch : at_stretch / in_line;
         const i64 layer = at.layers == 1 ? 0 : line / at.rows;
-        visit(Stretch{layer, line - layer * at.rows, (at_stretch - line * in_line) * length});
+        visit(Stretch{layer, line - layer * at.rows, (at_stretch - line * in_line) * length, turn});
     }
 }
 
@@ -119,9 +134,10 @@ struct AlignedLine {
     }
 };
 
-// Call visit(value) for this block's share of the values of one plane whose lines are contiguous.
-template <class T, class Visit>
-__device__ __forceinline__ void each_value_of_lines(const Layout& at, const char* plane, Visit visit) {
+// Call visit(value) for this block's share of the values of one plane whose lines are contiguous, and
+// keep(turn, k, vector) for the vectors of whole stretches.
+template <class T, class Keep, class Visit>
+__device__ __forceinline__ void each_value_of_lines(const Layout& at, const char* plane, Keep keep, Visit visit) {
     const i64 bytes = at.columns * static_cast<i64>(sizeof(T));
     each_stretch<false>(at, AlignedLine::most(bytes), WARP * VECTORS, [&](const Stretch& s) {
         const AlignedLine line(plane + s.layer * at.image.layer + s.row * at.image.row, bytes);
@@ -133,6 +149,7 @@ __device__ __forceinline__ void each_value_of_lines(const Layout& at, const char
             for (int k = 0; k < VECTORS; ++k) loaded[k].whole = __ldg(first + k * WARP);
 #pragma unroll
             for (int k = 0; k < VECTORS; ++k) {
+                keep(s.turn, k, loaded[k].whole);
 #pragma unroll
                 for (int e = 0; e < IN_VECTOR<T>; ++e) visit(loaded[k].element[e]);
             }
@@ -146,6 +163,11 @@ __device__ __forceinline__ void each_value_of_lines(const Layout& at, const char
             }
         }
     });
+}
+
+template <class T, class Visit>
+__device__ __forceinline__ void each_value_of_lines(const Layout& at, const char* plane, Visit visit) {
+    each_value_of_lines<T>(at, plane, [](i64, int, const uint4&) {}, visit);
 }
 
 // Call visit(offset in the image, offset in the output, counted) for this block's share of the pixels of one

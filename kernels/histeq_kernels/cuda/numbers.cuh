@@ -1,14 +1,5 @@
 // Floating pixels: float16, float32 and float64 under one set of names, with NumPy's rounding.
 
-__device__ __forceinline__ float add(float a, float b) { return __fadd_rn(a, b); }
-__device__ __forceinline__ float subtract(float a, float b) { return __fsub_rn(a, b); }
-__device__ __forceinline__ float multiply(float a, float b) { return __fmul_rn(a, b); }
-__device__ __forceinline__ float divide(float a, float b) { return __fdiv_rn(a, b); }
-__device__ __forceinline__ double add(double a, double b) { return __dadd_rn(a, b); }
-__device__ __forceinline__ double subtract(double a, double b) { return __dsub_rn(a, b); }
-__device__ __forceinline__ double multiply(double a, double b) { return __dmul_rn(a, b); }
-__device__ __forceinline__ double divide(double a, double b) { return __ddiv_rn(a, b); }
-
 // float16 by its bits: no header is needed for it, and no device lacks it.
 struct Half {
     u16 bits;
@@ -17,8 +8,8 @@ struct Half {
 __device__ __forceinline__ float from_half(u16 bits) {
     const u32 sign = (bits & 0x8000u) << 16, exponent = bits >> 10 & 31u, fraction = bits & 0x3ffu;
     if (exponent == 0) {
-        const float size = __fmul_rn(__ll2float_rn(fraction), 5.9604644775390625e-8f);  // 2^-24
-        return sign ? -size : size;
+        const float size = multiply(__ll2float_rn(fraction), 5.9604644775390625e-8f);  // 2^-24
+        return __uint_as_float(sign | __float_as_uint(size));
     }
     const u32 wide = exponent == 31 ? 255u : exponent + 112u;
     return __uint_as_float(sign | wide << 23 | fraction << 13);
@@ -32,10 +23,10 @@ __device__ __forceinline__ u16 to_half(double value) {
     if (!(size == size)) return 0x7e00u;
     if (size >= 65520.0) return sign | 0x7c00u;
     if (size < 6.103515625e-05)  // 2^-14: below, halves are multiples of 2^-24
-        return static_cast<u16>(sign | __double2ll_rn(__dmul_rn(size, 16777216.0)));
+        return static_cast<u16>(sign | __double2ll_rn(multiply(size, 16777216.0)));
     const i64 exponent = static_cast<i64>(bits >> 52 & 0x7ffu) - 1023;
     const double scale = __longlong_as_double((1023 + 10 - exponent) << 52);
-    return static_cast<u16>(sign + ((exponent + 15) << 10) + (__double2ll_rn(__dmul_rn(size, scale)) - 1024));
+    return static_cast<u16>(sign + ((exponent + 15) << 10) + (__double2ll_rn(multiply(size, scale)) - 1024));
 }
 
 // Value: what a pixel computes in; Fraction: the dtype of skimage's result.
@@ -46,14 +37,16 @@ template <> struct Number<Half> {
     typedef float Fraction;
     static __device__ __forceinline__ float load(const void* at) { return from_half(*static_cast<const u16*>(at)); }
     static __device__ __forceinline__ Half store(double value) { return Half{to_half(value)}; }
-    static __device__ __forceinline__ float rounded(float value) { return from_half(to_half(value)); }
+    static __device__ __forceinline__ float rounded(float value) { return from_half(to_half(widen(value))); }
+    static __device__ __forceinline__ float value(double number) { return narrow(number); }
 };
 template <> struct Number<float> {
     typedef float Value;
     typedef float Fraction;
     static __device__ __forceinline__ float load(const void* at) { return *static_cast<const float*>(at); }
-    static __device__ __forceinline__ float store(double value) { return __double2float_rn(value); }
+    static __device__ __forceinline__ float store(double value) { return narrow(value); }
     static __device__ __forceinline__ float rounded(float value) { return value; }
+    static __device__ __forceinline__ float value(double number) { return narrow(number); }
 };
 template <> struct Number<double> {
     typedef double Value;
@@ -61,6 +54,7 @@ template <> struct Number<double> {
     static __device__ __forceinline__ double load(const void* at) { return *static_cast<const double*>(at); }
     static __device__ __forceinline__ double store(double value) { return value; }
     static __device__ __forceinline__ double rounded(double value) { return value; }
+    static __device__ __forceinline__ double value(double number) { return number; }
 };
 
 // np.linspace(low, high, bins + 1), computed in the dtype A.
@@ -78,7 +72,7 @@ struct Linspace {
     __device__ __forceinline__ Value operator()(i64 i) const {
         if (i == last) return high;
         const Value place = Number<A>::rounded(static_cast<Value>(i));
-        const Value y = step == 0
+        const Value y = !less(0, step)
                             ? multiply(Number<A>::rounded(divide(place, bins)), delta)  // subnormal steps
                             : multiply(place, step);
         return Number<A>::rounded(add(Number<A>::rounded(y), low));
@@ -88,23 +82,24 @@ struct Linspace {
 // Write the bins + 1 edges of a plane in its dtype T, as np.histogram makes them, computed in the dtype A: that
 // of the extremes of an image, or float64 for limits that the caller gives.
 template <class T, class A>
-__device__ void write_edges(typename Number<A>::Value low, typename Number<A>::Value high, i64 bins, T* edges) {
+__device__ void write_edges(double from, double to, i64 bins, T* edges) {
     typedef typename Number<A>::Value Value;
+    Value low = Number<A>::value(from), high = Number<A>::value(to);
     const Value half = 0.5f, two = 2;
-    if (low == high) {
+    if (!less(low, high)) {  // equal, or they would not be a range
         low = Number<A>::rounded(subtract(low, half));
         high = Number<A>::rounded(add(high, half));
     }
     bool overflow = false;
     const Linspace<A> whole(low, high, bins);
     for (i64 i = threadIdx.x; i <= bins; i += blockDim.x) {
-        edges[i] = Number<T>::store(whole(i));
-        overflow |= !is_finite(Number<T>::load(edges + i));
+        edges[i] = Number<T>::store(widen(whole(i)));
+        overflow |= !is_finite(widen(Number<T>::load(edges + i)));
     }
     if (__syncthreads_or(overflow)) {  // high - low exceeds the dtype: by halves
         const Linspace<A> halved(Number<A>::rounded(divide(low, two)), Number<A>::rounded(divide(high, two)), bins);
         for (i64 i = threadIdx.x; i <= bins; i += blockDim.x)
-            edges[i] = Number<T>::store(Number<A>::rounded(multiply(two, halved(i))));
+            edges[i] = Number<T>::store(widen(Number<A>::rounded(multiply(two, halved(i)))));
     }
 }
 
@@ -121,27 +116,30 @@ struct Bins {
         scale = divide(static_cast<Value>(bins), subtract(highest, lowest));
     }
     __device__ __forceinline__ Value edge(i64 i) const { return Number<T>::load(edges + i); }
-    __device__ __forceinline__ bool has(Value value) const { return value >= lowest && value <= highest; }
+    __device__ __forceinline__ bool has(Value value) const {
+        return value == value && !less(value, lowest) && !less(highest, value);
+    }
     // A bin near the one of `value`, whatever rounding does.
     __device__ __forceinline__ i64 guess(Value value) const {
         const Value place = multiply(subtract(value, lowest), scale);
+        // Not below the first bin, nor NaN; a place that is flushed to 0 is bin 0 all the same.
         return place > 0 ? place < static_cast<Value>(count) ? static_cast<i64>(place) : count - 1 : 0;
     }
     // The last bin whose left edge is not above `value`: the product only guesses, the edges decide.
     __device__ __forceinline__ i64 of(Value value) const {
         i64 bin = guess(value);
 #pragma unroll 1
-        while (bin > 0 && value < edge(bin)) --bin;
+        while (bin > 0 && less(value, edge(bin))) --bin;
 #pragma unroll 1
-        while (bin < count - 1 && value >= edge(bin + 1)) ++bin;
+        while (bin < count - 1 && !less(value, edge(bin + 1))) ++bin;
         return bin;
     }
     // The middle of a bin, as skimage.exposure.histogram computes it in the image's dtype.
     __device__ __forceinline__ double centre(i64 bin) const {
         const Value two = 2, left = edge(bin), right = edge(bin + 1);
         const Value middle = Number<T>::rounded(divide(Number<T>::rounded(add(left, right)), two));
-        if (is_finite(middle)) return middle;
-        return Number<T>::rounded(
-            add(Number<T>::rounded(divide(left, two)), Number<T>::rounded(divide(right, two))));
+        if (is_finite(widen(middle))) return widen(middle);
+        return widen(Number<T>::rounded(
+            add(Number<T>::rounded(divide(left, two)), Number<T>::rounded(divide(right, two)))));
     }
 };

@@ -1,7 +1,6 @@
 // From counts to a table: one block scans one histogram and writes the table of a rule.
 //
-// The arithmetic is that of histeq/_rules.py, operation by operation: the _rn intrinsics round as IEEE says and
-// are never contracted to a fused multiply-add.
+// The arithmetic is that of histeq/_rules.py, operation by operation.
 
 enum RuleName { NO_RULE, OPENCV, TEXTBOOK, PILLOW, VIPS, SKIMAGE };
 
@@ -27,7 +26,7 @@ struct Summary {
 };
 
 __device__ __forceinline__ u64 count_at(const u64* counts, const Rule& rule, i64 bin) {
-    return bin == rule.nodata ? 0 : __ldcg(counts + bin);  // past L1: other blocks have just written
+    return bin == rule.nodata ? 0 : counts[bin];
 }
 
 // Add up over the lanes of a warp up to each lane.
@@ -46,12 +45,12 @@ __device__ __forceinline__ i64 clamp(i64 value, i64 top) { return max(0ll, min(v
 __device__ __forceinline__ bool is_identity(const Rule& rule, Summary& all) {
     const i64 others = static_cast<i64>(all.total - all.at_first);
     switch (rule.name) {
-        case OPENCV: all.scale = __fdiv_rn(__ll2float_rn(rule.span), __ll2float_rn(others)); return others == 0;
+        case OPENCV: all.scale = divide(__ll2float_rn(rule.span), __ll2float_rn(others)); return others == 0;
         case TEXTBOOK: return others == 0;
         case PILLOW: all.step = (all.total - all.at_last) / rule.span; return all.step == 0;
         case VIPS: {
             const double span = __ll2double_rn(rule.to_brightest ? all.last : rule.span);
-            all.scale = __double2float_rn(__ddiv_rn(span, __ll2double_rn(all.total)));
+            all.scale = narrow(divide(span, __ll2double_rn(all.total)));
             return all.total == 0;
         }
         default: return false;
@@ -63,10 +62,10 @@ __device__ __forceinline__ i64 level_of(const Rule& rule, const Summary& all, i6
     const i64 above = bin < all.first ? 0 : static_cast<i64>(upto - all.at_first);
     switch (rule.name) {
         case OPENCV:
-            return rule.low + clamp(__float2ll_rn(__fmul_rn(__ll2float_rn(above), all.scale)), rule.span);
+            return rule.low + clamp(__float2ll_rn(multiply(__ll2float_rn(above), all.scale)), rule.span);
         case TEXTBOOK: {
-            const double product = __dmul_rn(__ll2double_rn(above), __ll2double_rn(rule.span));
-            return rule.low + __double2ll_rz(__ddiv_rn(product, __ll2double_rn(all.total - all.at_first)));
+            const double product = multiply(__ll2double_rn(above), __ll2double_rn(rule.span));
+            return rule.low + __double2ll_rz(divide(product, __ll2double_rn(all.total - all.at_first)));
         }
         case PILLOW: {
             const u64 level = (all.step / 2 + upto - here) / all.step;
@@ -74,7 +73,7 @@ __device__ __forceinline__ i64 level_of(const Rule& rule, const Summary& all, i6
         }
         default: {  // VIPS
             const i64 span = rule.to_brightest ? all.last : rule.span;
-            return rule.low + clamp(__float2ll_rd(__fmul_rn(__ll2float_rn(upto), all.scale)), span);
+            return rule.low + clamp(__float2ll_rd(multiply(__ll2float_rn(upto), all.scale)), span);
         }
     }
 }
@@ -85,13 +84,13 @@ __device__ __forceinline__ double fraction_of(const Rule& rule, const Summary& a
     if (all.total == 0)
         return rule.floating ? __longlong_as_double(0x7ff8000000000000ll) : __ll2double_rn(rule.bottom + bin);
     const u64 pixels = !rule.floating && bin < all.first ? all.at_first : upto;
-    const double cdf = __ddiv_rn(__ll2double_rn(pixels), __ll2double_rn(all.total));
-    return __dadd_rn(rule.fraction_low, __dmul_rn(cdf, rule.fraction_span));
+    const double cdf = divide(__ll2double_rn(pixels), __ll2double_rn(all.total));
+    return add(rule.fraction_low, multiply(cdf, rule.fraction_span));
 }
 
 __device__ __forceinline__ void store_fraction(void* table, i64 width, i64 bin, double fraction) {
     if (width == sizeof(double)) static_cast<double*>(table)[bin] = fraction;
-    else static_cast<float*>(table)[bin] = __double2float_rn(fraction);
+    else static_cast<float*>(table)[bin] = narrow(fraction);
 }
 __device__ __forceinline__ void store_level(void* table, i64 width, i64 bin, i64 level) {
     if (width == sizeof(u8)) static_cast<u8*>(table)[bin] = static_cast<u8>(level);

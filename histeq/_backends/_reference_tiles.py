@@ -1,0 +1,113 @@
+"""CLAHE in NumPy: the readable reference. Its arithmetic is in `histeq/_tiles.py`."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histeq import _color, _tiles
+from histeq._backend import Pixels
+from histeq._tiles import Grid, Levels
+
+Array = NDArray[Any]
+
+_BLOCK = 1 << 18  # pixels blended at once: each of some fifteen temporaries stays within 2 MB
+
+
+def tile_tables(
+    pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: Array | None
+) -> Array:
+    """Return the table of every tile: (N, P, D, H, W, bins)."""
+    images, planes = pixels.image.shape[:2]
+    planes = 1 if pixels.luma else planes
+    tables = np.empty((images, planes, *grid.tiles, levels.bins), levels.table_dtype)
+    for n, p in np.ndindex(images, planes):
+        empty = np.zeros(grid.tiles, np.bool_)
+        for at in np.ndindex(grid.tiles):
+            z, y, x = np.ix_(*grid.box(at))
+            index, maps = indices(pixels, n, p, (z, y, x), levels, edges)
+            if pixels.mask is not None:
+                maps = maps & pixels.mask[min(n, len(pixels.mask) - 1), 0][z, y, x]
+            counts = np.bincount(index[maps], minlength=levels.bins)
+            empty[at] = not counts.any()
+            if not empty[at]:
+                tables[n, p][at] = _tiles.table(counts, clip_limit, levels)
+        _tiles.fill_empty(tables[n, p], empty, levels)
+    return tables
+
+
+def apply_tiles(
+    pixels: Pixels,
+    tables: Array,
+    grid: Grid,
+    origin: tuple[int, ...],
+    levels: Levels,
+    edges: Array | None,
+    out: Array,
+) -> None:
+    """Blend a window of the image, which begins at `origin` (D, H, W), into `out`."""
+    images, planes, depth, height, width = pixels.image.shape
+    planes = 1 if pixels.luma else planes
+    rows = max(1, _BLOCK // max(1, width))
+    for n, p in np.ndindex(images, planes):
+        for z in range(depth):
+            for y in range(0, height, rows):
+                block = (slice(z, z + 1), slice(y, y + rows), slice(None))
+                index, maps = indices(pixels, n, p, block, levels, edges)
+                starts = (origin[0] + z, origin[1] + y, origin[2])
+                around = [
+                    grid.neighbours(axis, start, count)
+                    for axis, (start, count) in enumerate(zip(starts, index.shape, strict=True))
+                ]
+                table = tables[min(n, len(tables) - 1), p]
+                _put(pixels, n, p, block, _tiles.blend(index, table, tuple(around)), maps, levels, out)
+
+
+def clahe(
+    pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: Array | None, out: Array
+) -> None:
+    """Do tile_tables and apply_tiles at once."""
+    tables = tile_tables(pixels, grid, clip_limit, levels, edges)
+    apply_tiles(pixels, tables, grid, (0, 0, 0), levels, edges, out)
+
+
+def indices(
+    pixels: Pixels, n: int, p: int, at: Any, levels: Levels, edges: Array | None
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the bins of some pixels, and which of them are mapped: not nodata, NaN or infinite."""
+    values = [pixels.image[n, c][at] for c in (_rgb(pixels) if pixels.luma else (p,))]
+    maps = np.ones(values[0].shape, np.bool_)
+    if pixels.nodata is not None:
+        maps = ~np.logical_and.reduce([channel == pixels.nodata for channel in values])
+    if pixels.luma:
+        return _color.luma(*values) >> levels.bin_shift, maps
+    if edges is None:
+        return levels.index(values[0]), maps
+    maps &= np.isfinite(values[0])
+    index = np.searchsorted(edges[min(n, len(edges) - 1), p], values[0], side="right") - 1
+    return np.clip(index, 0, levels.bins - 1), maps
+
+
+def _put(
+    pixels: Pixels,
+    n: int,
+    p: int,
+    at: Any,
+    blended: NDArray[np.int64],
+    maps: NDArray[np.bool_],
+    levels: Levels,
+    out: Array,
+) -> None:
+    """Write the pixels of some levels; those not mapped keep their value."""
+    new = [levels.pixels(blended)]
+    channels = _rgb(pixels) if pixels.luma else (p,)
+    old = [pixels.image[n, c][at] for c in channels]
+    if pixels.luma:
+        new = list(_color.with_luma(old[0], old[1], old[2], new[0]))
+    for c, before, after in zip(channels, old, new, strict=True):
+        out[n, c][at] = np.where(maps, after, before)
+
+
+def _rgb(pixels: Pixels) -> tuple[int, int, int]:
+    """Return where red, green and blue are on the channel axis."""
+    return (2, 1, 0) if pixels.luma == "bgr" else (0, 1, 2)

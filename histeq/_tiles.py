@@ -1,0 +1,318 @@
+"""The geometry and the arithmetic of CLAHE, in NumPy: where tiles lie, which table each gets, how tables blend.
+
+All of it is OpenCV's `cv::CLAHE` (imgproc/src/clahe.cpp), after Zuiderveld, "Contrast Limited Adaptive
+Histogram Equalization", Graphics Gems IV, 1994; with a third axis where the image has depth. Every backend
+reproduces these functions.
+"""
+
+import functools
+import numbers
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histeq import _rules
+
+Array = NDArray[Any]
+Box = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+
+TILES = (8, 8)
+"""The default: eight along every axis, however many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Where the tiles of an image lie: D, H, W each. An axis that the layout lacks has one tile of one pixel."""
+
+    shape: tuple[int, ...]
+    """The image's size."""
+    tiles: tuple[int, ...]
+    """How many tiles."""
+    tile: tuple[int, ...]
+    """A tile's size. The last tiles may end beyond the image: they are completed by reflection."""
+
+    def positions(self, axis: int) -> NDArray[np.int64]:
+        """Return the pixel at each position along an axis, up to the end of the last tile."""
+        return reflected(self.shape[axis], self.tiles[axis] * self.tile[axis])
+
+    def box(self, at: tuple[int, ...]) -> Box:
+        """Return the positions of the pixels of one tile along each axis."""
+        z, y, x = (
+            self.positions(axis)[i * self.tile[axis] : (i + 1) * self.tile[axis]] for axis, i in enumerate(at)
+        )
+        return z, y, x
+
+    def neighbours(self, axis: int, start: int, count: int) -> "Neighbours":
+        """Return which tiles the pixels from `start` on lie between."""
+        return neighbours(start, count, self.tile[axis], self.tiles[axis])
+
+
+class Neighbours(NamedTuple):
+    """The two tiles between whose centres each pixel lies along an axis, and their weights, float32.
+
+    At the image's border both are the same tile.
+    """
+
+    before: NDArray[np.int64]
+    after: NDArray[np.int64]
+    weight_before: NDArray[np.float32]
+    weight_after: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """How pixels become bins, and the levels of a table become pixels."""
+
+    dtype: np.dtype
+    """The image's, in native byte order."""
+    bins: int
+    lowest: int
+    """The level that the darkest pixels go to at the least; levels begin at the dtype's smallest value."""
+    span: int
+    """The number of levels above it."""
+    shift: int
+    """By how much a level is shifted left to give a pixel."""
+    fractions: tuple[float, float] | None
+    """For floating images: what level 0 and level 65535 become."""
+
+    @property
+    def table_dtype(self) -> np.dtype:
+        """The dtype of the tables."""
+        return np.dtype(np.uint8 if self.dtype == np.uint8 else np.uint16)
+
+    @property
+    def bin_shift(self) -> int:
+        """By how much an integer is shifted right to give a bin."""
+        return (_rules.levels_of(self.dtype) // self.bins).bit_length() - 1
+
+    @property
+    def result_dtype(self) -> np.dtype:
+        """The dtype of the result, but for its byte order."""
+        return self.dtype if self.fractions is None else _rules.table_dtype("skimage", self.dtype)
+
+    def index(self, values: Array) -> NDArray[np.int64]:
+        """Return the bins of integers."""
+        return (values.astype(np.int64) - int(np.iinfo(self.dtype).min)) >> self.bin_shift
+
+    def pixels(self, levels: Array) -> Array:
+        """Return the pixels that levels stand for."""
+        if self.fractions is not None:
+            return self.fraction_table()[levels]
+        smallest = int(np.iinfo(self.dtype).min)
+        return ((levels.astype(np.int64) << self.shift) + smallest).astype(self.dtype)
+
+    def fraction_table(self) -> Array:
+        """Return what each level of a floating image becomes."""
+        assert self.fractions is not None
+        low, high = self.fractions
+        return _fractions(low, high, self.result_dtype)
+
+
+@functools.lru_cache(maxsize=8)
+def _fractions(low: float, high: float, dtype: np.dtype) -> Array:
+    return (low + np.arange(65536) / 65535 * (high - low)).astype(dtype)
+
+
+# Arguments ------------------------------------------------------------------------------------------
+
+
+def grid_of(shape: tuple[int, ...], letters: str, spatial: str, tiles: Any, tile_size: Any) -> Grid:
+    """Check `tiles` and `tile_size`; lay the grid.
+
+    Parameters
+    ----------
+    shape : (D, H, W)
+        Of the canonical image.
+    letters : str
+        The spatial axes that the layout has, in the order of the image's axes.
+    spatial : str
+        "DHW".
+    """
+    if tile_size is not None:
+        if not _is_default(tiles):
+            raise ValueError(f"tile_size replaces tiles: give one of them, got {tile_size} and {tiles}")
+        sizes = _by_axis("tile_size", tile_size, letters)
+        tile = tuple(max(1, min(sizes.get(axis, 1), n)) for axis, n in zip(spatial, shape, strict=True))
+        return Grid(shape, tuple(max(1, -(-n // t)) for n, t in zip(shape, tile, strict=True)), tile)
+    counts = dict.fromkeys(letters, 8) if _is_default(tiles) else _by_axis("tiles", tiles, letters)
+    there = [axis in letters for axis in spatial]
+    many = tuple(counts.get(axis, 1) for axis in spatial)
+    divides = all(n % t == 0 for n, t, present in zip(shape, many, there, strict=True) if present)
+    # OpenCV's quirk: as soon as one axis does not divide, one that does is extended by a pixel a tile, too.
+    extended = (
+        n if divides or not present else n + t - n % t
+        for n, t, present in zip(shape, many, there, strict=True)
+    )
+    return Grid(shape, many, tuple(max(1, n // t) for n, t in zip(extended, many, strict=True)))
+
+
+def _is_default(tiles: Any) -> bool:
+    """Tell whether `tiles` is the default, which fits images of any number of axes."""
+    return isinstance(tiles, tuple) and tiles == TILES and all(isinstance(n, int) for n in tiles)
+
+
+def _by_axis(name: str, value: Any, letters: str) -> dict[str, int]:
+    """Return one number an axis, of one for all or one for each."""
+    numbers_ = [value] * len(letters) if isinstance(value, numbers.Integral) else value
+    if not isinstance(numbers_, Sequence | np.ndarray) or isinstance(numbers_, str):
+        raise TypeError(f"{name} must be an int, or one for each of the axes {letters}, got {value!r}")
+    for number in numbers_:
+        if not isinstance(number, numbers.Integral) or isinstance(number, bool):
+            raise TypeError(f"{name} must be an int, or one for each of the axes {letters}, got {value!r}")
+    if len(numbers_) != len(letters):
+        raise ValueError(f"{name} must have one number for each of the axes {letters}, got {value!r}")
+    if any(not 1 <= number < 1 << 31 for number in numbers_):
+        raise ValueError(f"{name} must be at least 1 along every axis, got {value!r}")
+    return dict(zip(letters, map(int, numbers_), strict=True))
+
+
+def check_origin(origin: Any, letters: str) -> dict[str, int]:
+    """Return where a window begins along each axis."""
+    if not isinstance(origin, Sequence | np.ndarray) or isinstance(origin, str):
+        raise TypeError(f"origin must be one int for each of the axes {letters}, got {origin!r}")
+    for number in origin:
+        if not isinstance(number, numbers.Integral) or isinstance(number, bool):
+            raise TypeError(f"origin must be one int for each of the axes {letters}, got {origin!r}")
+    if len(origin) != len(letters) or any(number < 0 for number in origin):
+        raise ValueError(
+            f"origin must be one int of at least 0 for each of the axes {letters}, got {origin!r}"
+        )
+    return dict(zip(letters, map(int, origin), strict=True))
+
+
+def check_clip_limit(clip_limit: Any) -> float:
+    """Return the clip limit; NaN, 0 and below mean no clipping."""
+    if not isinstance(clip_limit, numbers.Real) or isinstance(clip_limit, bool):
+        raise TypeError(f"clip_limit must be a number, got {type(clip_limit).__name__}")
+    return float(clip_limit)
+
+
+def check_bins(bins: Any, dtype: np.dtype) -> int:
+    """Return how many bins a tile's histogram has."""
+    most = _rules.levels_of(dtype) if dtype.kind != "f" else 65536
+    if bins is None:
+        return 256 if dtype.kind == "f" else most
+    if not isinstance(bins, numbers.Integral) or isinstance(bins, bool):
+        raise TypeError(f"bins must be an int, got {type(bins).__name__}")
+    if not 2 <= bins <= most or (dtype.kind != "f" and bins & (bins - 1)):
+        what = "" if dtype.kind == "f" else "a power of two "
+        raise ValueError(f"bins must be {what}from 2 to {most} for {dtype}, got {bins}")
+    return int(bins)
+
+
+def levels_of(dtype: np.dtype, bins: int, out_range: tuple[float, float] | None) -> Levels:
+    """Return what pixels of `dtype` become."""
+    dtype = dtype.newbyteorder("=")
+    if dtype.kind == "f":
+        return Levels(dtype, bins, 0, 65535, 0, out_range or (0.0, 1.0))
+    if out_range is not None:
+        low, high = int(out_range[0]), int(out_range[1])
+        return Levels(dtype, bins, low - int(np.iinfo(dtype).min), high - low, 0, None)
+    return Levels(dtype, bins, 0, bins - 1, (_rules.levels_of(dtype) // bins).bit_length() - 1, None)
+
+
+# Arithmetic -----------------------------------------------------------------------------------------
+
+
+def reflected(size: int, length: int) -> NDArray[np.int64]:
+    """Return 0..length - 1, folded into 0..size - 1 at the border pixels (OpenCV's BORDER_REFLECT_101)."""
+    if size < 2:
+        return np.zeros(length * size, np.int64)
+    period = 2 * (size - 1)
+    at = np.arange(length, dtype=np.int64) % period
+    return np.minimum(at, period - at)
+
+
+def neighbours(start: int, count: int, tile: int, tiles: int) -> Neighbours:
+    """Return the tiles around each pixel: OpenCV's float32, with a product by the reciprocal."""
+    at = np.arange(start, start + count).astype(np.float32)
+    at = at * (np.float32(1) / np.float32(tile)) - np.float32(0.5)
+    below = np.floor(at)
+    weight = at - below  # before it is limited
+    before = below.astype(np.int64)
+    return Neighbours(
+        np.maximum(before, 0), np.minimum(before + 1, tiles - 1), np.float32(1) - weight, weight
+    )
+
+
+def clip_count(clip_limit: float, area: int, bins: int) -> int:
+    """Return how many pixels a bin may hold; 0: any number."""
+    if not clip_limit > 0:  # NaN, too
+        return 0
+    limit = clip_limit * area / bins
+    if limit >= area:  # no bin holds more. OpenCV's integer overflows far above: it clips hardest there
+        return 0
+    return max(int(limit), 1)
+
+
+def table(counts: NDArray[np.int64], clip_limit: float, levels: Levels) -> Array:
+    """Return the table of a tile whose pixels were counted."""
+    area, bins = int(counts.sum()), len(counts)
+    clip = clip_count(clip_limit, area, bins)
+    if clip:
+        excess = int(np.maximum(counts - clip, 0).sum())
+        counts = np.minimum(counts, clip) + excess // bins
+        rest = excess % bins
+        if rest:
+            step = max(bins // rest, 1)
+            counts[: rest * step : step] += 1
+    scale = np.float32(levels.span) / np.float32(area)
+    entries = np.rint(np.cumsum(counts).astype(np.float32) * scale)
+    return (np.minimum(entries, levels.span).astype(np.int64) + levels.lowest).astype(levels.table_dtype)
+
+
+def fill_empty(tables: Array, empty: NDArray[np.bool_], levels: Levels) -> None:
+    """Write the tables of tiles without a counted pixel.
+
+    Each takes that of the nearest tile that has some, so that the result does not fade towards what is not
+    counted. An image without any keeps its values.
+
+    Parameters
+    ----------
+    tables : (D, H, W, bins)
+        Of one image; changed in place.
+    empty : (D, H, W)
+        Which tiles have none.
+    """
+    if not empty.any():
+        return
+    full = np.argwhere(~empty)
+    for at in map(tuple, np.argwhere(empty)):
+        if len(full):
+            nearest = full[np.argmin(((full - at) ** 2).sum(axis=1))]
+            tables[at] = tables[tuple(nearest)]
+        else:
+            tables[at] = np.rint(np.arange(levels.bins) * (levels.span / (levels.bins - 1))) + levels.lowest
+
+
+def blend(index: NDArray[np.int64], tables: Array, around: tuple[Neighbours, ...]) -> NDArray[np.int64]:
+    """Return the levels of pixels: their eight entries, weighted, in float32 and in OpenCV's order.
+
+    Parameters
+    ----------
+    index : (D, H, W)
+        The pixels' bins.
+    tables : (D, H, W, bins)
+        The grid of tables.
+    around : three Neighbours
+        The tiles around each pixel, along D, H and W.
+    """
+    z, y, x = around
+    x_before, x_after = x.weight_before, x.weight_after
+    y_before, y_after = y.weight_before[:, None], y.weight_after[:, None]
+    z_before, z_after = z.weight_before[:, None, None], z.weight_after[:, None, None]
+
+    def entries(iz: Array, iy: Array, ix: Array) -> NDArray[np.float32]:
+        return tables[iz[:, None, None], iy[:, None], ix, index].astype(np.float32)
+
+    def layer(iz: Array) -> NDArray[np.float32]:
+        upper = entries(iz, y.before, x.before) * x_before + entries(iz, y.before, x.after) * x_after
+        lower = entries(iz, y.after, x.before) * x_before + entries(iz, y.after, x.after) * x_after
+        return upper * y_before + lower * y_after
+
+    # In an image without depth both layers are the same, with weights of a half: exactly the one layer.
+    result = layer(z.before) * z_before + layer(z.after) * z_after
+    return np.rint(result).astype(np.int64)

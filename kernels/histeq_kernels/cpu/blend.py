@@ -1,0 +1,180 @@
+"""CLAHE, the second half: every pixel through the tables of the tiles around it, weighted by their distance.
+
+Between the centres of neighbouring tiles the tables are the same: such a *cell* is gone through at once. The
+arithmetic is that of `histeq/_tiles.py`: float32, every product and sum rounded by itself.
+"""
+
+import numpy as np
+
+from histeq_kernels.cpu._kernel import flat, inline, kernel, plane, plane_out
+from histeq_kernels.cpu._vector import row
+from histeq_kernels.cpu.tiles import MAGIC
+
+CHUNK = 512
+"""Pixels of a row whose entries are kept at once."""
+PACKED = 256
+"""From this many pixels on packing the tables of a cell pays."""
+
+_AXIS = "Array(int64, 2, 'C', readonly=True), Array(float32, 2, 'C', readonly=True)"
+_FORM = flat("int64")
+
+
+def _signature(element: str, axes: int, tables: int) -> str:
+    around = ", ".join([_AXIS] * axes)
+    grid = f"Array({element}, {tables}, 'C', readonly=True)"
+    return f"void({plane(element)}, {around}, {grid}, {_FORM}, uint32[:, ::1], {plane_out(element)})"
+
+
+@kernel(u8=_signature("uint8", 2, 3))
+def blend_tiles(image, ys, y_weights, xs, x_weights, tables, form, scratch, out):
+    """Map the 8-bit pixels of a (1, rows, columns) image with contiguous rows.
+
+    Parameters
+    ----------
+    ys, xs : the tile before and the tile after each row, and each column
+    y_weights, x_weights : their weights
+    tables : (tiles down, tiles across, 256)
+    form : none of it matters for 8 bits
+    scratch : (9, CHUNK), of any content
+    """
+    blend_cells(image, ys, y_weights, xs, x_weights, tables, form, scratch, out, blend_cell)
+
+
+@kernel(u16=_signature("uint16", 2, 3))
+def blend_tiles_direct(image, ys, y_weights, xs, x_weights, tables, form, scratch, out):
+    """Do the same for 16-bit pixels.
+
+    Parameters
+    ----------
+    form : the bits to turn in a pixel, by how much it is then shifted right to give a bin, the first bin of
+        the tables, by how much a level is shifted left to give a pixel
+    """
+    blend_cells(image, ys, y_weights, xs, x_weights, tables, form, scratch, out, blend_cell_direct)
+
+
+@kernel(u8=_signature("uint8", 3, 4), u16=_signature("uint16", 3, 4))
+def blend_volume(image, zs, z_weights, ys, y_weights, xs, x_weights, tables, form, scratch, out):
+    """Map the pixels of a (depth, rows, columns) image with contiguous rows, between eight tiles each."""
+    turn, shift, first, back = np.uint64(form[0]), np.uint64(form[1]), np.uint64(form[2]), np.uint64(form[3])
+    for z in range(np.uint64(image.shape[0])):
+        near, far = tables[np.uint64(zs[0, z])], tables[np.uint64(zs[1, z])]
+        for y in range(np.uint64(image.shape[1])):
+            pixels, new = row(image, z, y), row(out, z, y)
+            top, bottom = np.uint64(ys[0, y]), np.uint64(ys[1, y])
+            for x in range(np.uint64(image.shape[2])):
+                left, right = np.uint64(xs[0, x]), np.uint64(xs[1, x])
+                v = ((np.uint64(pixels[x]) ^ turn) >> shift) - first
+                wx = (x_weights[0, x], x_weights[1, x])
+                a = bilinear(near, top, bottom, left, right, v, wx, y_weights[0, y], y_weights[1, y])
+                b = bilinear(far, top, bottom, left, right, v, wx, y_weights[0, y], y_weights[1, y])
+                level = whole(a * z_weights[0, z] + b * z_weights[1, z])
+                new[x] = (np.uint64(level) << back) ^ turn
+
+
+@inline
+def bilinear(tables, top, bottom, left, right, v, wx, above, below):
+    """Return the level between four tables."""
+    upper = np.float32(tables[top, left, v]) * wx[0] + np.float32(tables[top, right, v]) * wx[1]
+    lower = np.float32(tables[bottom, left, v]) * wx[0] + np.float32(tables[bottom, right, v]) * wx[1]
+    return upper * above + lower * below
+
+
+@inline
+def whole(level):
+    """Return a level rounded half to even."""
+    return np.int32(np.float32(level + MAGIC) - MAGIC)
+
+
+@inline
+def blend_cells(image, ys, y_weights, xs, x_weights, tables, form, scratch, out, blend):
+    """Go through an image cell by cell, in parts of at most CHUNK columns."""
+    height, width = np.uint64(image.shape[1]), np.uint64(image.shape[2])
+    top = np.uint64(0)
+    while top < height:
+        bottom = end_of_run(ys, top, height)
+        left = np.uint64(0)
+        while left < width:
+            right = end_of_run(xs, left, min(width, left + np.uint64(CHUNK)))
+            upper, lower = tables[np.uint64(ys[0, top])], tables[np.uint64(ys[1, top])]
+            before, after = np.uint64(xs[0, left]), np.uint64(xs[1, left])
+            four = (upper[before], upper[after], lower[before], lower[after])
+            weights = (x_weights[0, left:right], x_weights[1, left:right])
+            blend(image, top, bottom, left, right, four, y_weights, weights, form, scratch, out)
+            left = right
+        top = bottom
+
+
+@inline
+def end_of_run(tiles, start, stop):
+    """Return where the pixels from `start` on no longer lie between the same two tiles."""
+    end = start + np.uint64(1)
+    while end < stop and tiles[0, end] == tiles[0, start] and tiles[1, end] == tiles[1, start]:
+        end += np.uint64(1)
+    return end
+
+
+@inline
+def blend_cell(image, top, bottom, left, right, four, y_weights, weights, form, scratch, out):
+    """Map 8-bit pixels: one load gets the entries of all four tables, which are packed together."""
+    cell, found = scratch[0][:256], scratch[1][: right - left]
+    pack(four, cell)
+    for y in range(top, bottom):
+        pixels, new = row(image, np.uint64(0), y)[left:right], row(out, np.uint64(0), y)[left:right]
+        for i in range(np.uint64(pixels.size)):
+            found[i] = cell[pixels[i]]
+        blend_packed(found, weights[0], weights[1], y_weights[0, y], y_weights[1, y], new)
+
+
+@inline
+def pack(four, cell):
+    """Write the entries of four 8-bit tables into one of 32 bits."""
+    a, b, c, d = four
+    for i in range(np.uint64(256)):
+        ab = np.uint32(a[i]) | np.uint32(b[i]) << np.uint32(8)
+        cd = np.uint32(c[i]) << np.uint32(16) | np.uint32(d[i]) << np.uint32(24)
+        cell[i] = ab | cd
+
+
+@inline
+def blend_packed(found, before, after, above, below, new):
+    """Blend packed entries; LLVM makes vectors of it."""
+    byte = np.uint32(255)
+    for i in range(np.uint64(new.size)):
+        entries = found[i]
+        a = np.float32(np.int32(entries & byte))
+        b = np.float32(np.int32((entries >> np.uint32(8)) & byte))
+        c = np.float32(np.int32((entries >> np.uint32(16)) & byte))
+        d = np.float32(np.int32(entries >> np.uint32(24)))
+        upper, lower = a * before[i] + b * after[i], c * before[i] + d * after[i]
+        new[i] = np.uint8(whole(upper * above + lower * below))
+
+
+@inline
+def blend_cell_direct(image, top, bottom, left, right, four, y_weights, weights, form, scratch, out):
+    """Map 16-bit pixels: their entries go to four rows of the scratch, then are blended."""
+    turn, shift, first, back = np.uint64(form[0]), np.uint64(form[1]), np.uint64(form[2]), np.uint64(form[3])
+    size = right - left
+    a, b, c, d = four
+    found_a, found_b, found_c, found_d = (
+        scratch[0][:size],
+        scratch[1][:size],
+        scratch[2][:size],
+        scratch[3][:size],
+    )
+    for y in range(top, bottom):
+        pixels, new = row(image, np.uint64(0), y)[left:right], row(out, np.uint64(0), y)[left:right]
+        for i in range(size):
+            v = ((np.uint64(pixels[i]) ^ turn) >> shift) - first
+            found_a[i], found_b[i], found_c[i], found_d[i] = a[v], b[v], c[v], d[v]
+        above, below = y_weights[0, y], y_weights[1, y]
+        for i in range(size):
+            upper = (
+                np.float32(np.int32(found_a[i])) * weights[0][i]
+                + np.float32(np.int32(found_b[i])) * weights[1][i]
+            )
+            lower = (
+                np.float32(np.int32(found_c[i])) * weights[0][i]
+                + np.float32(np.int32(found_d[i])) * weights[1][i]
+            )
+            level = whole(upper * above + lower * below)
+            new[i] = (np.uint32(level) << np.uint32(back)) ^ np.uint32(turn)

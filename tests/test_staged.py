@@ -1,0 +1,189 @@
+"""Host arrays on the GPU, piece by piece: late streams, pinned memory, and little memory on the device."""
+
+import sys
+
+import numpy as np
+import pytest
+from cuda_host import fake_cupy
+from cuda_host.fake_cupy import Machine
+from images import DTYPES, FLOATS, INTEGERS, RULES, random_float, random_values, same
+
+import histeq
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    monkeypatch.setattr(Machine, "memory", Machine.memory)
+    with fake_cupy.installed() as module:
+        yield module
+
+
+@pytest.fixture
+def staged(cupy, monkeypatch):
+    """Yield the module, with pieces of 4 KB at most."""
+    module = sys.modules["histeq._dispatch"]._load("_staged")
+    monkeypatch.setattr(module, "_PIECE", 4096)
+    return module
+
+
+def check(image, **keywords):
+    expected = histeq.equalize(image, backend="numpy", **keywords)
+    result = histeq.equalize(image, backend="cupy", **keywords)
+    assert type(result) is np.ndarray
+    assert result.strides == expected.strides
+    assert same(result, expected)
+
+
+def random_image(rng, dtype, shape):
+    if dtype in FLOATS:
+        return random_float(rng, dtype, shape)
+    return random_values(rng, int(np.prod(shape)), dtype).reshape(shape)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_images_of_many_pieces(dtype, staged):
+    rng = np.random.default_rng(0)
+    image = random_image(rng, dtype, (70, 203))
+    check(image)
+    check(image[:, 3:180])
+    check(image[::-2, ::-1])
+    check(np.asfortranarray(image))
+    check(image, mask=image > np.median(image))
+    check(image, nodata=image[5, 5].item() if np.isfinite(image[5, 5]) else 0.5)
+    check(image.astype(image.dtype.newbyteorder()))
+    for keywords in ({}, {"value_range": (-1, 2), "bins": 77}) if dtype in FLOATS else ({},):
+        counts = histeq.histogram(image, backend="cupy", **keywords)
+        assert type(counts) is np.ndarray
+        assert same(counts, histeq.histogram(image, backend="numpy", **keywords))
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_rules(rule, dtype, staged):
+    image = random_image(np.random.default_rng(1), dtype, (60, 130))
+    check(image, rule=rule, out_range=(16, 235) if rule != "skimage" else (-1, 2.5))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_batches_and_volumes(dtype, staged):
+    rng = np.random.default_rng(2)
+    check(random_image(rng, dtype, (9, 20, 31)), layout="NHW")  # several images a piece
+    images = random_image(rng, dtype, (3, 90, 80))  # several pieces an image
+    check(images, layout="NHW")
+    check(images, layout="DHW")
+    check(images, layout="CHW", color="channels")
+    check(images, layout="NHW", mask=images > 0)
+    check(images, layout="NHW", mask=images[0] > 0)
+    check(random_image(rng, dtype, (1, 9000)))
+    check(images[:0], layout="NHW")
+    check(images[:, :0], layout="NHW")
+
+
+@pytest.mark.parametrize("color", ["luma", "luma-bgr", "channels"])
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_color(dtype, channels, color, staged):
+    rng = np.random.default_rng(3)
+    image = random_image(rng, dtype, (2, 60, 50, channels))
+    check(image, layout="NHWC", color=color)
+    check(image[0, :9, :7], layout="HWC", color=color)
+    check(np.ascontiguousarray(np.moveaxis(image, -1, 1)), layout="NCHW", color=color, nodata=5)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+@pytest.mark.parametrize("share", [0.75, 1.5, 4])
+def test_images_larger_than_the_device(share, dtype, cupy):
+    """The fake device refuses what it has no memory for."""
+    image = random_image(np.random.default_rng(4), dtype, (700, 1900 // np.dtype(dtype).itemsize))
+    kept = 1 << 22 if dtype == "int16" else 1 << 18  # counts of 65,536 levels, in the workspaces of 3 streams
+    Machine.memory = Machine.used + kept + int(image.nbytes / share)
+    check(image)
+    out = image.copy()
+    if dtype != "float32" or image.dtype == "float32":
+        assert histeq.equalize(out, out=out, backend="cupy") is out
+        assert same(out, histeq.equalize(image, backend="numpy"))
+
+
+def test_pieces_stay_on_the_device_while_there_is_room(staged, monkeypatch):
+    uploads = []
+    upload = staged._lend
+    monkeypatch.setattr(staged, "_lend", lambda *arguments: uploads.append(1) or upload(*arguments))
+    image = np.arange(64 * 512, dtype=np.uint8).reshape(64, 512)
+    histeq.equalize(image, backend="cupy")
+    assert len(uploads) == 8
+    uploads.clear()
+    monkeypatch.setattr(staged, "_free", lambda: 1 << 15)
+    histeq.equalize(image, backend="cupy")
+    assert len(uploads) == 64 + 32  # 512 bytes each; 16 KB stay
+
+
+def test_table_apply_and_match(staged):
+    rng = np.random.default_rng(5)
+    for dtype in DTYPES:
+        image, reference = (random_image(rng, dtype, shape) for shape in ((90, 80), (50, 60)))
+        assert same(
+            histeq.match(image, reference, backend="cupy"), histeq.match(image, reference, backend="numpy")
+        )
+        if dtype in INTEGERS:
+            counts = histeq.histogram(image)
+            table = histeq.lookup_table(counts, dtype=dtype, rule="pillow", backend="cupy")
+            assert same(table, histeq.lookup_table(counts, dtype=dtype, rule="pillow", backend="numpy"))
+            out = np.empty(image.shape[::-1], dtype).T
+            assert histeq.apply(image, table, out=out, backend="cupy") is out
+            assert same(out, histeq.apply(image, table, backend="numpy"))
+
+
+def test_wrong_arguments_are_refused(staged, cupy):
+    image = np.zeros((4, 5), np.uint8)
+    on_gpu = fake_cupy.ndarray.of(image)
+    with pytest.raises(TypeError, match="out must be an array of the image's kind, got ndarray"):
+        histeq.equalize(image, out=on_gpu, backend="cupy")
+    with pytest.raises(TypeError, match="mask must be an array of the image's kind, got ndarray"):
+        histeq.equalize(image, mask=on_gpu, backend="cupy")
+    with pytest.raises(ValueError, match="share no memory"):
+        histeq.equalize(image[:3], out=image[1:], backend="cupy")
+    read_only = np.zeros((4, 5), np.uint8)
+    read_only.flags.writeable = False
+    with pytest.raises(ValueError, match="out must be writable"):
+        histeq.equalize(image, out=read_only, backend="cupy")
+
+
+@pytest.mark.parametrize("forgotten", ["synchronize", "held"])
+def test_a_missing_wait_shows(forgotten, staged, monkeypatch):
+    """The streams of the fake are late, and its pinned memory is taken back: mistakes show."""
+    if forgotten == "held":
+        monkeypatch.setattr(staged._Lane, "upload", _leaky(staged._Lane.upload))
+    else:
+        monkeypatch.setattr(fake_cupy.Stream, "synchronize", lambda self: None)
+    with pytest.raises((AssertionError, RuntimeError)):
+        check(np.arange(64 * 512, dtype=np.uint8).reshape(64, 512) // 2)
+
+
+def _leaky(upload):
+    def upload_and_forget(self, array):
+        copied = upload(self, array)
+        self._held.clear()
+        return copied
+
+    return upload_and_forget
+
+
+def test_error_in_the_middle_leaves_the_streams_clean(staged, monkeypatch):
+    image = np.arange(64 * 512, dtype=np.uint8).reshape(64, 512)
+    lend, calls = staged._lend, []
+
+    def failing(*arguments):
+        calls.append(1)
+        if len(calls) == 5:
+            raise fake_cupy.OutOfMemoryError("Out of memory allocating 4,096 bytes")
+        return lend(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(staged, "_lend", failing)
+        with pytest.raises(MemoryError):
+            histeq.equalize(image, backend="cupy")
+    for lane in next(iter(staged._local.lanes.values())):
+        assert not lane.stream.queue
+        assert not lane._held
+        assert not lane._landing
+    check(image)
