@@ -80,7 +80,9 @@ def request(
 
 def check_kind(name: str, array: Any, image: Array) -> None:
     """Raise unless an array is of the library of the image."""
-    if type(array) is not type(image) and not (isinstance(array, np.ndarray) and isinstance(image, np.ndarray)):
+    if type(array) is not type(image) and not (
+        isinstance(array, np.ndarray) and isinstance(image, np.ndarray)
+    ):
         raise TypeError(f"{name} must be an array of the image's kind, got {type(array).__name__}")
 
 

@@ -262,7 +262,9 @@ def apply_tiles(
     True
     """
     if not isinstance(tables, TileTables):
-        raise TypeError(f"tables must be TileTables, as tile_tables returns them, got {type(tables).__name__}")
+        raise TypeError(
+            f"tables must be TileTables, as tile_tables returns them, got {type(tables).__name__}"
+        )
     if (host := _guests.host_of(image, backend)) is not None:
         return host(
             apply_tiles, image, backend, tables=tables, origin=origin, layout=layout, color=color,

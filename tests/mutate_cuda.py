@@ -5,8 +5,7 @@
 Each fault is a replacement in one source file. The faulty unit is built for the CPU and put in place of the
 right one; the quick probes below must then fail. Exit code 1 if any fault goes unnoticed.
 
-Blocks run one after another here: what goes wrong only between blocks that run at the same time, such as a
-missing __threadfence, shows on a GPU alone.
+What goes wrong only where memory is weakly ordered, such as a missing __threadfence, shows on a GPU alone.
 """
 
 # ruff: noqa: E402, E501
@@ -54,8 +53,8 @@ FAULTS = [
     ("double where float is meant", "table.cuh",
      "__float2ll_rn(multiply(__ll2float_rn(above), all.scale))",
      "__double2ll_rn(__ll2double_rn(above) * all.scale)"),
-    ("nodata is counted", "table.cuh", "bin == rule.nodata ? 0 : __ldcg", "bin == -2 ? 0 : __ldcg"),
-    ("nodata is mapped", "lut.cu", "level == all.nodata ?", "level == -2 ?"),
+    ("nodata is counted", "table.cuh", "bin == rule.nodata ? 0 :", "bin == -2 ? 0 :"),
+    ("nodata is mapped", "levels.cuh", "level == all.nodata ?", "level == -2 ?"),
     ("the mask is ignored", "common.cuh", "mask == nullptr || mask[", "true || mask["),
     ("32-bit offsets of lines", "common.cuh",
      "const AlignedLine line(plane + s.layer * at.image.layer + s.row * at.image.row, bytes);",
@@ -69,10 +68,31 @@ FAULTS = [
      "if (atomicSub(word, 0x10000u) < 0x10000u)", "if (atomicSub(word, 0x10000u) < 0u)"),
     ("overflow is thought impossible too soon", "counters.cuh", "share > 0xffff}", "share > 0xffffff}"),
     ("the wrong slice", "counters.cuh", "blockIdx.z * bins, bins,", "0, bins,"),
-    ("the banked table mixes lanes", "lut.cu", "lane_id() * 4 + value % 4", "lane_id() * 4 + value % 3"),
+    ("the banked table mixes lanes", "levels.cuh", "lane_id() * 4 + value % 4", "lane_id() * 4 + value % 3"),
     ("no barrier after loading the table", "lut.cu",
      "tables);\n        __syncthreads();", "tables);"),
-    ("unaligned results are stored as aligned", "lut.cu",
+    ("blocks do not wait for one another", "equalize.cu", "wait_for_grid(&results.tickets[1]);", "__syncthreads();"),
+    ("the count of waiting blocks is not reset", "equalize.cu", "results.tickets[1] = 0", ""),
+    ("blocks wait for one too few", "equalize.cu",
+     "*static_cast<volatile u32*>(arrived) < gridDim.x", "*static_cast<volatile u32*>(arrived) + 1 < gridDim.x"),
+    ("blocks wait for one too many", "equalize.cu",
+     "*static_cast<volatile u32*>(arrived) < gridDim.x", "*static_cast<volatile u32*>(arrived) <= gridDim.x"),
+    ("counts are cleared while others need them", "equalize.cu",
+     "is_last_block(&results.tickets[0], gridDim.x)", "is_last_block(&results.tickets[0], 1)"),
+    ("no barrier between the table and its copies", "equalize.cu",
+     "levels);\n    __syncthreads();", "levels);"),
+    ("the blocks of a cluster do not wait for the counts", "clusters.cu",
+     "wait_for_cluster();  // all counts", "__syncthreads();  // all counts"),
+    ("the blocks of a cluster do not wait for the readers", "clusters.cu",
+     "wait_for_cluster();  // nobody", "__syncthreads();  // nobody"),
+    ("a cluster's last block is left out", "clusters.cu", "block < CLUSTER", "block < CLUSTER - 1"),
+    ("one turn more is kept than fits", "clusters.cu",
+     "if (turn < turns) mine.place", "if (turn <= turns) mine.place"),
+    ("what is kept lands on other threads' places", "clusters.cu",
+     "(turn * VECTORS + k) * THREADS", "(turn + k) * THREADS"),
+    ("no barrier before a cluster's table is used", "clusters.cu",
+     "rule.nodata, 0});\n        __syncthreads();", "rule.nodata, 0});"),
+    ("unaligned results are stored as aligned", "levels.cuh",
      "reinterpret_cast<u64>(target) % VECTOR == 0", "true"),
     ("the sign bit of int16 is not flipped", "common.cuh", "return value ^ flip;", "return value;"),
     ("chroma is not limited", "luma.cu", "limited((11682", "((11682"),
@@ -87,13 +107,14 @@ FAULTS = [
 # The units that a fault in a shared file is planted in; the others have the same text.
 UNITS = {
     "common.cuh": ("histogram", "lut"), "counters.cuh": ("histogram",), "table.cuh": ("histogram",),
-    "numbers.cuh": ("bins",),
+    "numbers.cuh": ("bins",), "levels.cuh": ("lut",),
 }  # fmt: skip
 
 
-def machine(shared=232448, multiprocessors=3):
+def machine(shared=232448, multiprocessors=3, cooperates=0, cache=1 << 40):
     """Make the device one of this kind."""
     fake_cupy.Machine.shared, fake_cupy.Machine.multiprocessors = shared, multiprocessors
+    fake_cupy.Machine.cooperates, fake_cupy.Machine.cache = cooperates, cache
     importlib.import_module("histeq._backends._device").device.cache_clear()
 
 
@@ -157,8 +178,33 @@ def probe():
     check(image[:, ::2])
 
 
-def caught(replaced):
-    """Tell what the probes say with some units replaced; None: all is well."""
+def probe_one_launch():
+    """The same for what goes in one launch, which has units of its own."""
+    rng = np.random.default_rng(1)
+
+    def check(image, **keywords):
+        result = histeq.equalize(fake_cupy.ndarray.of(image), **keywords).array
+        assert np.array_equal(result, histeq.equalize(image, backend="numpy", **keywords))
+
+    fake_cupy.Machine.shuffled = 1
+    for seed in range(4):
+        fake_cupy.Machine.seed = seed
+        machine(cooperates=1)
+        for _ in range(2):
+            check(rng.integers(0, 200, (400, 403), np.uint8))
+        machine(multiprocessors=16, cache=20_000)
+        check(rng.integers(0, 200, (5, 60, 103), np.uint8), layout="NHW")
+    machine(multiprocessors=8, cache=900_000)
+    check(rng.integers(0, 200, (2, 600, 1001), np.uint8), layout="NHW")
+    machine(shared=101376, multiprocessors=8, cache=900_000)
+    check(rng.integers(0, 200, (2, 600, 1001), np.uint8), layout="NHW")
+
+
+PROBES = {"equalize.cu": probe_one_launch, "clusters.cu": probe_one_launch}
+
+
+def caught(replaced, probe):
+    """Tell what a probe says with some units replaced; None: all is well."""
     fake_cupy.RawModule.units = replaced
     try:
         with fake_cupy.installed(), np.errstate(all="ignore"):
@@ -176,7 +222,8 @@ def caught(replaced):
 def main():
     right = {module: cuda.source(module) for module in cuda.MODULES}
     libraries = {module: host.load(module) for module in cuda.MODULES}
-    assert caught(libraries) is None, "the probes fail on the right kernels"
+    for one in (probe, probe_one_launch):
+        assert caught(libraries, one) is None, "the probes fail on the right kernels"
     missed = 0
     for what, file, text, fault in FAULTS:
         start = time.perf_counter()
@@ -188,7 +235,7 @@ def main():
                     right[module].replace(text, fault), cuda.kernels(module), keep=False
                 )
         assert planted, f"{what}: the text is not in {file} any more"
-        result = caught(units)
+        result = caught(units, PROBES.get(file, probe))
         missed += result is None
         verdict = "MISSED" if result is None else f"caught ({result})"
         print(f"{what:58} {verdict}  {time.perf_counter() - start:.1f} s", flush=True)

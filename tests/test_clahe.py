@@ -55,7 +55,12 @@ def test_as_opencv(dtype, count, backend):
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("dtype", "backend", "count"),
-    [("uint8", "numba", 12_000), ("uint16", "numba", 4000), ("uint8", "numpy", 3000), ("uint16", "numpy", 1000)],
+    [
+        ("uint8", "numba", 12_000),
+        ("uint16", "numba", 4000),
+        ("uint8", "numpy", 3000),
+        ("uint16", "numpy", 1000),
+    ],
 )
 def test_as_opencv_on_thousands(dtype, backend, count):
     compare_with_opencv(count, dtype, backend, seed=1)
@@ -490,8 +495,16 @@ def test_wrong_floats():
 def test_wrong_windows():
     tables = histeq.tile_tables(RAMP)
     for keywords, error, message in (
-        ({"origin": (1, 0)}, ValueError, "image must lie inside the tables' image of shape (40, 50), got shape"),
-        ({"origin": (-1, 0)}, ValueError, "origin must be one int of at least 0 for each of the axes HW, got"),
+        (
+            {"origin": (1, 0)},
+            ValueError,
+            "image must lie inside the tables' image of shape (40, 50), got shape",
+        ),
+        (
+            {"origin": (-1, 0)},
+            ValueError,
+            "origin must be one int of at least 0 for each of the axes HW, got",
+        ),
         ({"origin": 3}, TypeError, "origin must be one int for each of the axes HW, got 3"),
         ({"origin": (0.0, 1)}, TypeError, "origin must be one int for each of the axes HW, got (0.0, 1)"),
         ({"origin": (0, 0, 0)}, ValueError, "origin must be one int of at least 0 for each"),
@@ -499,7 +512,9 @@ def test_wrong_windows():
         with pytest.raises(error) as raised:
             histeq.apply_tiles(RAMP, tables, **keywords)
         assert str(raised.value).startswith(message)
-    with pytest.raises(TypeError, match="tables must be TileTables, as tile_tables returns them, got ndarray"):
+    with pytest.raises(
+        TypeError, match="tables must be TileTables, as tile_tables returns them, got ndarray"
+    ):
         histeq.apply_tiles(RAMP, tables.tables)
     with pytest.raises(TypeError, match="image must have the dtype of the tables, uint8, got uint16"):
         histeq.apply_tiles(RAMP.astype(np.uint16), tables)

@@ -449,3 +449,87 @@ extern "C" __global__ void misaligned(const char* p) { volatile int x = *(const 
         host.launch(library, "misaligned", (1,), 32, [np.zeros(16, np.uint8)])
     with pytest.raises(host.LaunchError, match="shape that CUDA refuses"):
         host.launch(library, "diverge", (1,), 33, [np.int32(0)])
+
+
+# One launch instead of two ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cooperative(cupy, monkeypatch):
+    monkeypatch.setattr(Machine, "cooperates", 1)
+
+
+@pytest.fixture
+def clusters(cupy, monkeypatch):
+    """Make every batch one for clusters: of more than the L2 cache holds."""
+    monkeypatch.setattr(Machine, "cache", 20_000)
+    monkeypatch.setattr(Machine, "multiprocessors", 16)  # two clusters
+
+
+def check_one_launch(images, layout, memory, **keywords):
+    """Compare with the reference, in memory of several alignments; see that it was one launch, every time."""
+    expected = histeq.equalize(images, layout=layout, backend="numpy", **keywords)
+    for start in memory:
+        whole = np.full(images.size + 100, 90, np.uint8)
+        lent = whole[16 + start :][: images.size].reshape(images.shape)
+        lent[...] = images
+        out = np.full_like(whole, 90)
+        target = out[20:][: images.size].reshape(images.shape)
+        before = Machine.launches
+        histeq.equalize(on_gpu(lent), layout=layout, out=on_gpu(target), **keywords)
+        histeq.equalize(on_gpu(lent), layout=layout, out=on_gpu(lent), **keywords)
+        assert Machine.launches - before == 2
+        assert same(target, expected)
+        assert same(lent, expected)
+        assert (out[:20] == 90).all()
+        assert (out[20 + images.size :] == 90).all()
+
+
+@pytest.mark.parametrize("together", [1, 2, 5])
+@pytest.mark.parametrize("size", [1, 17, 2064, 33_000, 190_000])
+def test_small_image_in_one_launch(size, together, cooperative, monkeypatch):
+    monkeypatch.setattr(Machine, "together", together)
+    rng = np.random.default_rng(size)
+    for rule in ("opencv", "pillow"):
+        check_one_launch(random_values(rng, size, "uint8"), "W", (0, 5), rule=rule)
+    image = random_values(rng, size, "uint8")
+    check_one_launch(image, "W", (3,), nodata=int(image[0]), out_range=(16, 235))
+
+
+def test_workspace_after_one_launch(cooperative):
+    image = np.random.default_rng(9).integers(0, 256, (60, 70), np.uint8)
+    for _ in range(3):
+        check(image)
+        check(image[:, 1:60])  # lines
+        check(image[:, ::2])  # no lines: two launches
+    for space in sys.modules["histeq._backends._device"].device(0)._workspaces.values():
+        assert not space._memory["counts"].array.any()
+        assert not space._memory["tickets"].array.any()
+
+
+@pytest.mark.parametrize("shared", [232448, 101376])  # sm_90, sm_120
+def test_batch_in_clusters(shared, clusters, monkeypatch):
+    monkeypatch.setattr(Machine, "shared", shared)
+    rng = np.random.default_rng(10)
+    small = rng.integers(0, 200, (9, 60, 71), np.uint8)
+    small[2] = 7
+    check(small[:, 3:, 5:], layout="NHW")
+    check_one_launch(small, "NHW", (0, 3))
+    monkeypatch.setattr(backend_module(), "_GRID_Y", 2)
+    check_one_launch(small, "NHW", (0,), rule="vips", nodata=7)
+    large = rng.integers(0, 200, (3, 700, 901), np.uint8)  # three turns of each block, of which one is kept
+    monkeypatch.setattr(Machine, "cache", 1_600_000)
+    sys.modules["histeq._backends._device"].device.cache_clear()
+    check_one_launch(large, "NHW", (1,))
+
+
+def test_batches_that_clusters_do_not_help(clusters, monkeypatch):
+    images = on_gpu(np.zeros((9, 60, 71), np.uint8))
+    histeq.equalize(images, layout="NHW")
+    for name, value in (("compute_capability", "89"), ("cache", 1 << 30), ("shared", 49152)):
+        with monkeypatch.context() as patch:
+            patch.setattr(Machine, name, value)
+            sys.modules["histeq._backends._device"].device.cache_clear()
+            before = Machine.launches
+            histeq.equalize(images, layout="NHW")
+            assert Machine.launches - before == 2

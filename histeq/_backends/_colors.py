@@ -18,16 +18,15 @@ Array = NDArray[Any]
 
 def count_luma(pixels: Pixels, n: int, parts: int) -> NDArray[np.int64]:
     """Count the luma of one image."""
-    form = _luma_rows(pixels.image[n], pixels.alpha)
+    form = _luma_rows(pixels.alpha, pixels.image[n])
     if form is not None and pixels.mask is None and pixels.nodata is None:
         step, *channels = form
         k, by_rows = _luma.COEFFICIENTS[str(pixels.luma)], _luma.counting()
-        axes = (0, 1, 2) if step == 1 else (0, 1)
 
         def count(piece: tuple[Array, ...], counts: NDArray[np.int64]) -> None:
             by_rows(*piece, step, k, workspace().chunks, workspace().counters, counts)
 
-        return add_up(count, [(piece,) for piece in split(parts, *channels, axes=axes)], (256,))
+        return add_up(count, [(piece,) for piece in split(parts, *channels, step=step)], (256,))
     channels = [bits(plane) for plane in _rgb(pixels, pixels.image[n])]
     kernel = getattr(_luma.histogram_luma, tag(channels[0]))
     nodata = -1 if pixels.nodata is None else pixels.nodata
@@ -37,16 +36,15 @@ def count_luma(pixels: Pixels, n: int, parts: int) -> NDArray[np.int64]:
 
 def apply_luma(pixels: Pixels, n: int, table: Array, out: Array, parts: int) -> None:
     """Map the luma of one image."""
-    form = _luma_rows(pixels.image[n], pixels.alpha, out)
+    form = _luma_rows(pixels.alpha, pixels.image[n], out)
     if form is not None and pixels.nodata is None:
         step, *channels = form
         k, by_rows = _luma.COEFFICIENTS[str(pixels.luma)], _luma.mapping()
-        axes = (0, 1, 2) if step == 1 else (0, 1)
 
         def work(piece: tuple[Array, ...]) -> None:
             by_rows(*piece[:3], step, k, table, workspace().chunks, *piece[3:])
 
-        _threads.run(work, split(parts, *channels, axes=axes))
+        _threads.run(work, split(parts, *channels, step=step))
         return
     channels = [bits(plane) for plane in _rgb(pixels, pixels.image[n])]
     kernel = getattr(_luma.apply_luma, tag(channels[0]))
@@ -57,20 +55,20 @@ def apply_luma(pixels: Pixels, n: int, table: Array, out: Array, parts: int) -> 
 
 def has_channel_rows(pixels: Pixels, out: Array | None = None) -> bool:
     """Tell whether the channels are to be equalized each alone and lie interleaved in memory."""
-    images = [pixels.image] if out is None else [pixels.image, out]
     if pixels.luma or pixels.image.shape[1] != 3 or 0 in pixels.image.shape:
         return False
-    return all(pixel_rows(one[0], pixels.alpha) is not None for one in images)
+    return pixel_rows(pixels.alpha, *(one[0] for one in (pixels.image, out) if one is not None)) is not None
 
 
 def count_channels(pixels: Pixels, n: int, parts: int) -> NDArray[np.int64]:
     """Count the channels of one image of interleaved channels."""
-    (step, lines), kernel = _form(pixels.image[n], pixels.alpha), _channels.histogram_channels.u8
+    step, [lines] = _form(pixels.alpha, pixels.image[n])
+    kernel = _channels.histogram_channels.u8
 
     def count(piece: Array, counts: NDArray[np.int64]) -> None:
         kernel(piece, step, workspace().chunks, workspace().channel_counters, counts)
 
-    counts = add_up(count, split(parts, lines, axes=(0, 1)), (3, 256))
+    counts = add_up(count, split(parts, lines, step=step), (3, 256))
     if pixels.nodata is not None:
         counts[:, int(pixels.nodata)] = 0
     return counts
@@ -78,7 +76,7 @@ def count_channels(pixels: Pixels, n: int, parts: int) -> NDArray[np.int64]:
 
 def apply_channels(pixels: Pixels, n: int, table: Array, out: Array, parts: int) -> None:
     """Map the channels of one image of interleaved channels, each through its table."""
-    (step, lines), (_, new) = _form(pixels.image[n], pixels.alpha), _form(out, pixels.alpha)
+    step, [lines, new] = _form(pixels.alpha, pixels.image[n], out)
     kernel = _channels.mapping()
     table = np.array(table)
     if pixels.nodata is not None:
@@ -87,23 +85,22 @@ def apply_channels(pixels: Pixels, n: int, table: Array, out: Array, parts: int)
     def work(piece: tuple[Array, ...]) -> None:
         kernel(piece[0], step, table, workspace().chunks, piece[1])
 
-    _threads.run(work, split(parts, lines, new, axes=(0, 1)))
+    _threads.run(work, split(parts, lines, new, step=step))
 
 
-def _form(image: Array, alpha: bool) -> tuple[int, Array]:
-    form = pixel_rows(image, alpha)
+def _form(alpha: bool, *images: Array) -> tuple[int, list[Array]]:
+    form = pixel_rows(alpha, *images)
     assert form is not None
     return form
 
 
-def _luma_rows(image: Array, alpha: bool, out: Array | None = None) -> tuple[Any, ...] | None:
-    """Return a colour image as the luma kernels take it: (step, rows, rows, rows, and those of `out`)."""
-    images = [image] if out is None else [image, out]
-    if image.dtype != np.uint8:
+def _luma_rows(alpha: bool, *images: Array) -> tuple[Any, ...] | None:
+    """Return colour images as the luma kernels take them: (step, rows, rows, rows of the first, ...)."""
+    if images[0].dtype != np.uint8:
         return None
-    forms = [form for one in images if (form := pixel_rows(one, alpha)) is not None]
-    if len(forms) == len(images):
-        return (forms[0][0], *(lines for _, lines in forms for _ in range(3)))
+    form = pixel_rows(alpha, *images)
+    if form is not None:
+        return (form[0], *(lines for lines in form[1] for _ in range(3)))
     planes = rows(*(one[c] for one in images for c in range(3)))
     return None if planes is None else (1, *planes)
 

@@ -26,6 +26,8 @@ COUNTERS_U16 = 65536 * 2
 """65,536 packed counters of 16 bits, before they are cut into slices."""
 TABLE_U8 = 8192
 """BankedTable in lut.cu."""
+WORKPLACE = 45312
+"""Workplace in clusters.cu, without `kept`."""
 _SHARED_WITHOUT_ASKING = 48 * 1024
 """What a kernel may use without the function attribute."""
 
@@ -74,19 +76,37 @@ class Device:
             attributes = device.attributes
             self.multiprocessors: int = attributes["MultiProcessorCount"]
             self.shared: int = attributes["MaxSharedMemoryPerBlockOptin"]
+            self.cache: int = attributes["L2CacheSize"]
+            self.cooperates = bool(attributes["CooperativeLaunch"])
+            self.has_clusters = int(device.compute_capability) >= cuda.NEEDS["clusters"]
         self._kernels: dict[str, Any] = {}
         self._workspaces: dict[tuple[int, int], Workspace] = {}
 
     def launch(
-        self, module: str, name: str, grid: tuple[int, ...], arguments: Sequence[Any], shared: int = 0
+        self,
+        module: str,
+        name: str,
+        grid: tuple[int, ...],
+        arguments: Sequence[Any],
+        shared: int = 0,
+        *,
+        together: bool = False,
     ) -> None:
-        """Launch a kernel on the current stream. Structures go by value."""
+        """Launch a kernel on the current stream. Structures go by value.
+
+        `together`: all blocks run at the same time, and are fewer where the device does not hold so many.
+        """
         kernel = self._kernels.get(name)
         if kernel is None:
             kernel = self._kernels[name] = _module(module, self.index).get_function(name)
         if shared > _SHARED_WITHOUT_ASKING and kernel.max_dynamic_shared_size_bytes < shared:
             kernel.max_dynamic_shared_size_bytes = shared
-        kernel(grid, (THREADS,), tuple(arguments), shared_mem=shared)
+        if together:  # RawModule's option of this name also links CUDA's library of cooperative groups
+            kernel.kernel(
+                grid, (THREADS,), tuple(arguments), shared_mem=shared, enable_cooperative_groups=True
+            )
+        else:
+            kernel(grid, (THREADS,), tuple(arguments), shared_mem=shared)
 
     def workspace(self) -> "Workspace":
         """Return the workspace of this thread on the current stream."""
@@ -104,6 +124,26 @@ class Device:
         fill = self.multiprocessors * per_multiprocessor
         parts = min(-(-size // STRETCH), -(-fill // max(planes, 1)))
         return max(parts, -(-pixels // MOST_COUNTED), 1)
+
+    def one_turn(self) -> int:
+        """Return the bytes of an image for which every block that the device holds has one turn."""
+        return self.multiprocessors * BLOCKS_PER_MULTIPROCESSOR * STRETCH
+
+    def kept_turns(self) -> int:
+        """Return how many stretches a block of a cluster keeps in shared memory."""
+        return (self.shared - SCRATCH - WORKPLACE) // STRETCH
+
+    def fits_clusters(self, planes: int, size: int) -> bool:
+        """Tell whether a batch of planes of `size` bytes goes by clusters, a frame each.
+
+        Where two launches would read it from memory twice, since it exceeds the L2 cache, and clusters
+        would not: what they do not keep of the frames under way must fit into half of that cache.
+        """
+        if not self.has_clusters or planes * size <= self.cache or self.kept_turns() < 1:
+            return False
+        clusters = min(planes, self.multiprocessors // cuda.CLUSTER)
+        again = size - cuda.CLUSTER * self.kept_turns() * STRETCH
+        return 2 * clusters >= self.multiprocessors // cuda.CLUSTER and 2 * clusters * again <= self.cache
 
     def slices(self) -> int:
         """Return into how many slices 65,536 packed counters are cut to fit shared memory."""

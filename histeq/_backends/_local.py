@@ -33,16 +33,15 @@ class _Space(threading.local):
     """What the kernels of one thread work in, besides the counters of every kernel."""
 
     def __init__(self) -> None:
-        self.sums = np.empty(65536, np.int32)
-        self.found = np.empty((9, _blend.CHUNK), np.uint32)
+        self.sums = np.empty(_tables.SUMS, np.int32)
+        self.packed = np.empty(65536, np.uint64)
+        self.found = np.empty((2, _blend.CHUNK), np.uint32)
 
 
 _space = _Space()
 
 
-def tile_tables(
-    pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: Array | None
-) -> Array:
+def tile_tables(pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: Array | None) -> Array:
     """Return the table of every tile: (N, P, D, H, W, bins)."""
     return _tile_tables(pixels, grid, clip_limit, levels, edges, 0, levels.bins)
 
@@ -106,9 +105,11 @@ def _apply_tiles(
         table = tables[min(at[0], len(tables) - 1), at[1]]
         plane, target = _plain(pixels, at, levels), _plain_output(out[at], levels)
         if plane is None or target is None:
-            _blend_in_parts(pixels, at, table, around, levels, edges, out)
+            _blend_in_parts(pixels, at, table, around, levels, edges, first, out)
         else:
-            _blend_plane(plane, table, around, _form(levels, first), target, 1 if many else _threads.num_threads())
+            _blend_plane(
+                plane, table, around, _form(levels, first), target, 1 if many else _threads.num_threads()
+            )
 
     if many:
         _threads.run(work, each)
@@ -121,8 +122,26 @@ def clahe(
     pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: Array | None, out: Array
 ) -> None:
     """Do tile_tables and apply_tiles at once."""
-    tables = tile_tables(pixels, grid, clip_limit, levels, edges)
-    apply_tiles(pixels, tables, grid, (0, 0, 0), levels, edges, out)
+    first, stop = _bins_in_use(pixels, levels)
+    tables = _tile_tables(pixels, grid, clip_limit, levels, edges, first, stop)
+    _apply_tiles(pixels, tables, grid, (0, 0, 0), levels, edges, first, out)
+
+
+def _bins_in_use(pixels: Pixels, levels: Levels) -> tuple[int, int]:
+    """Return from which bin to which the tables of one image are needed: of 16 bits few images use all."""
+    whole = (0, levels.bins)
+    plane = _plain(pixels, (0, 0), levels)
+    if pixels.image.shape[:2] != (1, 1) or plane is None or plane.itemsize == 1:
+        return whole
+    limits = np.empty(2, np.int64)
+    _tables.occupied_bins.u16(plane, _numbers(levels, 0), limits)
+    return int(limits[0]), int(limits[1]) + 1
+
+
+def _numbers(levels: Levels, first: int) -> NDArray[np.int64]:
+    """Return what the kernels that make tables need to know of the levels."""
+    numbers = [levels.bins, levels.lowest, levels.span, levels.bin_shift, _turn(levels), first]
+    return np.array(numbers, np.int64)
 
 
 # Planes as they are --------------------------------------------------------------------------------
@@ -163,8 +182,7 @@ def _tables_of(
     """Write the tables of a plane as it is."""
     positions = [grid.positions(axis) for axis in range(3)]
     tile = np.array(grid.tile, np.int64)
-    numbers = [levels.bins, levels.lowest, levels.span, levels.bin_shift, _turn(levels), first]
-    form, tables = np.array(numbers, np.int64), out.reshape(-1, out.shape[-1])
+    form, tables = _numbers(levels, first), out.reshape(-1, out.shape[-1])
     kernel = _tables.tile_tables.u8 if plane.itemsize == 1 else _tables.tile_tables_direct.u16
 
     def work(part: tuple[int, int]) -> None:
@@ -187,13 +205,13 @@ def _blend_plane(
             rows = slice(*part)
             (zs, ys, xs), kernel = sides, getattr(_blend.blend_volume, tag(plane))
             cut = (ys[0][:, rows].copy(), ys[1][:, rows].copy())
-            kernel(plane[:, rows], *zs, *cut, *xs, tables, form, _space.found, out[:, rows])
+            kernel(plane[:, rows], *zs, *cut, *xs, tables, form, _space.packed, _space.found, out[:, rows])
             return
         kernel = _blend.blend_tiles.u8 if plane.itemsize == 1 else _blend.blend_tiles_direct.u16
         rows = slice(*part)
         ys, xs = sides[1:]
         cut = (ys[0][:, rows].copy(), ys[1][:, rows].copy())
-        kernel(plane[:, rows], *cut, *xs, tables[0], form, _space.found, out[:, rows])
+        kernel(plane[:, rows], *cut, *xs, tables[0], form, _space.packed, _space.found, out[:, rows])
 
     _threads.run(work, _ranges(plane.shape[1], threads))
 
@@ -246,12 +264,13 @@ def _blend_in_parts(
     around: tuple[Neighbours, ...],
     levels: Levels,
     edges: Array | None,
+    first: int,
     out: Array,
 ) -> None:
     """Blend any plane."""
     _, depth, height, width = pixels.image[at[0]].shape
     rows = max(1, _PART // max(1, width))
-    form = np.zeros(4, np.int64)
+    form = np.array([0, 0, first, 0], np.int64)
 
     def work(part: tuple[int, int]) -> None:
         z, y = part

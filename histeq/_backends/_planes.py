@@ -25,7 +25,7 @@ _ALL = np.ones((1, 1, 1), np.uint8)
 
 
 def _aligned(size: int, dtype: type) -> Array:
-    """Return zeros that begin on a cache line, so that no wide vector lies across two."""
+    """Return zeros that begin on a cache line: a wide vector across two takes twice the time."""
     memory: Array = np.zeros(size + 64, dtype)
     start = -memory.ctypes.data % 64 // memory.itemsize
     return memory[start : start + size]
@@ -40,7 +40,7 @@ class _Workspace:
         self.counters = self.memory[: _count.SCRATCH]
         self.pairs = _aligned(_lut.SCRATCH, np.uint16)
         self.sums = np.zeros(_table.SUMS)
-        self.chunks = np.zeros((8, _luma.CHUNK), np.uint8)
+        self.chunks = _aligned(8 * _luma.CHUNK, np.uint8).reshape(8, _luma.CHUNK)
 
     @functools.cached_property
     def channel_counters(self) -> Array:
@@ -78,28 +78,40 @@ def rows(*planes: Array) -> list[Array] | None:
     return None
 
 
-def pixel_rows(image: Array, alpha: bool) -> tuple[int, Array] | None:
-    """Return a (C, D, H, W) image of interleaved bytes as (bytes a pixel, rows); None for any other."""
+def pixel_rows(alpha: bool, *images: Array) -> tuple[int, list[Array]] | None:
+    """Return (C, D, H, W) images of interleaved bytes, all of one shape, as (bytes a pixel, their rows).
+
+    None unless all are such images. Rows that follow each other in memory become one.
+    """
     step = 4 if alpha else 3
-    channel, *outer, across = image.strides
-    if image.dtype != np.uint8 or channel != 1 or across != step:
-        return None
-    _, depth, height, width = image.shape
-    if not alpha:  # strides of 1 and 3 merge: no copy
-        return step, image.transpose(1, 2, 3, 0).reshape(depth, height, width * step)
-    return step, np.lib.stride_tricks.as_strided(image[0], (depth, height, width * step), (*outer, 1))
+    lines = []
+    for image in images:
+        channel, *outer, across = image.strides
+        if image.dtype != np.uint8 or channel != 1 or across != step:
+            return None
+        _, depth, height, width = image.shape
+        if alpha:
+            shape, strides = (depth, height, width * step), (*outer, 1)
+            lines.append(np.lib.stride_tricks.as_strided(image[0], shape, strides))
+        else:  # strides of 1 and 3 merge: no copy
+            lines.append(image.transpose(1, 2, 3, 0).reshape(depth, height, width * step))
+    return step, rows(*lines) or lines
 
 
-def split(parts: int, *planes: Array, axes: tuple[int, ...] = (0, 1, 2)) -> list[tuple[Array, ...]]:
-    """Split planes of one shape alike, into up to `parts` views of `PIECE` pixels or more."""
+def split(parts: int, *planes: Array, step: int = 1) -> list[tuple[Array, ...]]:
+    """Split planes of one shape alike, into up to `parts` views of `PIECE` elements or more.
+
+    No pixel of `step` elements is cut.
+    """
     plane = planes[0]
     parts = min(parts, plane.size // PIECE)
     parts = max(parts, -(-plane.size // (_count.MAX_PIXELS // 2)), 1)
     if parts == 1:
         return [planes]
-    axis = max(axes, key=plane.shape.__getitem__)
-    length = plane.shape[axis]
-    bounds = [length * i // parts for i in range(parts + 1)]
+    axis = max(range(3), key=lambda i: plane.shape[i] // (step if i == 2 else 1))
+    unit = step if axis == 2 else 1
+    length = plane.shape[axis] // unit
+    bounds = [length * i // parts * unit for i in range(parts + 1)]
     before = (slice(None),) * axis
     return [tuple(one[(*before, slice(a, b))] for one in planes) for a, b in itertools.pairwise(bounds)]
 

@@ -14,9 +14,7 @@ Array = NDArray[Any]
 _BLOCK = 1 << 18  # pixels blended at once: each of some fifteen temporaries stays within 2 MB
 
 
-def tile_tables(
-    pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: Array | None
-) -> Array:
+def tile_tables(pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: Array | None) -> Array:
     """Return the table of every tile: (N, P, D, H, W, bins)."""
     images, planes = pixels.image.shape[:2]
     planes = 1 if pixels.luma else planes

@@ -41,7 +41,7 @@ and little of the images that are worth cutting: nothing overlaps the first uplo
 that reckoning, not by measurement."""
 _SHARE = 64
 """A piece has one part in so many of the free memory at most: two pieces with their masks, workspaces and
-results, of 8 bytes for 1 at the most, stay within half of it. The other half is for what stays between passes."""
+results, of 8 bytes for 1 at the most, stay within half of it. The other half is for what stays."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """The CuPy backend: CUDA kernels on the current device and stream, without a synchronisation.
 
 `equalize` of integer images is two launches: the histogram, whose last block makes the table, and the
-lookup. Floating images take two more before: the range with the edges of the bins, and the slopes between
-their centres. Only `match` of floating images, which sorts, waits for the device.
+lookup. A small image of uint8 takes one, and so does a batch of them on devices with clusters. Floating
+images take two more before: the range with the edges of the bins, and the slopes between their centres.
+Only `match` of floating images, which sorts, waits for the device.
 """
 
 from typing import Any
@@ -175,12 +176,45 @@ def equalize(
     """Do histogram, lookup_table and apply at once: the last block of the histogram makes the table."""
     image = pixels.image
     with on(image):
+        if _equalize_in_one_launch(pixels, rule, out_range, out):
+            return
         shape = (len(image), 1 if pixels.luma else image.shape[1])
         bins = _rules.levels_of(image.dtype) if edges is None else edges.shape[-1] - 1
         space = _device.device(image.device.id).workspace()
         table = space.array("table", (*shape, bins), _rules.table_dtype(rule, image.dtype))
         _count(pixels, edges, _rule(rule, bins, image.dtype, out_range, pixels), table, None)
         apply(pixels, table, edges, out)
+
+
+def _equalize_in_one_launch(pixels: Pixels, rule: str, out_range: tuple[Any, Any] | None, out: Array) -> bool:
+    """Equalize uint8 images with contiguous lines, where one launch does it; tell whether it did."""
+    image = pixels.image
+    if image.dtype != np.uint8 or out.dtype != np.uint8 or pixels.mask is not None or pixels.luma:
+        return False
+    gpu = _device.device(image.device.id)
+    planes = image.shape[0] * image.shape[1]
+    small = planes == 1 and gpu.cooperates and 0 < image.size <= gpu.one_turn()
+    if not small and not (planes and gpu.fits_clusters(planes, image.size // planes)):
+        return False
+    walk = lines_of(image, None, out)
+    if not walk.dense:
+        return False
+    levels = _rule(rule, 256, image.dtype, out_range, pixels)
+    if small:
+        space = gpu.workspace()
+        counts, tickets = space.zeros("counts", 256, _U64), space.zeros("tickets", 2, np.uint32)
+        results = structure(_device.RESULTS, address(counts), address(tickets), 0, 0)
+        arguments: tuple[Any, ...] = (walk.layout, walk.image, levels, results, walk.out)
+        shared = _device.SCRATCH + _device.COUNTERS_U8
+        grid = (_grid(gpu, walk, 1)[0],)
+        gpu.launch("equalize", "equalize_u8", grid, arguments, shared, together=True)
+        return True
+    turns = gpu.kept_turns()
+    shared = _device.SCRATCH + _device.WORKPLACE + turns * _device.STRETCH
+    arguments = (walk.layout, walk.image, levels, np.int64(turns), walk.out)
+    grid = (_device.cuda.CLUSTER, min(planes, _GRID_Y))
+    gpu.launch("clusters", "equalize_u8_clusters", grid, arguments, shared)
+    return True
 
 
 # Counting ------------------------------------------------------------------------------------------

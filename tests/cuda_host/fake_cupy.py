@@ -135,7 +135,13 @@ class Device:
         return {
             "MultiProcessorCount": Machine.multiprocessors,
             "MaxSharedMemoryPerBlockOptin": Machine.shared,
+            "L2CacheSize": Machine.cache,
+            "CooperativeLaunch": Machine.cooperates,
         }
+
+    @property
+    def compute_capability(self):
+        return Machine.compute_capability
 
     def __enter__(self):
         self.before, Device.current = Device.current, self.id
@@ -155,6 +161,10 @@ class Machine:
 
     multiprocessors = 3
     shared = 232448
+    cache = 1 << 40  # so that batches go by clusters where a test says so only
+    cooperates = 0  # likewise
+    together = 4  # blocks that the device holds
+    compute_capability = "90"
     memory = 1 << 33  # bytes; what arrays made by CuPy's functions take is counted
     used = 0
     seed = 0
@@ -277,7 +287,16 @@ class Kernel:
         self.library, self.name = library, name
         self.max_dynamic_shared_size_bytes = 49152
 
-    def __call__(self, grid, block, arguments, *, shared_mem=0):
+    @property
+    def kernel(self):
+        return self
+
+    def __call__(self, grid, block, arguments, *, shared_mem=0, enable_cooperative_groups=False):
+        together = kernels.CLUSTER if self.name.endswith("_clusters") else 1
+        if enable_cooperative_groups:  # CuPy makes the grid smaller, without a word
+            assert len(grid) == 1
+            grid = (min(*grid, Machine.together),)
+            together = grid[0]
         if shared_mem > self.max_dynamic_shared_size_bytes or shared_mem > Machine.shared:
             raise RuntimeError("CUDA_ERROR_INVALID_VALUE: invalid argument")
         if not all(1 <= n <= most for n, most in zip(grid, (2**31 - 1, 65535, 65535), strict=False)):
@@ -294,7 +313,7 @@ class Kernel:
         Machine.launches += 1
         seed, values = Machine.order(), list(map(plain, arguments))
         current_stream().do(
-            lambda: host.launch(self.library, self.name, grid, block[0], values, shared_mem, seed)
+            lambda: host.launch(self.library, self.name, grid, block[0], values, shared_mem, seed, together)
         )
 
 

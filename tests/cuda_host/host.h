@@ -2,13 +2,16 @@
 //
 // The threads of a block are fibers of one operating system thread. A fiber runs until a barrier, a shuffle or,
 // now and then, an atomic; the order in which they run is drawn anew at each of these, from the launch's seed:
-// a missing barrier shows as a wrong result. Shared memory is poisoned before each block and watched beyond
-// its end; a barrier or shuffle that some threads miss, and misaligned access, end the launch with a message.
+// a missing barrier shows as a wrong result. Blocks follow one another, but for those of a cluster or of a
+// cooperative launch, which run at the same time. Shared memory is poisoned before and after each block and watched
+// beyond its end; a barrier or shuffle that some threads miss, a wait for what never comes, and misaligned access
+// end the launch with a message.
 
 #include <setjmp.h>
 #include <signal.h>
 #include <ucontext.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -24,6 +27,7 @@
 #define __grid_constant__
 #define __restrict__
 #define __launch_bounds__(threads, blocks)
+#define __cluster_dims__(x, y, z)
 #define __forceinline__ inline
 #define __noinline__ __attribute__((noinline))
 
@@ -31,10 +35,10 @@ struct alignas(16) uint4 { unsigned x, y, z, w; };
 struct uint3 { unsigned x, y, z; };
 static uint3 threadIdx, blockIdx, blockDim, gridDim;
 constexpr unsigned SHARED_MOST = 232448;  // bytes a block can have on sm_90
-uint4 shared_memory[SHARED_MOST / 16 + 64];
+static uint4* shared_memory;  // of the running block: the kernels' own declaration is taken out
 
 namespace host {
-enum State { READY, AT_BARRIER, AT_SHUFFLE, DONE };
+enum State { READY, AT_BARRIER, AT_SHUFFLE, AT_CLUSTER, DONE };
 struct Fiber {
     jmp_buf registers;
     ucontext_t start;
@@ -42,16 +46,19 @@ struct Fiber {
     bool has_begun;
     uint64_t value;  // brought to a shuffle or a barrier
 };
-static std::vector<Fiber> fibers;
-static char* stacks;
 constexpr size_t STACK = 16384 + 192, MOST = 1024;  // no power of two: the stacks would share cache lines
+static std::vector<Fiber> fibers;  // of all blocks that run at the same time, block by block
+static std::vector<char*> stacks;
+static std::vector<std::vector<uint4>> memories;  // shared, of these blocks
+static size_t threads;                            // of a block
+static unsigned first_block, sleeps;
+static unsigned grid[3];
 static jmp_buf scheduler;
 static sigjmp_buf crash;
 static Fiber* running;
 static std::function<void()> kernel;
 static const char* error;
-static uint64_t snapshot[MOST];  // what the fibers brought to the latest rendezvous
-static uint64_t any;             // the same, or-ed
+static std::vector<uint64_t> snapshot;  // what the fibers brought to the latest rendezvous
 static uint64_t seed;
 
 static unsigned draw(unsigned below) {
@@ -77,26 +84,40 @@ static void maybe_pause() {
 static uint64_t at_barrier(uint64_t value) {
     running->value = value;
     pause(AT_BARRIER);
-    return any;
+    return running->value;
 }
 static uint64_t shuffle(unsigned mask, uint64_t value, unsigned from) {
     if (mask != 0xffffffffu) fail("a shuffle names fewer than 32 lanes");
     running->value = value;
     pause(AT_SHUFFLE);
-    return snapshot[threadIdx.x / 32 * 32 + from];
+    return snapshot[(running - fibers.data()) / 32 * 32 + from];
+}
+static void sleep() {
+    if (++sleeps > 200000) fail("some threads wait for what never comes");
+    pause(READY);
+}
+// The same place in the shared memory of another block of the cluster.
+static void* in_block(const void* place, unsigned block) {
+    if (block >= memories.size()) fail("a cluster has no such block");
+    const size_t offset = static_cast<const char*>(place) - reinterpret_cast<char*>(shared_memory);
+    return reinterpret_cast<char*>(memories[block].data()) + offset;
 }
 
-static void release(size_t begin, size_t end) {
-    any = 0;
+static void release(size_t begin, size_t end, bool combine) {
+    uint64_t any = 0;
+    for (size_t i = begin; i < end; ++i) any |= snapshot[i] = fibers[i].value;
     for (size_t i = begin; i < end; ++i) {
-        any |= snapshot[i] = fibers[i].value;
+        if (combine) fibers[i].value = any;
         fibers[i].state = READY;
     }
 }
 // Let fiber i run until it pauses; false: the launch failed.
 static bool resume(size_t i) {
     running = &fibers[i];
-    threadIdx = {static_cast<unsigned>(i), 0, 0};
+    const unsigned block = first_block + static_cast<unsigned>(i / threads);
+    blockIdx = {block % grid[0], block / grid[0] % grid[1], block / grid[0] / grid[1]};
+    threadIdx = {static_cast<unsigned>(i % threads), 0, 0};
+    shared_memory = memories[i / threads].data();
     const int code = _setjmp(scheduler);
     if (code == 0) {
         if (running->has_begun) _longjmp(running->registers, 1);
@@ -105,60 +126,92 @@ static bool resume(size_t i) {
     }
     return code != 2;
 }
-static bool run_block(size_t threads, unsigned shared) {
-    char* const memory = reinterpret_cast<char*>(shared_memory);
-    memset(memory, 0xA5, shared + 64);
-    for (size_t i = 0; i < threads; ++i) {
+// Run the blocks from `first` on that there is memory for, all at the same time.
+static bool run_blocks(unsigned first, unsigned shared) {
+    const size_t blocks = memories.size(), all = threads * blocks;
+    first_block = first;
+    sleeps = 0;
+    for (auto& memory : memories) memset(memory.data(), 0xA5, shared + 64);
+    for (size_t i = 0; i < all; ++i) {
         fibers[i].state = READY;
         fibers[i].has_begun = false;
     }
-    size_t done = 0;
-    while (done < threads) {
+    const size_t lagging = seed ? draw(blocks) : 0;
+    std::vector<size_t> done(blocks), at_barrier(blocks), at_shuffle(all / 32);
+    size_t ended = 0;
+    while (ended < blocks) {
         // Every round goes through the fibers in another order. The steps are coprime to any number of threads;
         // neighbours mostly follow one another, which is several times faster.
-        const size_t steps[] = {37, 101, 1, threads - 1, 1, threads - 1, 1, threads - 1};
-        const size_t first = seed ? draw(threads) : 0, step = seed ? steps[draw(8)] : 1;
-        bool progress = false;
-        size_t at_barrier = 0, at_shuffle[MOST / 32] = {};
-        for (size_t n = 0, i = first; n < threads; ++n, i = (i + step) % threads) {
-            if (fibers[i].state == READY) {
+        const size_t steps[] = {37, 101, 1, all - 1, 1, all - 1, 1, all - 1};
+        const size_t start = seed ? draw(all) : 0, step = seed ? steps[draw(8)] : 1;
+        // One block lags behind the others.
+        const size_t slow = seed && blocks > 1 && draw(8) ? lagging : blocks;
+        bool progress = slow < blocks;
+        size_t at_cluster = 0;
+        std::fill(at_barrier.begin(), at_barrier.end(), 0);
+        std::fill(at_shuffle.begin(), at_shuffle.end(), 0);
+        for (size_t n = 0, i = start; n < all; ++n, i = (i + step) % all) {
+            if (fibers[i].state == READY && i / threads != slow) {
                 progress = true;
                 if (!resume(i)) return false;
-                done += fibers[i].state == DONE;
+                done[i / threads] += fibers[i].state == DONE;
             }
-            at_barrier += fibers[i].state == AT_BARRIER;
+            at_barrier[i / threads] += fibers[i].state == AT_BARRIER;
             at_shuffle[i / 32] += fibers[i].state == AT_SHUFFLE;
+            at_cluster += fibers[i].state == AT_CLUSTER;
         }
-        for (size_t warp = 0; warp < threads / 32; ++warp)
-            if (at_shuffle[warp] == 32) release(warp * 32, warp * 32 + 32), progress = true;
-        if (at_barrier == threads) release(0, threads), progress = true;
-        if (!progress) return error = "some threads wait at a barrier or shuffle that others miss", false;
+        for (size_t warp = 0; warp < all / 32; ++warp)
+            if (at_shuffle[warp] == 32) release(warp * 32, warp * 32 + 32, false), progress = true;
+        for (size_t block = 0; block < blocks; ++block) {
+            if (at_barrier[block] == threads)
+                release(block * threads, (block + 1) * threads, true), progress = true;
+            if (done[block] == threads) {
+                char* const memory = reinterpret_cast<char*>(memories[block].data());
+                for (unsigned i = shared; i < shared + 64; ++i)
+                    if (memory[i] != static_cast<char>(0xA5)) return error = "a write beyond the shared memory", false;
+                memset(memory, 0x5A, shared);
+                done[block] = 0;
+                ++ended;
+            }
+        }
+        if (at_cluster == all) release(0, all, false), progress = true;
+        if (!progress && ended < blocks)
+            return error = "some threads wait at a barrier or shuffle that others miss", false;
     }
-    for (unsigned i = shared; i < shared + 64; ++i)
-        if (memory[i] != static_cast<char>(0xA5)) return error = "a write beyond the shared memory", false;
     return true;
 }
-
-// shape: grid x y z, threads, shared bytes, seed (0: threads and blocks in order).
-static const char* launch(const unsigned* shape, std::function<void()> run) {
-    if (shape[3] % 32 || shape[3] > MOST || shape[4] > SHARED_MOST) return "a launch of a shape that CUDA refuses";
-    if (!stacks) {
-        stacks = static_cast<char*>(malloc(STACK * MOST));
-        fibers = std::vector<Fiber>(MOST);
-        for (size_t i = 0; i < MOST; ++i) {
+static void make_fibers(unsigned blocks, unsigned shared) {
+    for (size_t i = stacks.size(); i < threads * blocks; ++i) stacks.push_back(static_cast<char*>(malloc(STACK)));
+    const size_t before = fibers.size();
+    if (before < stacks.size()) {
+        fibers.resize(stacks.size());
+        snapshot.resize(stacks.size());
+        for (size_t i = 0; i < fibers.size(); ++i) {  // all of them: the vector may have moved
             getcontext(&fibers[i].start);
-            fibers[i].start.uc_stack.ss_sp = stacks + i * STACK;
+            fibers[i].start.uc_stack.ss_sp = stacks[i];
             fibers[i].start.uc_stack.ss_size = STACK;
             fibers[i].start.uc_link = nullptr;
             makecontext(&fibers[i].start, body, 0);
         }
     }
+    memories.resize(blocks);
+    for (auto& memory : memories)
+        if (memory.size() < shared / 16 + 8) memory.resize(shared / 16 + 8);
+}
+
+// shape: grid x y z, threads, shared bytes, seed (0: threads and blocks in order), blocks that run at the same time.
+static const char* launch(const unsigned* shape, std::function<void()> run) {
+    if (shape[3] % 32 || shape[3] > MOST || shape[4] > SHARED_MOST || shape[0] % shape[6])
+        return "a launch of a shape that CUDA refuses";
+    threads = shape[3];
+    make_fibers(shape[6], shape[4]);
     kernel = std::move(run);
     error = nullptr;
     seed = shape[5];
     gridDim = {shape[0], shape[1], shape[2]};
+    memcpy(grid, shape, sizeof grid);
     blockDim = {shape[3], 1, 1};
-    const unsigned blocks = shape[0] * shape[1] * shape[2];
+    const unsigned groups = shape[0] * shape[1] * shape[2] / shape[6];
     struct sigaction action = {}, before[3];
     const int signals[3] = {SIGSEGV, SIGILL, SIGBUS};
     action.sa_handler = [](int) { siglongjmp(crash, 1); };
@@ -172,12 +225,9 @@ static const char* launch(const unsigned* shape, std::function<void()> run) {
     if (sigsetjmp(crash, 1)) {
         error = "an access outside of memory, a misaligned one, or arithmetic without a defined result";
     } else {
-        const unsigned first = seed ? draw(blocks) : 0;
-        for (unsigned i = 0; i < blocks; ++i) {
-            const unsigned b = (first + i) % blocks;
-            blockIdx = {b % shape[0], b / shape[0] % shape[1], b / shape[0] / shape[1]};
-            if (!run_block(shape[3], shape[4])) break;
-        }
+        const unsigned first = seed ? draw(groups) : 0;
+        for (unsigned i = 0; i < groups; ++i)
+            if (!run_blocks((first + i) % groups * shape[6], shape[4])) break;
     }
     for (int i = 0; i < 3; ++i) sigaction(signals[i], &before[i], nullptr);
     sigaltstack(&old, nullptr);
@@ -197,6 +247,10 @@ static const char* launch_kernel(void (*function)(A...), const unsigned* shape, 
 static inline void __syncthreads() { host::at_barrier(0); }
 static inline int __syncthreads_or(int predicate) { return host::at_barrier(predicate) != 0; }
 static inline void __threadfence() {}
+static inline void __nanosleep(unsigned) { host::sleep(); }
+static inline void __cluster_barrier_arrive() {}
+static inline void __cluster_barrier_wait() { host::pause(host::AT_CLUSTER); }
+static inline void* __cluster_map_shared_rank(const void* place, unsigned block) { return host::in_block(place, block); }
 template <class T>
 static inline T __shfl_sync(unsigned mask, T value, unsigned lane) {
     return static_cast<T>(host::shuffle(mask, static_cast<uint64_t>(value), lane % 32));

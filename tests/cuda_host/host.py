@@ -28,6 +28,7 @@ def build(source, names, keep=True):
         f"{{ return host::launch_kernel({name}, shape, arguments, count); }}"
         for name in names
     )
+    source = source.replace("extern __shared__ uint4 shared_memory[];", "")  # host.h has it
     text = "\n".join([HEADER.read_text(encoding="utf-8"), source, launchers])
     key = hashlib.sha256(repr((text, FLAGS, COMPILER)).encode()).hexdigest()[:20]
     folder = Path(tempfile.gettempdir()) / f"histeq-cuda-{os.getuid()}"
@@ -55,10 +56,13 @@ class LaunchError(RuntimeError):
     pass
 
 
-def launch(library, name, grid, threads, arguments, shared=0, seed=0):
-    """Run a kernel. Arguments: NumPy arrays of a structured dtype go by value, others as pointers."""
+def launch(library, name, grid, threads, arguments, shared=0, seed=0, together=1):
+    """Run a kernel. Arguments: NumPy arrays of a structured dtype go by value, others as pointers.
+
+    `together`: how many blocks run at the same time, those of a cluster or of a cooperative grid.
+    """
     grid = (*grid, 1, 1)[:3]
-    shape = (ctypes.c_uint32 * 6)(*grid, threads, shared, seed)
+    shape = (ctypes.c_uint32 * 7)(*grid, threads, shared, seed, together)
     values = [_value(argument) for argument in arguments]
     pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
     function = getattr(library, f"launch_{name}")

@@ -1,6 +1,6 @@
 """What kernels need beyond Numba's language: rows without stride checks, wide loads, vector instructions.
 
-Each function writes LLVM IR where it is called. With the JIT off, the first three have plain Python forms;
+Each function writes LLVM IR where it is called. With the JIT off, the first ones have plain Python forms;
 the tiers that use the others are not offered then.
 """
 
@@ -28,6 +28,22 @@ def _row(image, z, y):
     return image[z, y]
 
 
+def _line(image):
+    """Return a contiguous array as one row."""
+    return image.reshape(image.size)
+
+
+def _part(element: Any) -> Any:
+    """Return the function that gives a part of a uint32 memory as elements of a type."""
+
+    def part(memory, start, size):
+        """Return `size` elements from entry `start` on."""
+        kind = np.dtype(str(element))
+        return memory[start : start + -(-size * kind.itemsize // 4)].view(kind)
+
+    return part
+
+
 def _load_64(pixels, i):
     """Return the eight bytes from element i on as one word."""
     size = pixels.itemsize
@@ -48,15 +64,46 @@ def _row_ir(typingctx, image, z, y):
         array = context.make_array(signature.args[0])(context, builder, args[0])
         strides = cgutils.unpack_tuple(builder, array.strides, 3)
         offset = builder.add(builder.mul(args[1], strides[0]), builder.mul(args[2], strides[1]))
-        data = builder.inttoptr(builder.add(builder.ptrtoint(array.data, _I64), offset), array.data.type)
         length = cgutils.unpack_tuple(builder, array.shape, 3)[2]
-        row = context.make_array(result)(context, builder)
-        context.populate_array(
-            row, data=data, shape=[length], strides=[array.itemsize], itemsize=array.itemsize, meminfo=None
-        )
-        return row._getvalue()
+        return _view(context, builder, result, array, offset, length)
 
     return result(image, types.uint64, types.uint64), codegen
+
+
+@intrinsic
+def _line_ir(typingctx, image):
+    result = types.Array(image.dtype, 1, "C", readonly=not image.mutable)
+
+    def codegen(context, builder, signature, args):
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        return _view(context, builder, result, array, _word(0), array.nitems)
+
+    return result(image), codegen
+
+
+def _part_ir(element: Any) -> Any:
+    result = types.Array(element, 1, "C")
+
+    @intrinsic
+    def part(typingctx, memory, start, size):
+        def codegen(context, builder, signature, args):
+            array = context.make_array(signature.args[0])(context, builder, args[0])
+            offset = builder.mul(args[1], array.itemsize)
+            return _view(context, builder, result, array, offset, args[2])
+
+        return result(memory, types.int64, types.int64), codegen
+
+    return part
+
+
+def _view(context, builder, kind, array, offset, length):
+    """Return a contiguous array of `length` elements, `offset` bytes into another array."""
+    view = context.make_array(kind)(context, builder)
+    address = builder.add(builder.ptrtoint(array.data, _I64), offset)
+    size = _word(context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+    data = builder.inttoptr(address, view.data.type)
+    context.populate_array(view, data=data, shape=[length], strides=[size], itemsize=size, meminfo=None)
+    return view._getvalue()
 
 
 @intrinsic
@@ -77,6 +124,10 @@ def _store_64_ir(typingctx, out, i, word):
 
 
 row = _row if config.DISABLE_JIT else _row_ir
+line = _line if config.DISABLE_JIT else _line_ir
+part = _part if config.DISABLE_JIT else _part_ir
+part_8, part_16, part_32 = part(types.uint8), part(types.uint16), part(types.uint32)
+part_i64, part_f64 = part(types.int64), part(types.float64)
 load_64 = _load_64 if config.DISABLE_JIT else _load_64_ir
 store_64 = _store_64 if config.DISABLE_JIT else _store_64_ir
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from histeq_kernels.cpu._kernel import flat, inline, kernel, plane, plane_out
 from histeq_kernels.cpu._vector import row
-from histeq_kernels.cpu.tiles import MAGIC
+from histeq_kernels.cpu._whole import whole
 
 CHUNK = 512
 """Pixels of a row whose entries are kept at once."""
@@ -22,11 +22,11 @@ _FORM = flat("int64")
 def _signature(element: str, axes: int, tables: int) -> str:
     around = ", ".join([_AXIS] * axes)
     grid = f"Array({element}, {tables}, 'C', readonly=True)"
-    return f"void({plane(element)}, {around}, {grid}, {_FORM}, uint32[:, ::1], {plane_out(element)})"
+    return f"void({plane(element)}, {around}, {grid}, {_FORM}, uint64[::1], uint32[:, ::1], {plane_out(element)})"
 
 
 @kernel(u8=_signature("uint8", 2, 3))
-def blend_tiles(image, ys, y_weights, xs, x_weights, tables, form, scratch, out):
+def blend_tiles(image, ys, y_weights, xs, x_weights, tables, form, packed, found, out):
     """Map the 8-bit pixels of a (1, rows, columns) image with contiguous rows.
 
     Parameters
@@ -35,13 +35,13 @@ def blend_tiles(image, ys, y_weights, xs, x_weights, tables, form, scratch, out)
     y_weights, x_weights : their weights
     tables : (tiles down, tiles across, 256)
     form : none of it matters for 8 bits
-    scratch : (9, CHUNK), of any content
+    packed, found : (65536,) and (2, CHUNK), of any content
     """
-    blend_cells(image, ys, y_weights, xs, x_weights, tables, form, scratch, out, blend_cell)
+    blend_cells(image, ys, y_weights, xs, x_weights, tables, form, (packed, found), out, blend_cell)
 
 
 @kernel(u16=_signature("uint16", 2, 3))
-def blend_tiles_direct(image, ys, y_weights, xs, x_weights, tables, form, scratch, out):
+def blend_tiles_direct(image, ys, y_weights, xs, x_weights, tables, form, packed, found, out):
     """Do the same for 16-bit pixels.
 
     Parameters
@@ -49,11 +49,11 @@ def blend_tiles_direct(image, ys, y_weights, xs, x_weights, tables, form, scratc
     form : the bits to turn in a pixel, by how much it is then shifted right to give a bin, the first bin of
         the tables, by how much a level is shifted left to give a pixel
     """
-    blend_cells(image, ys, y_weights, xs, x_weights, tables, form, scratch, out, blend_cell_direct)
+    blend_cells(image, ys, y_weights, xs, x_weights, tables, form, (packed, found), out, blend_cell_direct)
 
 
 @kernel(u8=_signature("uint8", 3, 4), u16=_signature("uint16", 3, 4))
-def blend_volume(image, zs, z_weights, ys, y_weights, xs, x_weights, tables, form, scratch, out):
+def blend_volume(image, zs, z_weights, ys, y_weights, xs, x_weights, tables, form, packed, found, out):
     """Map the pixels of a (depth, rows, columns) image with contiguous rows, between eight tiles each."""
     turn, shift, first, back = np.uint64(form[0]), np.uint64(form[1]), np.uint64(form[2]), np.uint64(form[3])
     for z in range(np.uint64(image.shape[0])):
@@ -77,12 +77,6 @@ def bilinear(tables, top, bottom, left, right, v, wx, above, below):
     upper = np.float32(tables[top, left, v]) * wx[0] + np.float32(tables[top, right, v]) * wx[1]
     lower = np.float32(tables[bottom, left, v]) * wx[0] + np.float32(tables[bottom, right, v]) * wx[1]
     return upper * above + lower * below
-
-
-@inline
-def whole(level):
-    """Return a level rounded half to even."""
-    return np.int32(np.float32(level + MAGIC) - MAGIC)
 
 
 @inline
@@ -116,23 +110,23 @@ def end_of_run(tiles, start, stop):
 @inline
 def blend_cell(image, top, bottom, left, right, four, y_weights, weights, form, scratch, out):
     """Map 8-bit pixels: one load gets the entries of all four tables, which are packed together."""
-    cell, found = scratch[0][:256], scratch[1][: right - left]
-    pack(four, cell)
+    packed, found = scratch[1][0][:256], scratch[1][1][: right - left]
+    pack(four, packed)
     for y in range(top, bottom):
         pixels, new = row(image, np.uint64(0), y)[left:right], row(out, np.uint64(0), y)[left:right]
         for i in range(np.uint64(pixels.size)):
-            found[i] = cell[pixels[i]]
+            found[i] = packed[pixels[i]]
         blend_packed(found, weights[0], weights[1], y_weights[0, y], y_weights[1, y], new)
 
 
 @inline
-def pack(four, cell):
+def pack(four, packed):
     """Write the entries of four 8-bit tables into one of 32 bits."""
     a, b, c, d = four
     for i in range(np.uint64(256)):
         ab = np.uint32(a[i]) | np.uint32(b[i]) << np.uint32(8)
         cd = np.uint32(c[i]) << np.uint32(16) | np.uint32(d[i]) << np.uint32(24)
-        cell[i] = ab | cd
+        packed[i] = ab | cd
 
 
 @inline
@@ -151,30 +145,64 @@ def blend_packed(found, before, after, above, below, new):
 
 @inline
 def blend_cell_direct(image, top, bottom, left, right, four, y_weights, weights, form, scratch, out):
-    """Map 16-bit pixels: their entries go to four rows of the scratch, then are blended."""
+    """Map 16-bit pixels: where a cell has pixels enough, its four tables are packed as for 8 bits."""
     turn, shift, first, back = np.uint64(form[0]), np.uint64(form[1]), np.uint64(form[2]), np.uint64(form[3])
-    size = right - left
+    low, high = limits_of(image, top, bottom, left, right, turn)
+    low, high = (low >> shift) - first, (high >> shift) - first
+    packed, found = scratch
+    before, after = found[0][: right - left], found[1][: right - left]
+    worth = (right - left) * (bottom - top) >= (high - low)
+    if worth:
+        pack_direct(four, low, high, packed)
     a, b, c, d = four
-    found_a, found_b, found_c, found_d = (
-        scratch[0][:size],
-        scratch[1][:size],
-        scratch[2][:size],
-        scratch[3][:size],
-    )
     for y in range(top, bottom):
         pixels, new = row(image, np.uint64(0), y)[left:right], row(out, np.uint64(0), y)[left:right]
-        for i in range(size):
-            v = ((np.uint64(pixels[i]) ^ turn) >> shift) - first
-            found_a[i], found_b[i], found_c[i], found_d[i] = a[v], b[v], c[v], d[v]
-        above, below = y_weights[0, y], y_weights[1, y]
-        for i in range(size):
-            upper = (
-                np.float32(np.int32(found_a[i])) * weights[0][i]
-                + np.float32(np.int32(found_b[i])) * weights[1][i]
-            )
-            lower = (
-                np.float32(np.int32(found_c[i])) * weights[0][i]
-                + np.float32(np.int32(found_d[i])) * weights[1][i]
-            )
-            level = whole(upper * above + lower * below)
-            new[i] = (np.uint32(level) << np.uint32(back)) ^ np.uint32(turn)
+        if worth:
+            for i in range(np.uint64(pixels.size)):
+                entries = packed[((np.uint64(pixels[i]) ^ turn) >> shift) - first]
+                before[i], after[i] = np.uint32(entries), np.uint32(entries >> np.uint64(32))
+        else:
+            for i in range(np.uint64(pixels.size)):
+                v = ((np.uint64(pixels[i]) ^ turn) >> shift) - first
+                before[i] = np.uint32(a[v]) | np.uint32(b[v]) << np.uint32(16)
+                after[i] = np.uint32(c[v]) | np.uint32(d[v]) << np.uint32(16)
+        blend_halves(before, after, weights, y_weights[0, y], y_weights[1, y], back, turn, new)
+
+
+@inline
+def limits_of(image, top, bottom, left, right, turn):
+    """Return the smallest and the largest value of a cell."""
+    low, high, turned = np.uint16(65535), np.uint16(0), np.uint16(turn)
+    for y in range(top, bottom):
+        pixels = row(image, np.uint64(0), y)[left:right]
+        for i in range(np.uint64(pixels.size)):
+            value = np.uint16(pixels[i] ^ turned)
+            low = value if value < low else low
+            high = value if value > high else high
+    return np.uint64(low), np.uint64(high)
+
+
+@inline
+def pack_direct(four, low, high, packed):
+    """Write the entries of four 16-bit tables, from bin `low` to `high`, into one of 64 bits."""
+    a, b, c, d = four
+    for i in range(low, high + np.uint64(1)):
+        ab = np.uint64(a[i]) | np.uint64(b[i]) << np.uint64(16)
+        cd = np.uint64(c[i]) << np.uint64(32) | np.uint64(d[i]) << np.uint64(48)
+        packed[i] = ab | cd
+
+
+@inline
+def blend_halves(upper_entries, lower_entries, weights, above, below, back, turn, new):
+    """Blend entries of 16 bits, two a word."""
+    half, bits = np.uint32(65535), np.uint32(16)
+    before, after = weights
+    for i in range(np.uint64(new.size)):
+        a, b = np.float32(np.int32(upper_entries[i] & half)), np.float32(np.int32(upper_entries[i] >> bits))
+        c, d = np.float32(np.int32(lower_entries[i] & half)), np.float32(np.int32(lower_entries[i] >> bits))
+        upper, lower = a * before[i] + b * after[i], c * before[i] + d * after[i]
+        level = whole(upper * above + lower * below)
+        new[i] = np.uint16(level)
+    if back or turn:
+        for i in range(np.uint64(new.size)):
+            new[i] = (np.uint64(new[i]) << back) ^ turn

@@ -11,9 +11,18 @@ import numpy as np
 from histeq_kernels.cpu import _vector, histogram, lut
 from histeq_kernels.cpu import table as rules
 from histeq_kernels.cpu._kernel import inline, kernel
-from histeq_kernels.cpu.histogram import SMALL, count_direct, count_sliced, merge_small, rows_small
+from histeq_kernels.cpu._vector import line, part_8, part_16, part_32, part_f64, part_i64
+from histeq_kernels.cpu.histogram import SMALL, count_row_direct, count_row_small, count_sliced, merge_small
 from histeq_kernels.cpu.lut import SMALL as FEW
-from histeq_kernels.cpu.lut import map_avx2, map_avx512, map_direct, map_pairs, map_small
+from histeq_kernels.cpu.lut import (
+    fill_pairs,
+    fill_steps,
+    map_row_avx2,
+    map_row_avx512,
+    map_row_direct,
+    map_row_pairs,
+    map_row_small,
+)
 from histeq_kernels.cpu.table import SUMS, fill, fill_occupied, occupied
 from histeq_kernels.cpu.tiers import tier
 
@@ -40,41 +49,44 @@ def equalizing() -> Callable[..., None]:
 @kernel(u8=_IMAGE)
 def equalize_portable(image, memory, out):
     """Equalize a contiguous image, best a small one."""
-    pixels, new = image.reshape(1, 1, image.size), out.reshape(1, 1, out.size)
-    table = fill_table(pixels, memory)
+    pixels, new = line(image), line(out)
+    table = table_of_small(pixels, memory)
     if pixels.size < FEW:
-        map_small(pixels, table, new)
+        map_row_small(pixels, table, new)
     else:
-        map_pairs(pixels, table, memory[_LEVELS:].view(np.uint16), new)
+        pairs = part_16(memory, _LEVELS, 65536)
+        fill_pairs(table, pairs)
+        map_row_pairs(pixels, table, pairs, new)
 
 
 @kernel(u8=_IMAGE)
 def equalize_avx2(image, memory, out):
     """Do the same with the lookup of the tier avx2."""
-    pixels, new = image.reshape(1, 1, image.size), out.reshape(1, 1, out.size)
-    table = fill_table(pixels, memory)
-    map_avx2(pixels, table, memory[_LEVELS:].view(np.uint16), new)
+    pixels = line(image)
+    table, steps = table_of_small(pixels, memory), part_8(memory, _LEVELS, 256)
+    fill_steps(table, steps)
+    map_row_avx2(pixels, table, steps, line(out))
 
 
 @kernel(u8=_IMAGE)
 def equalize_avx512(image, memory, out):
     """Do the same with the counter and the lookup of the tier avx512."""
-    pixels, new = image.reshape(1, 1, image.size), out.reshape(1, 1, out.size)
-    counts, table = memory[_LEVELS : _LEVELS + 512].view(np.int64), memory[_TABLE:_LEVELS].view(np.uint8)
-    sums = memory[_SUMS:_TABLE].view(np.float64)
-    counts[:] = 0
-    count_sliced(pixels, memory[:_SUMS], counts, _vector.slice_block_avx512)
+    pixels, sums = image.reshape(1, 1, image.size), part_f64(memory, _SUMS, SUMS)
+    counts, table = part_i64(memory, _LEVELS, 256), part_8(memory, _TABLE, 256)
+    for value in range(np.uint64(256)):
+        counts[value] = 0
+    count_sliced(pixels, memory, counts, _vector.slice_block_avx512)
     fill(counts, 0, 0, 255, rules.opencv_number, rules.opencv_level, sums, table)
-    map_avx512(pixels, table, new)
+    map_row_avx512(line(image), table, line(out))
 
 
 @inline
-def fill_table(pixels, memory):
+def table_of_small(pixels, memory):
     """Count 8-bit pixels one by one; return their table."""
-    rows_small(pixels, memory)
+    count_row_small(pixels, memory)
     merge_small(memory)
-    table = memory[_TABLE:_LEVELS].view(np.uint8)
-    fill_direct(memory[:256], pixels.size, rules.opencv_number, rules.opencv_level, memory, table)
+    table = part_8(memory, _TABLE, 256)
+    fill_direct(part_32(memory, 0, 256), pixels.size, rules.opencv_number, rules.opencv_level, memory, table)
     return table
 
 
@@ -82,11 +94,12 @@ def fill_table(pixels, memory):
 def fill_direct(counters, total, number_of, level_of, memory, table):
     """Write the levels of the values that occur; leave zeros in `counters`."""
     first, last = occupied(counters)
-    sums, span = memory[_SUMS:_TABLE].view(np.float64), table.size - 1
+    sums, span = part_f64(memory, _SUMS, SUMS), table.size - 1
     if not fill_occupied(counters, first, last, total, 0, span, number_of, level_of, sums, table):
         for value in range(first, last + np.uint64(1)):
             table[value] = value
-    counters[first : last + np.uint64(1)] = 0
+    for value in range(first, last + np.uint64(1)):
+        counters[value] = 0
 
 
 def direct(rule: str) -> Callable[..., None] | None:
@@ -119,8 +132,7 @@ def equalize_pillow(image, memory, out):
 @inline
 def equalize_direct(image, number_of, level_of, memory, out):
     """Count, write the table, map."""
-    pixels, new = image.reshape(1, 1, image.size), out.reshape(1, 1, out.size)
-    levels = memory[_LEVELS:].view(np.uint16)
-    count_direct(pixels, memory)
-    fill_direct(memory[:65536], pixels.size, number_of, level_of, memory, levels)
-    map_direct(pixels, levels, new)
+    pixels, levels = line(image), part_16(memory, _LEVELS, 65536)
+    count_row_direct(pixels, memory)
+    fill_direct(part_32(memory, 0, 65536), pixels.size, number_of, level_of, memory, levels)
+    map_row_direct(pixels, levels, line(out))

@@ -170,16 +170,10 @@ def widened(low, high, value):
 @inline
 def count_small(image, scratch, counts):
     """Count into four tables in turn, so that equal neighbours do not wait for each other's store."""
-    rows_small(image, scratch)
-    fold_small(scratch, counts)
-
-
-@inline
-def rows_small(image, scratch):
-    """Count all rows into four tables."""
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
             count_row_small(row(image, z, y), scratch)
+    fold_small(scratch, counts)
 
 
 @inline
@@ -324,16 +318,21 @@ def count_two_words(a, b, times, scratch):
 
 @inline
 def count_direct(image, counters):
-    """Count 16-bit pixels; the halves of a row take turns, as for pairs."""
-    one = np.uint32(1)
+    """Count 16-bit pixels."""
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
-            pixels = row(image, z, y)
-            half = np.uint64(pixels.size // 8 * 4)
-            for i in range(np.uint64(0), half, np.uint64(4)):
-                count_two_words(load_64(pixels, i), load_64(pixels, half + i), one, counters)
-            for i in range(half + half, np.uint64(pixels.size)):
-                counters[pixels[i]] += one
+            count_row_direct(row(image, z, y), counters)
+
+
+@inline
+def count_row_direct(pixels, counters):
+    """Count a row of 16-bit pixels; its halves take turns, as for pairs."""
+    one = np.uint32(1)
+    half = np.uint64(pixels.size // 8 * 4)
+    for i in range(np.uint64(0), half, np.uint64(4)):
+        count_two_words(load_64(pixels, i), load_64(pixels, half + i), one, counters)
+    for i in range(half + half, np.uint64(pixels.size)):
+        counters[pixels[i]] += one
 
 
 @inline

@@ -137,27 +137,37 @@ def map_small(image, table, out):
     """Look up one pixel at a time."""
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
-            pixels, new = row(image, z, y), row(out, z, y)
-            for i in range(np.uint64(pixels.size)):
-                new[i] = table[pixels[i]]
+            map_row_small(row(image, z, y), table, row(out, z, y))
+
+
+@inline
+def map_row_small(pixels, table, new):
+    """Look up a row."""
+    for i in range(np.uint64(pixels.size)):
+        new[i] = table[pixels[i]]
 
 
 @inline
 def map_direct(image, table, out):
-    """Look up 16-bit pixels, loaded four at a time."""
-    mask = np.uint64(0xFFFF)
+    """Look up 16-bit pixels."""
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
-            pixels, new = row(image, z, y), row(out, z, y)
-            whole = np.uint64(pixels.size - pixels.size % 4)
-            for i in range(np.uint64(0), whole, np.uint64(4)):
-                word = load_64(pixels, i)
-                new[i] = table[word & mask]
-                new[i + np.uint64(1)] = table[(word >> np.uint64(16)) & mask]
-                new[i + np.uint64(2)] = table[(word >> np.uint64(32)) & mask]
-                new[i + np.uint64(3)] = table[word >> np.uint64(48)]
-            for i in range(whole, np.uint64(pixels.size)):
-                new[i] = table[pixels[i]]
+            map_row_direct(row(image, z, y), table, row(out, z, y))
+
+
+@inline
+def map_row_direct(pixels, table, new):
+    """Look up a row of 16-bit pixels, loaded four at a time."""
+    mask = np.uint64(0xFFFF)
+    whole = np.uint64(pixels.size - pixels.size % 4)
+    for i in range(np.uint64(0), whole, np.uint64(4)):
+        word = load_64(pixels, i)
+        new[i] = table[word & mask]
+        new[i + np.uint64(1)] = table[(word >> np.uint64(16)) & mask]
+        new[i + np.uint64(2)] = table[(word >> np.uint64(32)) & mask]
+        new[i + np.uint64(3)] = table[word >> np.uint64(48)]
+    for i in range(whole, np.uint64(pixels.size)):
+        new[i] = table[pixels[i]]
 
 
 @inline
@@ -178,24 +188,29 @@ def fill_pairs(table, pairs):
 
 @inline
 def rows_mapped_by_pairs(image, table, pairs, out):
-    """Look up the pairs of all rows, and the few pixels left over one by one."""
-    mask = np.uint64(0xFFFF)
+    """Look up the pairs of all rows."""
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
-            pixels, new = row(image, z, y), row(out, z, y)
-            whole = np.uint64(pixels.size - pixels.size % 8)
-            for i in range(np.uint64(0), whole, np.uint64(8)):
-                word = load_64(pixels, i)
-                store_64(
-                    new,
-                    i,
-                    np.uint64(pairs[word & mask])
-                    | np.uint64(pairs[(word >> np.uint64(16)) & mask]) << np.uint64(16)
-                    | np.uint64(pairs[(word >> np.uint64(32)) & mask]) << np.uint64(32)
-                    | np.uint64(pairs[word >> np.uint64(48)]) << np.uint64(48),
-                )
-            for i in range(whole, np.uint64(pixels.size)):
-                new[i] = table[pixels[i]]
+            map_row_pairs(row(image, z, y), table, pairs, row(out, z, y))
+
+
+@inline
+def map_row_pairs(pixels, table, pairs, new):
+    """Look up the pairs of a row, and the few pixels left over one by one."""
+    mask = np.uint64(0xFFFF)
+    whole = np.uint64(pixels.size - pixels.size % 8)
+    for i in range(np.uint64(0), whole, np.uint64(8)):
+        word = load_64(pixels, i)
+        store_64(
+            new,
+            i,
+            np.uint64(pairs[word & mask])
+            | np.uint64(pairs[(word >> np.uint64(16)) & mask]) << np.uint64(16)
+            | np.uint64(pairs[(word >> np.uint64(32)) & mask]) << np.uint64(32)
+            | np.uint64(pairs[word >> np.uint64(48)]) << np.uint64(48),
+        )
+    for i in range(whole, np.uint64(pixels.size)):
+        new[i] = table[pixels[i]]
 
 
 @inline

@@ -98,29 +98,32 @@ def vips_level(below, upto, darkest, number, span):
 def fill(counts, bottom, low, span, number_of, level_of, sums, table):
     """Write the levels of all values, from `low` up. `bottom` is the smallest value of the dtype."""
     first, last = occupied(counts)
-    total = np.int64(0)
-    for i in range(first, last + np.uint64(1)):
+    one, total = np.uint64(1), np.int64(0)
+    for i in range(first, last + one):
         total += counts[i]
     if not fill_occupied(counts, first, last, total, low, span, number_of, level_of, sums, table):
         for i in range(np.uint64(table.size)):
             table[i] = bottom + np.int64(i)
         return
-    table[:first] = low
-    table[last + np.uint64(1) :] = low + np.int64(sums[0])
+    for i in range(first):
+        table[i] = low
+    for i in range(last + one, np.uint64(table.size)):
+        table[i] = low + np.int64(sums[0])
 
 
 @inline
 def occupied(counts):
     """Return the first and the last non-empty bin; the last one twice where all are empty."""
-    first, last, block = np.uint64(0), np.uint64(counts.size - 1), np.uint64(BLOCK)
-    while first + block <= last and empty(counts[first : first + block]):
+    one, block = np.uint64(1), np.uint64(BLOCK)
+    first, last = np.uint64(0), np.uint64(counts.size) - one
+    while first + block <= last and empty(counts, first, block):
         first += block
     while first < last and counts[first] == 0:
-        first += np.uint64(1)
-    while last >= first + block and empty(counts[last + np.uint64(1) - block : last + np.uint64(1)]):
+        first += one
+    while last >= first + block and empty(counts, last + one - block, block):
         last -= block
     while last > first and counts[last] == 0:
-        last -= np.uint64(1)
+        last -= one
     return first, last
 
 
@@ -135,36 +138,37 @@ def fill_occupied(counts, first, last, total, low, span, number_of, level_of, su
     number = number_of(darkest, brightest, pixels, levels)
     if number == 0:
         return False
-    below = np.int64(0)
-    for start in range(first, last + np.uint64(1), np.uint64(BLOCK)):
-        size = min(np.uint64(BLOCK), last + np.uint64(1) - start)
-        here, new = counts[start : start + size], table[start : start + size]
-        if empty(here):
+    below, one = np.int64(0), np.uint64(1)
+    for start in range(first, last + one, np.uint64(BLOCK)):
+        size = min(np.uint64(BLOCK), last + one - start)
+        if empty(counts, start, size):
             upto = np.float64(below)
-            new[:] = low + np.int64(level_of(upto, upto, darkest, number, levels))
+            level = level_of(upto, upto, darkest, number, levels)
+            for i in range(start, start + size):
+                table[i] = np.int32(low) + np.int32(level)
             continue
-        below = add_up(here, below, sums)
+        below = add_up(counts, start, size, below, sums)
         for i in range(size):
-            level = level_of(sums[i], sums[i + np.uint64(1)], darkest, number, levels)
-            new[i] = np.int32(low) + np.int32(level)
+            level = level_of(sums[i], sums[i + one], darkest, number, levels)
+            table[start + i] = np.int32(low) + np.int32(level)
     sums[0] = level_of(pixels, pixels, darkest, number, levels)
     return True
 
 
 @inline
-def empty(counts):
-    """Tell whether all counts are 0."""
-    some = counts[0]
-    for i in range(np.uint64(1), np.uint64(counts.size)):
+def empty(counts, start, size):
+    """Tell whether `size` counts are all 0."""
+    some = counts[start]
+    for i in range(start, start + size):
         some |= counts[i]
     return some == 0
 
 
 @inline
-def add_up(counts, below, sums):
-    """Write the cumulative counts, from `below` on; return the last."""
+def add_up(counts, start, size, below, sums):
+    """Write the cumulative counts of `size` values, from `below` on; return the last."""
     sums[0] = below
-    for i in range(np.uint64(counts.size)):
-        below += np.int64(counts[i])
+    for i in range(size):
+        below += np.int64(counts[start + i])
         sums[i + np.uint64(1)] = below
     return below

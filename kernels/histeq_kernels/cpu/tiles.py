@@ -7,10 +7,16 @@ import numpy as np
 
 from histeq_kernels.cpu._kernel import COUNTS, flat, inline, kernel, plane
 from histeq_kernels.cpu._vector import load_64, row
+from histeq_kernels.cpu._whole import whole
 from histeq_kernels.cpu.histogram import SMALL, count_row_pairs, count_row_small, count_two_words
 
-MAGIC = np.float32(3 << 22)
-"""Added to a float32 between 0 and 2**22 and taken off again, it rounds to a whole number, half to even."""
+BLOCK = 256
+"""Bins that are looked at together."""
+SPARSE = 16
+"""Where fewer than one in so many bins gets a pixel of what is left of the excess, each is looked at."""
+RAMP = 65536
+SUMS = RAMP + SPARSE + 2 * BLOCK
+"""Entries that the kernels for 16 bits work in; those from RAMP on hold two short tables."""
 MAX_AREA = 1 << 31
 """Tiles of this many pixels are beyond `tile_tables`, whose sums have 32 bits."""
 
@@ -102,10 +108,10 @@ def count_box(image, zs, ys, xs, first, scratch, counts):
             counts[pair >> np.uint64(8)] += np.int32(scratch[pair])
             scratch[pair] = 0
     else:
+        a, b, c, d = scratch[:256], scratch[256:512], scratch[512:768], scratch[768:1024]
         for value in range(np.uint64(256)):
-            for table in range(np.uint64(0), np.uint64(1024), np.uint64(256)):
-                counts[value] += np.int32(scratch[table + value])
-                scratch[table + value] = 0
+            counts[value] += np.int32(a[value] + b[value] + c[value] + d[value])
+        scratch[:1024] = 0
 
 
 @inline
@@ -166,35 +172,132 @@ def fill_levels(counts, scale, levels, table):
 @inline
 def level_of(level, levels):
     """Return a level, rounded half to even and limited."""
-    rounded = np.int32(np.float32(level + MAGIC) - MAGIC)
-    return min(rounded, np.int32(levels[2])) + np.int32(levels[1])
+    return np.int32(min(whole(level), np.int32(levels[2])) + np.int32(levels[1]))
+
+
+@inline
+def gather_bins(counters, sums, shift, turn):
+    """Fold the counters of 16-bit values into those of bins, from the first counter on."""
+    each = np.uint64(1) << shift
+    for b in range(np.uint64(65536) >> shift):
+        count = np.uint32(0)
+        for value in range(b << shift, (b << shift) + each):
+            count += counters[value ^ turn]
+        sums[b] = np.int32(count)
+    counters[: np.uint64(65536)] = 0
+    for b in range(np.uint64(65536) >> shift):
+        counters[b] = np.uint32(sums[b])
+
+
+@inline
+def clip_blocks(counters, clip, sums):
+    """Move counters to `sums`, clipped, and leave zeros; return the excess. Empty blocks are marked by -1."""
+    excess, most = np.int64(0), np.int32(clip)
+    for start in range(np.uint64(0), np.uint64(counters.size), np.uint64(BLOCK)):
+        stop = min(start + np.uint64(BLOCK), np.uint64(counters.size))
+        some = np.uint32(0)
+        for i in range(start, stop):
+            some |= counters[i]
+        if some == 0:
+            sums[start] = -1
+            continue
+        block, clipped = counters[start:stop], sums[start:stop]
+        above = np.int32(0)
+        for i in range(np.uint64(block.size)):
+            count = np.int32(block[i])
+            block[i] = 0
+            clipped[i] = min(count, most)
+            above += max(count - most, 0)
+        excess += above
+    return excess
 
 
 @inline
 def fill_levels_direct(counters, sums, clip, area, levels, table):
-    """Clip the counters of a tile, write the levels of the cumulative counts, leave zeros."""
-    bins, shift, turn, first = levels[0], np.uint64(levels[3]), np.uint64(levels[4]), np.uint64(levels[5])
-    each = np.uint64(1) << shift
-    excess = np.int64(0)
-    for b in range(np.uint64(table.size)):
-        count = np.uint32(0)
-        for j in range(each):
-            at = (((first + b) << shift) + j) ^ turn
-            count += counters[at]
-            counters[at] = 0
-        sums[b] = np.int32(min(np.int64(count), clip))
-        excess += max(np.int64(count) - clip, 0)
-    share, rest = excess // bins, excess % bins
+    """Clip the counters of a tile, write the levels of the cumulative counts, leave zeros.
+
+    Of 65,536 bins most are empty, so that bins are gone through in blocks. `following` is the next bin that
+    gets a pixel of what is left of the excess, up to the bin `end`; both count from the table's first.
+    """
+    bins, first, size = levels[0], levels[5], np.int64(table.size)
+    if levels[3] or levels[4]:
+        gather_bins(counters, sums, np.uint64(levels[3]), np.uint64(levels[4]))
+    excess = clip_blocks(counters[first : first + size], clip, sums)
+    share, rest = np.int32(excess // bins), excess % bins
     step = max(bins // rest, 1) if rest else bins
+    end = rest * step - first
+    following = -first % step
+    total = share * np.int32(first) + np.int32(min(rest, (first + step - 1) // step))
     scale = np.float32(levels[2]) / np.float32(area)
-    total = share * np.int64(first)
-    given = min(rest, (np.int64(first) + step - 1) // step) if rest else np.int64(0)
-    total += given
-    following = given * step if given < rest else bins
-    for b in range(np.uint64(table.size)):
-        total += np.int64(sums[b]) + share
-        if np.int64(first + b) == following:
-            total += 1
-            given += 1
-            following = following + step if given < rest else bins
-        table[b] = level_of(np.float32(total) * scale, levels)
+    ramp = sums[RAMP:]
+    for i in range(min(step, SPARSE) + BLOCK):
+        ramp[i] = i // step + 1
+    nothing = SPARSE + BLOCK
+    ramp[nothing:] = 0
+    done = 0  # the entries that are written; those up to the block in hand get the level of `total`
+    for start in range(0, size, BLOCK):
+        stop = min(start + BLOCK, size)
+        empty = sums[np.uint64(start)] == -1
+        dense = step < SPARSE and stop <= end
+        if empty and share == 0 and not dense:
+            while following < min(stop, end):
+                fill_run(table, done, following, level_of(np.float32(total) * scale, levels))
+                done, total, following = following, np.int32(total + 1), following + step
+            continue
+        fill_run(table, done, start, level_of(np.float32(total) * scale, levels))
+        done, counts, entries = stop, sums[start:stop], table[start:stop]
+        if dense:
+            ahead = (step + start - following) % step
+            extra = ramp[ahead : ahead + stop - start]
+            following += (extra[extra.size - 1] - (ahead > 0)) * step
+            total = fill_block(counts, empty, extra, share, np.int32(total - (ahead > 0)), scale, levels, entries)
+            continue
+        if empty:
+            counts[:] = 0
+        while following < min(stop, end):
+            sums[np.uint64(following)] += 1
+            following += step
+        extra = ramp[nothing : nothing + stop - start]
+        total = fill_block(counts, False, extra, share, total, scale, levels, entries)
+    fill_run(table, done, size, level_of(np.float32(total) * scale, levels))
+
+
+@inline
+def fill_run(table, start, stop, level):
+    """Write one level into a run of entries."""
+    for i in range(np.uint64(start), np.uint64(stop)):
+        table[i] = level
+
+
+@inline
+def fill_block(counts, empty, extra, share, total, scale, levels, entries):
+    """Write the levels of a block of bins; `extra` is added to the cumulative counts. Return the last of them."""
+    added = np.int32(0)
+    if empty:
+        for i in range(np.uint64(entries.size)):
+            upto = np.int32(np.int32(total + extra[i]) + share * np.int32(i + np.uint64(1)))
+            entries[i] = level_of(np.float32(upto) * scale, levels)
+    else:
+        for i in range(np.uint64(counts.size)):
+            added = np.int32(added + counts[i])
+            counts[i] = added
+        for i in range(np.uint64(entries.size)):
+            upto = np.int32(np.int32(total + extra[i]) + share * np.int32(i + np.uint64(1)))
+            entries[i] = level_of(np.float32(np.int32(upto + counts[i])) * scale, levels)
+    last = np.uint64(entries.size - 1)
+    return np.int32(total + added + extra[last] + share * np.int32(entries.size))
+
+
+@kernel(u16=f"void({plane('uint16')}, {flat('int64')}, int64[::1])")
+def occupied_bins(image, levels, limits):
+    """Write the first and the last bin that a 16-bit image with contiguous rows uses."""
+    turn, shift = np.uint16(levels[4]), np.uint16(levels[3])
+    low, high = np.uint16(65535), np.uint16(0)
+    for z in range(np.uint64(image.shape[0])):
+        for y in range(np.uint64(image.shape[1])):
+            pixels = row(image, z, y)
+            for i in range(np.uint64(pixels.size)):
+                value = np.uint16(pixels[i] ^ turn)
+                low = value if value < low else low
+                high = value if value > high else high
+    limits[0], limits[1] = low >> shift, high >> shift

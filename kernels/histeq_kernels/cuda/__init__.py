@@ -24,6 +24,9 @@ MODULES = {
 NEEDS = {"clusters": 90}
 """The least compute capability of a unit, ten times; without an entry, all that CUDA knows."""
 
+CLUSTER = 8
+"""Blocks of a cluster: CLUSTER in clusters.cu."""
+
 OPTIONS = ("--std=c++17", "--fmad=false")
 """Contraction off: what `rounding.cuh` does not pin is pinned here. CuPy adds -ftz=true."""
 
