@@ -1,17 +1,19 @@
 """CLAHE, the public functions: check the arguments, choose the backend, hand over."""
 
+import functools
 import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from histeq import _api, _arguments, _guests, _tiles
+from histeq import _api, _arguments, _dispatch, _guests, _tiles
 from histeq._arguments import Request
-from histeq._backend import Array, Backend
+from histeq._backend import Array, Backend, Pixels
 from histeq._tiles import Grid, Levels
 
 _SPATIAL = "DHW"
+_MOST = 1 << 34
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,6 +140,11 @@ def clahe(
     >>> histeq.clahe(image, clip_limit=4.0, tiles=(2, 2))[0]
     array([16, 32, 48, 48, 40, 40, 48, 64], dtype=uint8)
     """
+    unset = layout is None and mask is None and nodata is None and bins is None and value_range is None
+    if unset and out_range is None and tile_size is None and color == "luma" and type(image) is np.ndarray:
+        result = _clahe_plain(image, clip_limit, tiles, out, backend)
+        if result is not None:
+            return result
     if (host := _guests.host_of(image, backend)) is not None:
         return host(
             clahe, image, backend, clip_limit=clip_limit, tiles=tiles, tile_size=tile_size, bins=bins,
@@ -282,6 +289,44 @@ def apply_tiles(
     return result
 
 
+def _clahe_plain(
+    image: Array, clip_limit: float, tiles: Any, out: Array | None, backend: Any
+) -> Array | None:
+    """Serve what needs no views and few checks, at the least cost of a call; None: go the general way."""
+    if image.dtype not in (np.uint8, np.uint16) or image.ndim != 2 or image.size == 0:
+        return None
+    if type(clip_limit) is not float or type(tiles) is not tuple or {*map(type, tiles)} != {int}:
+        return None
+    if not image.flags.c_contiguous or not image.dtype.isnative or backend == "cupy":
+        return None
+    if out is None:
+        out = np.empty_like(image)
+    elif out is not image and not _is_plain_output(out, image):
+        return None
+    elif not image.flags.writeable:
+        return None
+    module = _dispatch.choose(image, backend)
+    if module.name == "cupy":
+        return None
+    grid, levels = _plain_plan(image.shape, image.dtype, tiles)
+    module.clahe(Pixels(image[None, None, None]), grid, clip_limit, levels, None, out[None, None, None])
+    return out
+
+
+def _is_plain_output(out: Any, image: Array) -> bool:
+    """Tell whether the result may go straight into an `out` that is not the image."""
+    if type(out) is not np.ndarray or out.dtype != image.dtype or out.shape != image.shape:
+        return False
+    return bool(out.flags.writeable and not np.may_share_memory(image, out))
+
+
+@functools.lru_cache(maxsize=64)
+def _plain_plan(shape: tuple[int, ...], dtype: np.dtype, tiles: tuple[int, ...]) -> tuple[Grid, Levels]:
+    """Return the grid and the levels of a grey image; ValueError as `clahe`."""
+    bins = _tiles.check_bins(None, dtype)
+    return _checked_grid((1, *shape), "HW", tiles, None, bins), _tiles.levels_of(dtype, bins, None)
+
+
 def _with_clahe(backend: Backend) -> Backend:
     """Return a backend that has CLAHE."""
     if not hasattr(backend, "clahe"):
@@ -299,17 +344,23 @@ def _plan(
     dtype = np.dtype(call.image.dtype)
     shape = tuple(call.pixels.image.shape[2:])
     letters = _spatial_letters(call)
-    grid = _tiles.grid_of(shape, letters, _SPATIAL, tiles, tile_size)
     bins = _tiles.check_bins(bins, dtype)
-    if math.prod(grid.tiles) * bins > 1 << 34:
-        raise ValueError(
-            f"tiles must not have more than {1 << 34} table entries in all, "
-            f"got {' x '.join(map(str, grid.tiles))} tiles of {bins} bins"
-        )
+    grid = _checked_grid(shape, letters, tiles, tile_size, bins)
     _, value_range = _arguments.check_bins(None, value_range, dtype)
     rule = "skimage" if dtype.kind == "f" else "opencv"
     levels = _tiles.levels_of(dtype, bins, _arguments.check_out_range(out_range, rule, dtype))
     return grid, levels, lambda: _api._edges(call, bins, value_range)
+
+
+def _checked_grid(shape: tuple[int, ...], letters: str, tiles: Any, tile_size: Any, bins: int) -> Grid:
+    """Return the grid; ValueError if its tables would take more memory than a mistake is worth."""
+    grid = _tiles.grid_of(shape, letters, _SPATIAL, tiles, tile_size)
+    if math.prod(grid.tiles) * bins > _MOST:
+        raise ValueError(
+            f"tiles must not have more than {_MOST} table entries in all, "
+            f"got {' x '.join(map(str, grid.tiles))} tiles of {bins} bins"
+        )
+    return grid
 
 
 def _check_fit(call: Request, tables: TileTables, origin: Any, letters: str) -> tuple[int, ...]:

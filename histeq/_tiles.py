@@ -51,15 +51,17 @@ class Grid:
 
 
 class Neighbours(NamedTuple):
-    """The two tiles between whose centres each pixel lies along an axis, and their weights, float32.
+    """The two tiles between whose centres each pixel lies along an axis, and their weights: (2, pixels) each.
 
     At the image's border both are the same tile.
     """
 
-    before: NDArray[np.int64]
-    after: NDArray[np.int64]
-    weight_before: NDArray[np.float32]
-    weight_after: NDArray[np.float32]
+    tiles: NDArray[np.int64]
+    weights: NDArray[np.float32]
+
+    def cut(self, part: slice) -> "Neighbours":
+        """Return those of some of the pixels, contiguous."""
+        return Neighbours(self.tiles[:, part].copy(), self.weights[:, part].copy())
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,15 +219,19 @@ def levels_of(dtype: np.dtype, bins: int, out_range: tuple[float, float] | None)
 # Arithmetic -----------------------------------------------------------------------------------------
 
 
+@functools.lru_cache(maxsize=8)
 def reflected(size: int, length: int) -> NDArray[np.int64]:
     """Return 0..length - 1, folded into 0..size - 1 at the border pixels (OpenCV's BORDER_REFLECT_101)."""
     if size < 2:
         return np.zeros(length * size, np.int64)
     period = 2 * (size - 1)
     at = np.arange(length, dtype=np.int64) % period
-    return np.minimum(at, period - at)
+    folded = np.minimum(at, period - at)
+    folded.flags.writeable = False
+    return folded
 
 
+@functools.lru_cache(maxsize=8)
 def neighbours(start: int, count: int, tile: int, tiles: int) -> Neighbours:
     """Return the tiles around each pixel: OpenCV's float32, with a product by the reciprocal."""
     at = np.arange(start, start + count).astype(np.float32)
@@ -233,9 +239,10 @@ def neighbours(start: int, count: int, tile: int, tiles: int) -> Neighbours:
     below = np.floor(at)
     weight = at - below  # before it is limited
     before = below.astype(np.int64)
-    return Neighbours(
-        np.maximum(before, 0), np.minimum(before + 1, tiles - 1), np.float32(1) - weight, weight
-    )
+    around = np.stack([np.maximum(before, 0), np.minimum(before + 1, tiles - 1)])
+    weights = np.stack([np.float32(1) - weight, weight])
+    around.flags.writeable = weights.flags.writeable = False
+    return Neighbours(around, weights)
 
 
 def clip_count(clip_limit: float, area: int, bins: int) -> int:
@@ -300,19 +307,17 @@ def blend(index: NDArray[np.int64], tables: Array, around: tuple[Neighbours, ...
     around : three Neighbours
         The tiles around each pixel, along D, H and W.
     """
-    z, y, x = around
-    x_before, x_after = x.weight_before, x.weight_after
-    y_before, y_after = y.weight_before[:, None], y.weight_after[:, None]
-    z_before, z_after = z.weight_before[:, None, None], z.weight_after[:, None, None]
+    z, y, x = (each.tiles for each in around)
+    wz, wy, wx = (each.weights for each in around)
 
     def entries(iz: Array, iy: Array, ix: Array) -> NDArray[np.float32]:
         return tables[iz[:, None, None], iy[:, None], ix, index].astype(np.float32)
 
     def layer(iz: Array) -> NDArray[np.float32]:
-        upper = entries(iz, y.before, x.before) * x_before + entries(iz, y.before, x.after) * x_after
-        lower = entries(iz, y.after, x.before) * x_before + entries(iz, y.after, x.after) * x_after
-        return upper * y_before + lower * y_after
+        upper = entries(iz, y[0], x[0]) * wx[0] + entries(iz, y[0], x[1]) * wx[1]
+        lower = entries(iz, y[1], x[0]) * wx[0] + entries(iz, y[1], x[1]) * wx[1]
+        return upper * wy[0][:, None] + lower * wy[1][:, None]
 
     # In an image without depth both layers are the same, with weights of a half: exactly the one layer.
-    result = layer(z.before) * z_before + layer(z.after) * z_after
+    result = layer(z[0]) * wz[0][:, None, None] + layer(z[1]) * wz[1][:, None, None]
     return np.rint(result).astype(np.int64)

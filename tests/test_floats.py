@@ -137,3 +137,24 @@ def test_channels_and_batches_have_their_own_range(backend):
     for n in range(2):
         for c in range(3):
             assert same(result[n, ..., c], oracles.skimage_rule(np.ascontiguousarray(image[n, ..., c])))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("low", [0.0, -3.7, 1e4, 1e-30, -1e30])
+def test_values_at_the_borders_of_bins(dtype, low, backend):
+    """A bin's border, the numbers next to it, and the same for the bins' centres, where curves bend."""
+    high = np.nextafter(low, np.inf) if low == 1e-30 else low + max(abs(low) * 1e-3, 1.0)
+    for bins in (1, 2, 7, 256, 1000):
+        edges = np.linspace(dtype_of(dtype, low), dtype_of(dtype, high), bins + 1).astype(dtype)
+        knots = np.concatenate([edges, (edges[:-1] + edges[1:]) / 2]).astype(dtype)
+        up, down = np.nextafter(knots, dtype_of(dtype, np.inf)), np.nextafter(knots, dtype_of(dtype, -np.inf))
+        image = np.stack([down, knots, up])
+        keywords = {"bins": bins, "value_range": (low, high)}
+        for function in (histeq.histogram, histeq.equalize):
+            assert same(
+                function(image, **keywords, backend=backend), function(image, **keywords, backend="numpy")
+            )
+
+
+def dtype_of(dtype, value):
+    return np.dtype(dtype).type(value)

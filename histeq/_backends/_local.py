@@ -8,7 +8,9 @@ integer image of bins, and its levels back into pixels.
 from __future__ import annotations  # as in numba.py
 
 import itertools
+import math
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ Array = NDArray[Any]
 
 _PART = 1 << 16  # pixels brought into another form at once
 _PIECE = 1 << 18  # pixels worth a thread of their own
+_KEPT = 1 << 23  # bytes of tables kept by a thread: those of 64 tiles of 16 bits
 
 
 class _Space(threading.local):
@@ -36,6 +39,16 @@ class _Space(threading.local):
         self.sums = np.empty(_tables.SUMS, np.int32)
         self.packed = np.empty(65536, np.uint64)
         self.found = np.empty((2, _blend.CHUNK), np.uint32)
+        self._tables = np.empty(0, np.uint8)
+
+    def tables(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+        """Return room for tables; kept, unless it is large: fresh memory takes as long as filling it."""
+        size = math.prod(shape) * dtype.itemsize
+        if size > _KEPT:
+            return np.empty(shape, dtype)
+        if size > self._tables.size:
+            self._tables = np.empty(size, np.uint8)
+        return self._tables[:size].view(dtype).reshape(shape)
 
 
 _space = _Space()
@@ -43,24 +56,17 @@ _space = _Space()
 
 def tile_tables(pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: Array | None) -> Array:
     """Return the table of every tile: (N, P, D, H, W, bins)."""
-    return _tile_tables(pixels, grid, clip_limit, levels, edges, 0, levels.bins)
-
-
-def _tile_tables(
-    pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: Array | None, first: int, stop: int
-) -> Array:
-    """Return the part of the tables from bin `first` to `stop`."""
     images, planes = pixels.image.shape[:2]
     planes = 1 if pixels.luma else planes
-    tables = np.empty((images, planes, *grid.tiles, stop - first), levels.table_dtype)
+    tables = np.empty((images, planes, *grid.tiles, levels.bins), levels.table_dtype)
     many = images * planes >= _threads.num_threads() > 1
 
     def work(at: tuple[int, int]) -> None:
         plane = _plain(pixels, at, levels)
-        if plane is None or np.prod(grid.tile) >= _tables.MAX_AREA:
+        if plane is None or math.prod(grid.tile) >= _tables.MAX_AREA:
             _tables_in_parts(pixels, at, grid, clip_limit, levels, edges, tables[at])
         else:
-            _tables_of(plane, grid, clip_limit, levels, first, many, tables[at])
+            _tables_of(plane, grid, clip_limit, levels, 0, 1 if many else _threads.num_threads(), tables[at])
 
     each = list(itertools.product(range(images), range(planes)))
     if many:
@@ -81,20 +87,6 @@ def apply_tiles(
     out: Array,
 ) -> None:
     """Blend a window of the image, which begins at `origin` (D, H, W), into `out`."""
-    _apply_tiles(pixels, tables, grid, origin, levels, edges, 0, out)
-
-
-def _apply_tiles(
-    pixels: Pixels,
-    tables: Array,
-    grid: Grid,
-    origin: tuple[int, ...],
-    levels: Levels,
-    edges: Array | None,
-    first: int,
-    out: Array,
-) -> None:
-    """Do the same with tables that begin at bin `first`."""
     images, planes, *shape = pixels.image.shape
     planes = 1 if pixels.luma else planes
     around = tuple(grid.neighbours(axis, origin[axis], shape[axis]) for axis in range(3))
@@ -105,11 +97,9 @@ def _apply_tiles(
         table = tables[min(at[0], len(tables) - 1), at[1]]
         plane, target = _plain(pixels, at, levels), _plain_output(out[at], levels)
         if plane is None or target is None:
-            _blend_in_parts(pixels, at, table, around, levels, edges, first, out)
+            _blend_in_parts(pixels, at, table, around, levels, edges, out)
         else:
-            _blend_plane(
-                plane, table, around, _form(levels, first), target, 1 if many else _threads.num_threads()
-            )
+            _blend_plane(plane, table, around, _form(levels), target, 1 if many else _threads.num_threads())
 
     if many:
         _threads.run(work, each)
@@ -122,17 +112,25 @@ def clahe(
     pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: Array | None, out: Array
 ) -> None:
     """Do tile_tables and apply_tiles at once."""
-    first, stop = _bins_in_use(pixels, levels)
-    tables = _tile_tables(pixels, grid, clip_limit, levels, edges, first, stop)
-    _apply_tiles(pixels, tables, grid, (0, 0, 0), levels, edges, first, out)
+    plane, target = None, None
+    if pixels.image.shape[:2] == (1, 1):
+        plane, target = _plain(pixels, (0, 0), levels), _plain_output(out[0, 0], levels)
+    if plane is None or target is None or math.prod(grid.tile) >= _tables.MAX_AREA:
+        tables = tile_tables(pixels, grid, clip_limit, levels, edges)
+        apply_tiles(pixels, tables, grid, (0, 0, 0), levels, edges, out)
+        return
+    threads = _threads.num_threads()
+    first, stop = _bins_in_use(plane, levels)
+    local = _space.tables((*grid.tiles, stop - first), levels.table_dtype)
+    _tables_of(plane, grid, clip_limit, levels, first, threads, local)
+    around = tuple(grid.neighbours(axis, 0, plane.shape[axis]) for axis in range(3))
+    _blend_plane(plane, local, around, _form(levels, first), target, threads)
 
 
-def _bins_in_use(pixels: Pixels, levels: Levels) -> tuple[int, int]:
-    """Return from which bin to which the tables of one image are needed: of 16 bits few images use all."""
-    whole = (0, levels.bins)
-    plane = _plain(pixels, (0, 0), levels)
-    if pixels.image.shape[:2] != (1, 1) or plane is None or plane.itemsize == 1:
-        return whole
+def _bins_in_use(plane: Array, levels: Levels) -> tuple[int, int]:
+    """Return from which bin to which the tables of an image are needed: of 16 bits few images use all."""
+    if plane.itemsize == 1:
+        return 0, levels.bins
     limits = np.empty(2, np.int64)
     _tables.occupied_bins.u16(plane, _numbers(levels, 0), limits)
     return int(limits[0]), int(limits[1]) + 1
@@ -177,7 +175,7 @@ def _form(levels: Levels, first: int = 0) -> NDArray[np.int64]:
 
 
 def _tables_of(
-    plane: Array, grid: Grid, clip_limit: float, levels: Levels, first: int, alone: bool, out: Array
+    plane: Array, grid: Grid, clip_limit: float, levels: Levels, first: int, threads: int, out: Array
 ) -> None:
     """Write the tables of a plane as it is."""
     positions = [grid.positions(axis) for axis in range(3)]
@@ -188,37 +186,38 @@ def _tables_of(
     def work(part: tuple[int, int]) -> None:
         kernel(plane, *positions, tile, *part, clip_limit, form, workspace().counters, _space.sums, tables)
 
-    parts = 1 if alone else min(_threads.num_threads(), max(1, plane.size // _PIECE))
-    _threads.run(work, _ranges(len(tables), parts))
+    work_to_do = plane.size + (tables.size // 4 if plane.itemsize > 1 else 0)
+    _over_ranges(work, len(tables), min(threads, work_to_do // _PIECE))
 
 
 def _blend_plane(
     plane: Array, tables: Array, around: tuple[Neighbours, ...], form: Array, out: Array, threads: int
 ) -> None:
     """Blend a plane as it is."""
-    sides = [(np.stack(n[:2]), np.stack(n[2:])) for n in around]
+    z, y, x = around
     deep = plane.shape[0] > 1 or len(tables) > 1
-    threads = min(threads, max(1, plane.size // _PIECE))
 
     def work(part: tuple[int, int]) -> None:
-        if deep:
-            rows = slice(*part)
-            (zs, ys, xs), kernel = sides, getattr(_blend.blend_volume, tag(plane))
-            cut = (ys[0][:, rows].copy(), ys[1][:, rows].copy())
-            kernel(plane[:, rows], *zs, *cut, *xs, tables, form, _space.packed, _space.found, out[:, rows])
-            return
-        kernel = _blend.blend_tiles.u8 if plane.itemsize == 1 else _blend.blend_tiles_direct.u16
         rows = slice(*part)
-        ys, xs = sides[1:]
-        cut = (ys[0][:, rows].copy(), ys[1][:, rows].copy())
-        kernel(plane[:, rows], *cut, *xs, tables[0], form, _space.packed, _space.found, out[:, rows])
+        cut = y if part == (0, plane.shape[1]) else y.cut(rows)
+        room = (form, _space.packed, _space.found)
+        if deep:
+            kernel = getattr(_blend.blend_volume, tag(plane))
+            kernel(plane[:, rows], *z, *cut, *x, tables, *room, out[:, rows])
+        else:
+            kernel = _blend.blend_tiles.u8 if plane.itemsize == 1 else _blend.blend_tiles_direct.u16
+            kernel(plane[:, rows], *cut, *x, tables[0], *room, out[:, rows])
 
-    _threads.run(work, _ranges(plane.shape[1], threads))
+    _over_ranges(work, plane.shape[1], min(threads, plane.size // _PIECE))
 
 
-def _ranges(length: int, parts: int) -> list[tuple[int, int]]:
+def _over_ranges(work: Callable[[tuple[int, int]], None], length: int, parts: int) -> None:
+    """Call work((start, stop)) for equal parts of a length, on as many threads."""
+    if parts < 2:
+        work((0, length))
+        return
     bounds = [length * i // parts for i in range(parts + 1)]
-    return list(itertools.pairwise(bounds))
+    _threads.run(work, itertools.pairwise(bounds))
 
 
 # Planes in parts -----------------------------------------------------------------------------------
@@ -264,20 +263,19 @@ def _blend_in_parts(
     around: tuple[Neighbours, ...],
     levels: Levels,
     edges: Array | None,
-    first: int,
     out: Array,
 ) -> None:
     """Blend any plane."""
     _, depth, height, width = pixels.image[at[0]].shape
     rows = max(1, _PART // max(1, width))
-    form = np.array([0, 0, first, 0], np.int64)
+    form = np.zeros(4, np.int64)
 
     def work(part: tuple[int, int]) -> None:
         z, y = part
         block = (slice(z, z + 1), slice(y, y + rows), slice(None))
         index, maps = _reference.indices(pixels, *at, block, levels, edges)
         plane = index.astype(levels.table_dtype, order="C")
-        cut = [Neighbours(*(each[s] for each in n)) for n, s in zip(around, block, strict=True)]
+        cut = [each.cut(part) for each, part in zip(around, block, strict=True)]
         level = np.empty_like(plane)
         _blend_plane(plane, tables, tuple(cut), form, level, 1)
         _reference._put(pixels, *at, block, level, maps, levels, out)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from histeq_kernels.cpu import equalize as _whole
 from histeq_kernels.cpu import histogram as _count
+from histeq_kernels.cpu import intervals as _intervals
 from histeq_kernels.cpu import luma as _luma
 from histeq_kernels.cpu import lut as _lut
 from histeq_kernels.cpu import table as _table
@@ -40,6 +41,7 @@ class _Workspace:
         self.counters = self.memory[: _count.SCRATCH]
         self.pairs = _aligned(_lut.SCRATCH, np.uint16)
         self.sums = np.zeros(_table.SUMS)
+        self.found = _aligned(_intervals.BLOCK, np.int32)
         self.chunks = _aligned(8 * _luma.CHUNK, np.uint8).reshape(8, _luma.CHUNK)
 
     @functools.cached_property

@@ -294,7 +294,7 @@ def _count_bins(pixels: Pixels, at: At, edges: Array, parts: int) -> NDArray[np.
         by_rows = getattr(_count.histogram_bins_rows, tag(plane))
 
         def count(piece: Array, counts: NDArray[np.int64]) -> None:
-            by_rows(piece, edges, workspace().counters, counts)
+            by_rows(piece, edges, workspace().found, workspace().counters, counts)
 
         return add_up(count, split(parts, lines[0]), (len(edges) - 1,))
     kernel = getattr(_count.histogram_bins, tag(plane))
@@ -378,14 +378,19 @@ def _apply_interpolated(pixels: Pixels, at: At, edges: Array, table: Array, out:
         copy(plane, out)
         return
     lines = rows(plane, out)
-    kernel = getattr(_lut.apply_interpolated_rows if lines else _lut.apply_interpolated, tag(plane))
     centres = _reference.centres_of(edges).astype(np.float64)
     levels = table.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         slopes = np.diff(levels) / np.diff(centres)
-    nodata = _nan(pixels)
-    pieces = split(parts, *(lines or [plane, out]))
-    _threads.run(lambda piece: kernel(piece[0], nodata, edges, centres, levels, slopes, piece[1]), pieces)
+    curve = (_nan(pixels), edges, centres, levels, slopes)
+    if lines is not None:
+        by_rows = getattr(_lut.apply_interpolated_rows, tag(plane))
+        _threads.run(
+            lambda piece: by_rows(piece[0], *curve, workspace().found, piece[1]), split(parts, *lines)
+        )
+        return
+    kernel = getattr(_lut.apply_interpolated, tag(plane))
+    _threads.run(lambda piece: kernel(piece[0], *curve, piece[1]), split(parts, plane, out))
 
 
 # Shared --------------------------------------------------------------------------------------------

@@ -148,18 +148,17 @@ def blend_cell_direct(image, top, bottom, left, right, four, y_weights, weights,
     """Map 16-bit pixels: where a cell has pixels enough, its four tables are packed as for 8 bits."""
     turn, shift, first, back = np.uint64(form[0]), np.uint64(form[1]), np.uint64(form[2]), np.uint64(form[3])
     low, high = limits_of(image, top, bottom, left, right, turn)
-    low, high = (low >> shift) - first, (high >> shift) - first
     packed, found = scratch
     before, after = found[0][: right - left], found[1][: right - left]
     worth = (right - left) * (bottom - top) >= (high - low)
     if worth:
-        pack_direct(four, low, high, packed)
+        pack_direct(four, low, high, turn, shift, first, packed)
     a, b, c, d = four
     for y in range(top, bottom):
         pixels, new = row(image, np.uint64(0), y)[left:right], row(out, np.uint64(0), y)[left:right]
         if worth:
             for i in range(np.uint64(pixels.size)):
-                entries = packed[((np.uint64(pixels[i]) ^ turn) >> shift) - first]
+                entries = packed[pixels[i]]
                 before[i], after[i] = np.uint32(entries), np.uint32(entries >> np.uint64(32))
         else:
             for i in range(np.uint64(pixels.size)):
@@ -183,13 +182,31 @@ def limits_of(image, top, bottom, left, right, turn):
 
 
 @inline
-def pack_direct(four, low, high, packed):
-    """Write the entries of four 16-bit tables, from bin `low` to `high`, into one of 64 bits."""
+def pack_direct(four, low, high, turn, shift, first, packed):
+    """Write the entries of four 16-bit tables into one of 64 bits, for the turned pixels from `low` to `high`."""
     a, b, c, d = four
-    for i in range(low, high + np.uint64(1)):
-        ab = np.uint64(a[i]) | np.uint64(b[i]) << np.uint64(16)
-        cd = np.uint64(c[i]) << np.uint64(32) | np.uint64(d[i]) << np.uint64(48)
-        packed[i] = ab | cd
+    if turn == 0 and shift == 0:
+        begin, end = low - first, high - first + np.uint64(1)
+        a, b, c, d, run = (
+            a[begin:end],
+            b[begin:end],
+            c[begin:end],
+            d[begin:end],
+            packed[low : high + np.uint64(1)],
+        )
+        for i in range(np.uint64(run.size)):
+            run[i] = packed_entries(a[i], b[i], c[i], d[i])
+    else:
+        for value in range(low, high + np.uint64(1)):
+            i = (value >> shift) - first
+            packed[value ^ turn] = packed_entries(a[i], b[i], c[i], d[i])
+
+
+@inline
+def packed_entries(a, b, c, d):
+    """Return four 16-bit entries as one word."""
+    ab = np.uint64(a) | np.uint64(b) << np.uint64(16)
+    return ab | np.uint64(c) << np.uint64(32) | np.uint64(d) << np.uint64(48)
 
 
 @inline

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from histeq_kernels.cpu import _vector
-from histeq_kernels.cpu._kernel import COUNTS_OUT, flat, inline, inline_per_pixel, kernel, plane
+from histeq_kernels.cpu import _vector, intervals
+from histeq_kernels.cpu._kernel import COUNTS_OUT, flat, inline, kernel, plane
 from histeq_kernels.cpu._vector import load_64, row
 from histeq_kernels.cpu.tiers import tier
 
@@ -77,23 +77,28 @@ def histogram_strided(image, mask, counts):
 
 
 @kernel(
-    f32=f"void({plane('float32')}, {flat('float32')}, uint32[::1], {COUNTS_OUT})",
-    f64=f"void({plane('float64')}, {flat('float64')}, uint32[::1], {COUNTS_OUT})",
+    f32=f"void({plane('float32')}, {flat('float32')}, int32[::1], uint32[::1], {COUNTS_OUT})",
+    f64=f"void({plane('float64')}, {flat('float64')}, int32[::1], uint32[::1], {COUNTS_OUT})",
 )
-def histogram_bins_rows(image, edges, scratch, counts):
+def histogram_bins_rows(image, edges, found, scratch, counts):
     """Add the counts of a floating image with contiguous rows, in fewer than 2**15 bins.
 
     Two tables in turn: neighbours are often alike, and one would wait for the other's store.
     """
-    low, high = edges[0], edges[edges.size - 1]
-    scale, half = bin_scale(edges), np.uint64(1 << 15)
+    low, high, scale = edges[0], edges[edges.size - 1], intervals.scale_of(edges)
+    doubt, half = intervals.doubt_of(edges, scale), np.uint64(1 << 15)
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
             values = row(image, z, y)
-            for i in range(np.uint64(values.size)):
-                value = values[i]
-                if low <= value <= high:
-                    scratch[bin_of(value, edges, scale) + (i & np.uint64(1)) * half] += np.uint32(1)
+            for start in range(np.uint64(0), np.uint64(values.size), np.uint64(intervals.BLOCK)):
+                size = min(np.uint64(intervals.BLOCK), np.uint64(values.size) - start)
+                intervals.guess(values, start, size, np.nan, edges, scale, doubt, found)
+                for i in range(size):
+                    table = (i & np.uint64(1)) * half
+                    if found[i] >= 0:
+                        scratch[np.uint64(found[i]) + table] += np.uint32(1)
+                    elif low <= values[start + i] <= high:
+                        scratch[intervals.bin_of(values[start + i], edges, scale) + table] += np.uint32(1)
     for i in range(np.uint64(counts.size)):
         counts[i] += np.int64(scratch[i]) + np.int64(scratch[half + i])
         scratch[i] = 0
@@ -107,13 +112,13 @@ def histogram_bins_rows(image, edges, scratch, counts):
 def histogram_bins(image, mask, nodata, edges, counts):
     """Add the counts of a floating image by bin, as np.histogram does; `nodata` may be NaN: none."""
     low, high = edges[0], edges[edges.size - 1]
-    scale = bin_scale(edges)
+    scale = intervals.scale_of(edges)
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
             for x in range(np.uint64(image.shape[2])):
                 value = image[z, y, x]
                 if mask[z, y, x] and low <= value <= high and value != nodata:
-                    counts[bin_of(value, edges, scale)] += 1
+                    counts[intervals.bin_of(value, edges, scale)] += 1
 
 
 @kernel(
@@ -389,29 +394,3 @@ def count_tail(pixels, start, scratch):
         count_word(load_64(pixels, i), np.uint32(1), tables)
     for i in range(whole, np.uint64(pixels.size)):
         tables[pixels[i]] += np.uint32(1)
-
-
-@inline
-def bin_scale(edges):
-    """Return bins per unit of value, 0 where the range overflows."""
-    width = np.float64(edges[edges.size - 1]) - np.float64(edges[0])
-    return (edges.size - 1) / width if width < np.inf else 0.0
-
-
-@inline_per_pixel
-def bin_of(value, edges, scale):
-    """Return the last bin whose left edge is not above `value`, which lies between the outer edges.
-
-    The product only guesses; the edges decide, so that rounding cannot put a value into the wrong bin. One
-    step either way is taken without a branch; more are needed where bins are as narrow as the precision.
-    """
-    last = np.int64(edges.size - 2)
-    guess = np.int64((np.float64(value) - np.float64(edges[0])) * scale)
-    index = max(min(guess, last), 0)  # below 0 where the range is so narrow that the scale overflows
-    index -= np.int64(value < edges[np.uint64(index)])
-    index += np.int64((index < last) & (value >= edges[np.uint64(index + 1)]))
-    while value < edges[np.uint64(index)]:
-        index -= 1
-    while index < last and value >= edges[np.uint64(index + 1)]:
-        index += 1
-    return np.uint64(index)

@@ -8,10 +8,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from histeq_kernels.cpu import _vector
+from histeq_kernels.cpu import _vector, intervals
 from histeq_kernels.cpu._kernel import flat, inline, inline_per_pixel, kernel, plane, plane_out
 from histeq_kernels.cpu._vector import load_64, row, store_64
-from histeq_kernels.cpu.histogram import bin_of, bin_scale
 from histeq_kernels.cpu.tiers import tier
 
 SCRATCH = 1 << 16
@@ -95,7 +94,7 @@ def apply_interpolated(image, nodata, edges, centres, table, slopes, out):
 
     `slopes` has the rise from each centre to the next. NaN, infinities and `nodata` (NaN: none) pass.
     """
-    scale = bin_scale(edges)
+    scale = intervals.scale_of(edges)
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
             for x in range(np.uint64(image.shape[2])):
@@ -104,17 +103,25 @@ def apply_interpolated(image, nodata, edges, centres, table, slopes, out):
 
 
 @kernel(
-    f32=f"void({plane('float32')}, float64, {flat('float32')}, {_CURVE}, {plane_out('float32')})",
-    f64=f"void({plane('float64')}, float64, {flat('float64')}, {_CURVE}, {plane_out('float64')})",
+    f32=f"void({plane('float32')}, float64, {flat('float32')}, {_CURVE}, int32[::1], {plane_out('float32')})",
+    f64=f"void({plane('float64')}, float64, {flat('float64')}, {_CURVE}, int32[::1], {plane_out('float64')})",
 )
-def apply_interpolated_rows(image, nodata, edges, centres, table, slopes, out):
+def apply_interpolated_rows(image, nodata, edges, centres, table, slopes, found, out):
     """Do the same with contiguous rows."""
-    scale = bin_scale(edges)
+    scale, steps = intervals.scale_of(edges), intervals.scale_of(centres)
+    doubt = intervals.doubt_of(centres, steps)
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
             values, new = row(image, z, y), row(out, z, y)
-            for i in range(np.uint64(values.size)):
-                new[i] = interpolated(values[i], nodata, edges, scale, centres, table, slopes)
+            for start in range(np.uint64(0), np.uint64(values.size), np.uint64(intervals.BLOCK)):
+                size = min(np.uint64(intervals.BLOCK), np.uint64(values.size) - start)
+                intervals.guess(values, start, size, nodata, centres, steps, doubt, found)
+                for i in range(size):
+                    raw, index = values[start + i], np.uint64(found[i])
+                    if found[i] >= 0:
+                        new[start + i] = slopes[index] * (np.float64(raw) - centres[index]) + table[index]
+                    else:
+                        new[start + i] = interpolated(raw, nodata, edges, scale, centres, table, slopes)
 
 
 @inline_per_pixel
@@ -127,7 +134,7 @@ def interpolated(raw, nodata, edges, scale, centres, table, slopes):
         return table[0]
     if value >= centres[last]:
         return table[last]
-    index = bin_of(raw, edges, scale)
+    index = intervals.bin_of(raw, edges, scale)
     index -= np.uint64(value < centres[index])  # either half of a bin: a branch would be guessed wrong
     return slopes[index] * (value - centres[index]) + table[index]
 

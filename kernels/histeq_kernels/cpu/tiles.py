@@ -250,7 +250,9 @@ def fill_levels_direct(counters, sums, clip, area, levels, table):
             ahead = (step + start - following) % step
             extra = ramp[ahead : ahead + stop - start]
             following += (extra[extra.size - 1] - (ahead > 0)) * step
-            total = fill_block(counts, empty, extra, share, np.int32(total - (ahead > 0)), scale, levels, entries)
+            total = fill_block(
+                counts, empty, extra, share, np.int32(total - (ahead > 0)), scale, levels, entries
+            )
             continue
         if empty:
             counts[:] = 0

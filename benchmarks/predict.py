@@ -1,0 +1,336 @@
+"""What the CUDA kernels should take, without a GPU: python -m benchmarks.predict. It measures nothing.
+
+Each kernel is compiled by NVRTC and disassembled (`pip install nvidia-cuda-nvrtc nvidia-cuda-nvdisasm`).
+Written to benchmarks/results/prediction.md: what a kernel takes of a multiprocessor, the instructions a pixel
+in its main loop, and the time that these and the bytes it must move ask for.
+"""
+
+import argparse
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "kernels"), str(ROOT / "tests")]
+
+from cuda_host import nvrtc  # noqa: E402
+from histeq_kernels import cuda  # noqa: E402
+
+OPTIONS = (*cuda.OPTIONS, "-ftz=true")  # as CuPy compiles
+THREADS = 512
+SCRATCH = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """The numbers that a prediction starts from."""
+
+    multiprocessors: int
+    clock: float
+    """Hz."""
+    copy: float
+    """Bytes a second of a device copy, read and written."""
+    cache: int
+    """Bytes of L2 cache."""
+
+
+CHIPS = {
+    "H100": Chip(132, 1.98e9, 3.0e12, 50 << 20),
+    "H200": Chip(132, 1.98e9, 4.3e12, 50 << 20),
+}
+ISSUE = 4 * 32
+"""Instructions of threads that a multiprocessor issues a clock."""
+ATOMICS = 16
+"""Updates of counters without bank conflicts, a clock and multiprocessor: assumed, half the rate of loads."""
+LOOKUPS = 32
+"""Loads from shared memory without bank conflicts, a clock and multiprocessor."""
+IN_CACHE = 5.5e12
+"""Bytes a second from the L2 cache. An assumption."""
+LAUNCH = 2.0e-6
+"""Seconds that a launch in a graph adds, with its drain and its last block's work; assumed."""
+WAIT = 1.2e-6
+"""Seconds of a wait of the whole grid, with the table; assumed."""
+
+RESIDENT = {"sm_75": 1024, "sm_86": 1536, "sm_89": 1536, "sm_120": 1536}
+"""Threads that a multiprocessor holds; 2048 where not named."""
+SHARED = {"sm_75": 64, "sm_80": 164, "sm_86": 100, "sm_89": 100, "sm_90": 228, "sm_100": 228, "sm_120": 100}
+"""KB of shared memory of a multiprocessor."""
+
+CASES = {
+    "1080p": (1, 1080 * 1920),
+    "4K": (1, 2160 * 3840),
+    "2^30": (1, 1 << 30),
+    "64 x 1080p": (64, 1080 * 1920),
+    "16 x 4K": (16, 2160 * 3840),
+}
+
+
+# Disassembly -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Block:
+    """A stretch of instructions without a branch into it or out of it."""
+
+    start: int
+    code: list[str]
+    target: int | None = None
+    """Where its last instruction branches to."""
+
+
+def disassembler() -> str:
+    """Return the path of nvdisasm."""
+    package = importlib.util.find_spec("nvidia")
+    for folder in (package.submodule_search_locations or ()) if package else ():
+        found = sorted(Path(folder).glob("**/bin/nvdisasm*"))
+        if found:
+            return str(found[-1])
+    path = shutil.which("nvdisasm")
+    if path is None:
+        sys.exit("nvdisasm is missing: pip install nvidia-cuda-nvdisasm")
+    return path
+
+
+def functions(cubin: bytes) -> dict[str, list[Block]]:
+    """Return each kernel's basic blocks."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [disassembler(), "-c", file.name]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = {}
+    for part in re.split(r"^\s*\.section\s+\.text\.", text, flags=re.MULTILINE)[1:]:
+        found[part.partition(",")[0]] = _blocks(part)
+    return found
+
+
+def _blocks(text: str) -> list[Block]:
+    labels: dict[str, int] = {}
+    lines: list[tuple[int, str]] = []
+    waiting: list[str] = []
+    for line in text.splitlines():
+        if match := re.match(r"\s*(\.L_x_\d+):", line):
+            waiting.append(match[1])
+        elif match := re.match(r"\s*/\*([0-9a-f]{4,})\*/\s+(.*?);", line):
+            at = int(match[1], 16)
+            labels.update(dict.fromkeys(waiting, at))
+            waiting.clear()
+            lines.append((at, match[2]))
+    targets = set(labels.values())
+    blocks: list[Block] = []
+    fresh = True
+    for at, code in lines:
+        if fresh or at in targets:
+            blocks.append(Block(at, []))
+        blocks[-1].code.append(code)
+        jump = re.search(r"\bBRA\b.*?(\.L_x_\d+)", code)
+        if jump and jump[1] in labels:
+            blocks[-1].target = labels[jump[1]]
+        fresh = bool(re.search(r"\b(BRA|EXIT|RET|CALL)\b", code))
+    return blocks
+
+
+_WIDE = re.compile(r"\b(LDG|LD|STG|ST)\.E\.(?:\w+\.)*128\b")
+_NARROW = re.compile(r"\b(LDG|LD|STG|ST)\.E(?:\.(?!128)\w+)*\s")
+
+
+def per_pixel(blocks: list[Block], itemsize: int, channels: int) -> float | None:
+    """Return the instructions a pixel in the loop over pixels; None where there is none.
+
+    The loop is the innermost that loads 16 bytes at a time; of it count the blocks outside of further loops
+    that do not load or store piecemeal. Without such a loop, it is the innermost that loads at all.
+    """
+    loops = [(b.target, b.start) for b in blocks if b.target is not None and b.target <= b.start]
+    best: tuple[bool, float] | None = None
+    for begin, end in loops:
+        inside = [b for b in blocks if begin <= b.start <= end]
+        nested = [(s, e) for s, e in loops if (s, e) != (begin, end) and begin <= s and e <= end]
+        own = [b for b in inside if not any(s <= b.start <= e for s, e in nested)]
+        wide = [b for b in own if any("LD" in code and _WIDE.search(code) for code in b.code)]
+        if wide:
+            fast = [b for b in own if b in wide or not any(_NARROW.search(code) for code in b.code)]
+            loads = sum("LD" in c and bool(_WIDE.search(c)) for b in fast for c in b.code)
+            pixels = loads * 16 / itemsize / channels
+        else:
+            fast = own
+            loads = sum(bool(re.search(r"\bLDG?\.E", c)) for b in fast for c in b.code)
+            pixels = loads / channels
+        if not pixels:
+            continue
+        count = sum(len(b.code) for b in fast) / pixels
+        if best is None or (bool(wide), -count) > (best[0], -best[1]):
+            best = (bool(wide), count)
+    return None if best is None else best[1]
+
+
+# Kernels ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """What the source says of a kernel, where the disassembly does not."""
+
+    itemsize: int
+    channels: int = 1
+    moved: float = 0
+    """Bytes of device memory a pixel."""
+    shared: int = 0
+    """Dynamic, bytes."""
+
+
+def kernel_of(name: str) -> Kernel:
+    """Return what is known of a kernel by its name."""
+    size = {"u8": 1, "16": 2, "32": 4, "64": 8}[(re.findall(r"u8|16|32|64", name) or ["64"])[0]]
+    channels = 3 if "luma" in name else 1
+    counters = {1: 32768, 2: 131072}.get(size, 32768)
+    if name.startswith("equalize_u8_clusters"):
+        return Kernel(1, 1, 2, SCRATCH + 45312 + 5 * 32768)
+    if name.startswith("equalize"):
+        return Kernel(1, 1, 3, SCRATCH + 32768)
+    if name.startswith("histogram"):
+        return Kernel(size, channels, size * channels, SCRATCH + counters)
+    if name.startswith("extremes"):
+        return Kernel(size, 1, size, SCRATCH)
+    if name.startswith("apply_lut"):
+        out = 8 if "f64" in name else size
+        return Kernel(size, 1, size + out, 0 if size == 2 else SCRATCH + 8192)
+    if name.startswith("apply_luma"):
+        return Kernel(size, 3, 6 * size)
+    if name.startswith("apply_interpolated"):
+        return Kernel(size, 1, size + max(size, 4))
+    return Kernel(size, shared=SCRATCH)
+
+
+def survey() -> list[dict[str, Any]]:
+    """Compile everything; return a row for each kernel and architecture."""
+    compiler = nvrtc.Nvrtc()
+    rows = []
+    for module in cuda.MODULES:
+        for architecture in nvrtc.ARCHITECTURES:
+            if int(architecture[3:]) < cuda.NEEDS.get(module, 0):
+                continue
+            cubin = compiler.compile(cuda.source(module), architecture, OPTIONS)
+            blocks = functions(cubin)
+            for name, taken in sorted(nvrtc.usage(cubin).items()):
+                kernel = kernel_of(name)
+                threads = RESIDENT.get(architecture, 2048)
+                room = SHARED[architecture] * 1024 // max(kernel.shared + 1024, 1)
+                resident = min(65536 // (THREADS * taken.registers), threads // THREADS, room)
+                rows.append({
+                    "kernel": name, "architecture": architecture, "registers": taken.registers,
+                    "stack": taken.stack, "shared": kernel.shared,
+                    "occupancy": resident * THREADS / threads, "moved": kernel.moved,
+                    "instructions": per_pixel(blocks[name], kernel.itemsize, kernel.channels),
+                })  # fmt: skip
+            print(f"{module} {architecture}", file=sys.stderr)
+    return rows
+
+
+# Times -----------------------------------------------------------------------------------------------
+
+
+def pass_time(chip: Chip, pixels: int, moved: float, instructions: float, extra: float) -> float:
+    """Return the seconds of one pass; `extra`: shared-memory accesses a pixel over their rate."""
+    work = max(instructions / ISSUE, extra) * pixels / (chip.multiprocessors * chip.clock)
+    return max(moved * pixels / chip.copy, work)
+
+
+def predict(chip: Chip, rows: list[dict[str, Any]], images: int, size: int) -> dict[str, float]:
+    """Return the seconds of uint8 images, by path."""
+    pixels = images * size
+    taken = {row["kernel"]: row["instructions"] or 0 for row in rows if row["architecture"] == "sm_90"}
+    cached = min(chip.cache / pixels, 1)
+    first = 0 if pixels <= chip.cache / 2 and images == 1 else 1
+    again = max(0.0, 1 - 0.8 * cached)  # what the second pass reads from memory once more
+    from_cache = pixels / IN_CACHE
+    count = pass_time(chip, pixels, first, taken["histogram_u8"], 1 / ATOMICS)
+    apply = pass_time(chip, pixels, 1 + again, taken["apply_lut_u8"], 1 / LOOKUPS)
+    times = {"two launches": max(count, from_cache) + max(apply, from_cache) + 2 * LAUNCH}
+    if images == 1 and pixels <= chip.multiprocessors * 2 * 32768:
+        times["one cooperative launch"] = times["two launches"] - LAUNCH + WAIT
+    if images > 1 and size * chip.multiprocessors / 8 < chip.cache:
+        read = pass_time(chip, pixels, 1, taken["equalize_u8_clusters"] / 2, 1 / ATOMICS)
+        write = pass_time(chip, pixels, 1, taken["equalize_u8_clusters"] / 2, 1 / LOOKUPS)
+        times["clusters"] = read + write + LAUNCH
+    return times
+
+
+TEXT = """# A prediction: what the CUDA kernels should take
+
+**Nothing here was measured: no GPU has run these kernels.** `python -m benchmarks.predict` computes it from
+NVRTC's output and its disassembly, and from the assumptions below. `python -m benchmarks.gpu` measures.
+
+## Times: uint8, natural images on the device, replayed from a graph
+
+{times}
+
+The bound counts 2 bytes a pixel, and 3 for 2^30 pixels, at the rate of a device copy.
+
+Assumed: {chips}; {atomics} counter updates and {lookups} lookups a clock and multiprocessor, without bank
+conflicts; 4 warp instructions a clock; {cached} TB/s from L2; {launch} µs a launch in a graph; {wait} µs for a
+wait of the whole grid. A pass takes the longest of its bytes, its instructions and its shared-memory accesses;
+four fifths of the L2 cache are there for the second reading.
+
+## What each kernel takes
+
+Registers and stack a thread, shared memory a block of 512, occupancy (threads resident of those that fit),
+bytes of device memory a pixel, instructions a pixel in the main loop. Instructions are static: of loops whose
+length depends on the data (the search for a floating pixel's bin) one turn is counted, or none.
+
+{kernels}
+"""
+
+
+def report(rows: list[dict[str, Any]]) -> str:
+    """Return the whole as Markdown."""
+    times = [
+        "| case | chip | path | predicted, µs | by memory alone, µs | share of that |",
+        "| --- | --- | --- | ---: | ---: | ---: |",
+    ]
+    for case, (images, size) in CASES.items():
+        for name, chip in CHIPS.items():
+            floor = (3 if size == 1 << 30 else 2) * images * size / chip.copy
+            times += [
+                f"| {case} | {name} | {path} | {seconds * 1e6:.1f} | {floor * 1e6:.1f} | {floor / seconds:.0%} |"
+                for path, seconds in predict(chip, rows, images, size).items()
+            ]
+    chips = "; ".join(
+        f"{name}: {chip.multiprocessors} multiprocessors at {chip.clock / 1e9} GHz, copies at\n"
+        f"{chip.copy / 1e12} TB/s (read and written), {chip.cache >> 20} MB of L2"
+        for name, chip in CHIPS.items()
+    )
+    kernels = [
+        "| kernel | architecture | registers | stack | shared | occupancy | bytes/pixel | instructions/pixel |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        known = row["moved"] and row["instructions"] is not None
+        cells = (
+            row["kernel"], row["architecture"], row["registers"], row["stack"], row["shared"],
+            f"{row['occupancy']:.0%}", row["moved"] or "", f"{row['instructions']:.1f}" if known else "",
+        )  # fmt: skip
+        kernels.append(f"| {' | '.join(map(str, cells))} |")
+    return TEXT.format(
+        times="\n".join(times), chips=chips, atomics=ATOMICS, lookups=LOOKUPS, cached=IN_CACHE / 1e12,
+        launch=LAUNCH * 1e6, wait=WAIT * 1e6, kernels="\n".join(kernels),
+    )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("python -m benchmarks.predict", description=__doc__)
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "prediction.md")
+    arguments = parser.parse_args()
+    text = report(survey())
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(text, encoding="utf-8")
+    print(f"written to {arguments.output}")
+
+
+if __name__ == "__main__":
+    main()
