@@ -105,7 +105,7 @@ def facts(run: Run) -> dict[str, Any]:
         "content": run.content,
         "dtype": run.case.dtype,
         "threads": run.threads,
-        "target": run.target(machine.tier()),
+        "target": run.target(machine.targets()),
     }
 
 

@@ -27,7 +27,7 @@ SIZES = {
 ALL = tuple(SIZES)
 QUICK, USUAL, LARGEST = ALL[:2], ALL[1:4], ALL[-1]
 
-# Ratios to reach, one a size of SIZES. Which tier's count depends on the machine: machine.tier().
+# Ratios to reach, one a size of SIZES. Which tier's count depends on the machine: machine.targets().
 Targets = Mapping[tuple[str, str], tuple[float | None, ...]]
 EQUALIZE: Targets = {
     ("avx512", "1 thread"): (1.5, 3, 4, 3.5, 3),
@@ -35,6 +35,9 @@ EQUALIZE: Targets = {
     ("portable", "1 thread"): (1.5, 1.5, 2.5, 2.5, 2.5),
     ("portable", "all threads"): (1.5, 1.5, 2, 2, 2),
 }
+
+CLAHE: Targets = dict.fromkeys(EQUALIZE, (None, 3, 5, 5, None))
+CLAHE_16: Targets = dict.fromkeys(EQUALIZE, (None, 10, 3, None, None))
 
 
 def everywhere(ratio: float) -> Targets:
@@ -246,6 +249,17 @@ CASES = (
         ),
         dtype="uint16",
         inputs=_table,
+    ),
+    Case(
+        "clahe uint8",
+        "clahe",
+        (Peer("OpenCV", peers.cv2_clahe, threaded=True, contents=images.CONTENTS, targets=CLAHE),),
+    ),
+    Case(
+        "clahe uint16",
+        "clahe",
+        (Peer("OpenCV", peers.cv2_clahe, threaded=True, contents=images.CONTENTS, targets=CLAHE_16),),
+        dtype="uint16",
     ),
     Case(
         "match uint8",

@@ -1,10 +1,10 @@
 """What a figure depends on: the processor, the threads, the libraries."""
 
-import os
 from importlib.metadata import version
 from typing import Any
 
 import llvmlite.binding
+from histeq_kernels.cpu import tiers
 
 from histeq import _threads
 
@@ -27,10 +27,9 @@ def features() -> list[str]:
     return [name for name in _FEATURES if present.get(name)]
 
 
-def tier() -> str:
-    """Return which kernels can run here, for the targets: "avx512" or "portable"."""
-    chosen = os.environ.get("HISTEQ_CPU_TIER") or os.environ.get("NUMBA_CPU_NAME")
-    return "avx512" if "avx512vbmi" in features() and not chosen else "portable"
+def targets() -> str:
+    """Return for which kernels the targets are: "avx512", or "portable" where it is not in use."""
+    return "avx512" if tiers.tier() == "avx512" else "portable"
 
 
 def describe() -> dict[str, Any]:
@@ -38,7 +37,8 @@ def describe() -> dict[str, Any]:
     return {
         "cpu": llvmlite.binding.get_host_cpu_name(),
         "features": features(),
-        "tier": tier(),
+        "tier": tiers.tier(),
+        "targets": targets(),
         "threads": threads(),
         "versions": {name: version(name) for name in LIBRARIES},
     }

@@ -44,7 +44,8 @@ def heading(run: dict[str, Any]) -> str:
     state = commit["id"][:9] + (" with changes" if commit["dirty"] else "") if commit.get("id") else "unknown"
     versions = ", ".join(f"{library} {here['versions'][library]}" for library in machine.LIBRARIES)
     return (
-        f"{name} ({', '.join([here['cpu'], *here['features']])}; targets of the {here['tier']} tier), "
+        f"{name} ({', '.join([here['cpu'], *here['features']])}; "
+        f"tier {here['tier']}, targets of {here['targets']}), "
         f"{cases.count(here['threads'])}, Python {run['machine_info']['python_version']}, {versions}; "
         f"commit {state}, {run['datetime'][:10]}. Both sides have the same number of threads and, checked "
         "before timing, the same result; ratios are medians over rounds in which the two take turns."

@@ -416,6 +416,6 @@ def _canonical_table(call: Request, table: Array, dtype: np.dtype) -> Array:
         )
     if table.shape[-1] == 0:
         raise ValueError("table must have at least one entry, got none")
-    if table.ndim > 1 or not lead:
-        table = table.reshape(*shape, table.shape[-1])
+    if table.ndim > 1 or shape == (1, 1):
+        return table.reshape(*shape, table.shape[-1])
     return np.broadcast_to(table, (*shape, table.shape[-1]))

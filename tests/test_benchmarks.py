@@ -7,13 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from histeq_kernels.cpu import tiers
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def benchmarks(*arguments):
+def benchmarks(*arguments, **settings):
     """Run python -m benchmarks as a user would, without the settings of a test run."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("HISTEQ_", "NUMBA_", "PYTEST_"))}
+    environment |= settings
     command = [sys.executable, "-m", "benchmarks", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
@@ -72,6 +74,17 @@ def test_readme_without_markers(quick, tmp_path):
     assert result.returncode == 1
     assert "must have <!-- benchmark table -->" in result.stderr
     assert readme.read_text() == "no markers"
+
+
+@pytest.mark.parametrize("tier", tiers.available())
+def test_results_of_every_tier(tier, tmp_path):
+    """Each result is compared with the peer's before it is timed."""
+    path = tmp_path / "tier.json"
+    result = benchmarks(
+        "--quick", "--threads=1", "--only", "equalize uint8", "--json", path, HISTEQ_CPU_TIER=tier
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"; tier {tier}," in result.stdout
 
 
 def test_nothing_selected(tmp_path):
