@@ -71,7 +71,7 @@ def test_kernels() -> None:
     The coverage tool sees a kernel's lines only when they are interpreted, and those that write LLVM IR only
     when it is compiled: hence a fresh cache, and both runs together. Code of other tiers is missing.
     """
-    pytest = ("-m", "pytest", "--quiet", "tests/test_kernels.py")
+    pytest = ("-m", "pytest", "--quiet", "tests/test_kernels.py", "tests/test_clahe_kernels.py")
     cover = ("-m", "coverage", "run", "--parallel-mode", *pytest)
     with tempfile.TemporaryDirectory() as cache:
         run(*pytest, NUMBA_CPU_NAME="generic", NUMBA_CACHE_DIR=f"{cache}/generic")

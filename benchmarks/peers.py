@@ -67,6 +67,10 @@ def cv2_channels(image: Array, out: Array) -> Call:
     return call
 
 
+def cv2_clahe(image: Array, out: Array) -> Call:
+    return partial(cv2.createCLAHE(2.0, (8, 8)).apply, image, out)
+
+
 # NumPy ----------------------------------------------------------------------------------------------
 
 

@@ -136,10 +136,6 @@ def _blocks(text: str) -> list[Block]:
     return blocks
 
 
-_WIDE = re.compile(r"\b(LDG|LD|STG|ST)\.E\.(?:\w+\.)*128\b")
-_NARROW = re.compile(r"\b(LDG|LD|STG|ST)\.E(?:\.(?!128)\w+)*\s")
-
-
 def per_pixel(blocks: list[Block], itemsize: int, channels: int) -> float | None:
     """Return the instructions a pixel in the loop over pixels; None where there is none.
 
@@ -147,26 +143,34 @@ def per_pixel(blocks: list[Block], itemsize: int, channels: int) -> float | None
     that do not load or store piecemeal. Without such a loop, it is the innermost that loads at all.
     """
     loops = [(b.target, b.start) for b in blocks if b.target is not None and b.target <= b.start]
-    best: tuple[bool, float] | None = None
+    best: tuple[bool, bool, float] | None = None
     for begin, end in loops:
-        inside = [b for b in blocks if begin <= b.start <= end]
         nested = [(s, e) for s, e in loops if (s, e) != (begin, end) and begin <= s and e <= end]
-        own = [b for b in inside if not any(s <= b.start <= e for s, e in nested)]
-        wide = [b for b in own if any("LD" in code and _WIDE.search(code) for code in b.code)]
+        own = [b for b in blocks if begin <= b.start <= end and not any(s <= b.start <= e for s, e in nested)]
+        own = [b for b in own if not _found(_RARE, [b])]
+        wide = [b for b in own if _found(_WIDE, [b])]
         if wide:
-            fast = [b for b in own if b in wide or not any(_NARROW.search(code) for code in b.code)]
-            loads = sum("LD" in c and bool(_WIDE.search(c)) for b in fast for c in b.code)
-            pixels = loads * 16 / itemsize / channels
+            own = [b for b in own if b in wide or not _found(_NARROW, [b])]
+            pixels = _found(_WIDE, own) * 16 / itemsize / channels
         else:
-            fast = own
-            loads = sum(bool(re.search(r"\bLDG?\.E", c)) for b in fast for c in b.code)
-            pixels = loads / channels
-        if not pixels:
-            continue
-        count = sum(len(b.code) for b in fast) / pixels
-        if best is None or (bool(wide), -count) > (best[0], -best[1]):
-            best = (bool(wide), count)
-    return None if best is None else best[1]
+            # A pixel has one effect, a counter or as many stores as channels; without any, one load.
+            pixels = _found(_EFFECT, own) / (channels if _found(_STORE, own) else 1) or _found(_LOAD, own)
+        if pixels:
+            found = (bool(wide), bool(_found(_EFFECT, own)), -sum(len(b.code) for b in own) / pixels)
+            best = found if best is None else max(best, found)
+    return None if best is None else -best[2]
+
+
+_WIDE = re.compile(r"\bLDG?\.E\.(?:\w+\.)*128\b")
+_NARROW = re.compile(r"\b(LDG|LD|STG|ST)\.E(?:\.(?!128)\w+)*\s")
+_LOAD = re.compile(r"\bLDG?\.E(?!\.U8)")  # a byte is the mask's
+_STORE = re.compile(r"\bSTG?\.E")
+_EFFECT = re.compile(r"\bSTG?\.E|\bATOMS\b")
+_RARE = re.compile(r"\b(RED|REDG|ATOM|ATOMG)\b")  # a 16-bit counter overflows
+
+
+def _found(what: re.Pattern[str], blocks: list[Block]) -> int:
+    return sum(bool(what.search(code)) for block in blocks for code in block.code)
 
 
 # Kernels ---------------------------------------------------------------------------------------------
@@ -184,13 +188,15 @@ class Kernel:
     """Dynamic, bytes."""
 
 
-def kernel_of(name: str) -> Kernel:
+def kernel_of(name: str, architecture: str) -> Kernel:
     """Return what is known of a kernel by its name."""
+    most = min(SHARED[architecture] - 1, 227) * 1024  # that a block can have; sm_75: 64 KB whole
+    slices = next(n for n in (1, 2, 4) if SCRATCH + 131072 // n <= most)
     size = {"u8": 1, "16": 2, "32": 4, "64": 8}[(re.findall(r"u8|16|32|64", name) or ["64"])[0]]
     channels = 3 if "luma" in name else 1
-    counters = {1: 32768, 2: 131072}.get(size, 32768)
+    counters = 131072 // slices if "u16" in name else 32768
     if name.startswith("equalize_u8_clusters"):
-        return Kernel(1, 1, 2, SCRATCH + 45312 + 5 * 32768)
+        return Kernel(1, 1, 2, SCRATCH + 45312 + (most - SCRATCH - 45312) // 32768 * 32768)
     if name.startswith("equalize"):
         return Kernel(1, 1, 3, SCRATCH + 32768)
     if name.startswith("histogram"):
@@ -218,9 +224,9 @@ def survey() -> list[dict[str, Any]]:
             cubin = compiler.compile(cuda.source(module), architecture, OPTIONS)
             blocks = functions(cubin)
             for name, taken in sorted(nvrtc.usage(cubin).items()):
-                kernel = kernel_of(name)
+                kernel = kernel_of(name, architecture)
                 threads = RESIDENT.get(architecture, 2048)
-                room = SHARED[architecture] * 1024 // max(kernel.shared + 1024, 1)
+                room = SHARED[architecture] * 1024 // (kernel.shared + (1024 if threads > 1024 else 0) or 1)
                 resident = min(65536 // (THREADS * taken.registers), threads // THREADS, room)
                 rows.append({
                     "kernel": name, "architecture": architecture, "registers": taken.registers,
@@ -263,8 +269,8 @@ def predict(chip: Chip, rows: list[dict[str, Any]], images: int, size: int) -> d
 
 TEXT = """# A prediction: what the CUDA kernels should take
 
-**Nothing here was measured: no GPU has run these kernels.** `python -m benchmarks.predict` computes it from
-NVRTC's output and its disassembly, and from the assumptions below. `python -m benchmarks.gpu` measures.
+**Nothing here was measured: no GPU has run these kernels.** `python -m benchmarks.predict` computes it
+from NVRTC's output and its disassembly, and from the assumptions below; `python -m benchmarks.gpu` measures.
 
 ## Times: uint8, natural images on the device, replayed from a graph
 
@@ -296,17 +302,16 @@ def report(rows: list[dict[str, Any]]) -> str:
     for case, (images, size) in CASES.items():
         for name, chip in CHIPS.items():
             floor = (3 if size == 1 << 30 else 2) * images * size / chip.copy
-            times += [
-                f"| {case} | {name} | {path} | {seconds * 1e6:.1f} | {floor * 1e6:.1f} | {floor / seconds:.0%} |"
-                for path, seconds in predict(chip, rows, images, size).items()
-            ]
+            for path, seconds in predict(chip, rows, images, size).items():
+                cells = (f"{seconds * 1e6:.1f}", f"{floor * 1e6:.1f}", f"{floor / seconds:.0%}")
+                times.append(f"| {' | '.join((case, name, path, *cells))} |")
     chips = "; ".join(
         f"{name}: {chip.multiprocessors} multiprocessors at {chip.clock / 1e9} GHz, copies at\n"
         f"{chip.copy / 1e12} TB/s (read and written), {chip.cache >> 20} MB of L2"
         for name, chip in CHIPS.items()
     )
     kernels = [
-        "| kernel | architecture | registers | stack | shared | occupancy | bytes/pixel | instructions/pixel |",
+        "| kernel | architecture | registers | stack | shared | occupancy | bytes/pixel | instr./pixel |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:

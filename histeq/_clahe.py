@@ -23,9 +23,10 @@ class TileTables:
     Attributes
     ----------
     tables : array, read-only
-        One table a tile: the axes N and C where the image has them (C only for ``color="channels"``), one axis
-        of tiles for each spatial axis, the bins last. uint8 for uint8 images, else uint16. Entries are levels
-        above the dtype's smallest value, in units of ``2**16 / bins`` for fewer bins without `out_range`.
+        One table a tile: the axes N and C where the image has them (C only for ``color="channels"``), one
+        axis of tiles for each spatial axis, the bins last. uint8 for uint8 images, else uint16. Entries are
+        levels above the dtype's smallest value, in units of ``2**16 / bins`` for fewer bins without
+        `out_range`.
     image_shape : tuple of int
         The spatial axes of the image that was counted: what an `origin` refers to.
     tiles, tile_size : tuple of int
@@ -121,13 +122,12 @@ def clahe(
 
     What others call the clip limit, for the same clipping:
 
-    ==========================================  ============================================
-    OpenCV, histeq                              ``clip_limit``
-    scikit-image ``equalize_adapthist``         ``clip_limit / nbins`` (2.0 is 0.0078 of 256)
-    MATLAB ``adapthisteq``                      ``(clip_limit - 1) / (NumBins - 1)``
-    libvips ``hist_local``                      ``max_slope = clip_limit``, whole numbers only
-    Zuiderveld's program                        ``clip_limit``
-    ==========================================  ============================================
+    ====================================  =====================================================
+    OpenCV, Zuiderveld, histeq            ``clip_limit``
+    scikit-image ``equalize_adapthist``   ``clip_limit / nbins`` (2.0 of 256: 0.0078)
+    MATLAB ``adapthisteq``                ``(clip_limit - 1) / (NumBins - 1)`` (2.0 of 256: 0.0039)
+    libvips ``hist_local``                ``max_slope = clip_limit * width * height / 256``, a count
+    ====================================  =====================================================
 
     The pixels still differ: each spreads what it clips in a way of its own, and libvips has a window around
     each pixel where the others have tiles.
@@ -210,7 +210,10 @@ def tile_tables(
     grid, levels, edges = _plan(call, tiles, tile_size, bins, value_range, out_range)
     bounds = edges()
     tables = module.tile_tables(call.pixels, grid, limit, levels, bounds)
-    tables.flags.writeable = False
+    if isinstance(tables, np.ndarray):
+        tables.flags.writeable = False
+    if bounds is not None:
+        bounds = bounds.copy()  # a backend may use that memory again
     letters = _spatial_letters(call)
 
     def in_order(sizes: tuple[int, ...]) -> tuple[int, ...]:
@@ -238,9 +241,9 @@ def apply_tiles(
     Parameters
     ----------
     image : array
-        Of the dtype, channels and spatial axes of the image whose tables these are; its whole, a window of it,
-        or another image of that size. A window needs no border of its neighbours' pixels: it comes out as the
-        same part of the whole does, bit for bit.
+        Of the dtype, channels and spatial axes of the image whose tables these are; its whole, a window of
+        it, or another image of that size. A window needs no border of its neighbours' pixels: it comes out as
+        the same part of the whole does, bit for bit.
     tables : TileTables
         As `tile_tables` returns them. Those of one image serve a whole batch.
     origin : sequence of int, optional
@@ -279,6 +282,7 @@ def apply_tiles(
         )  # fmt: skip
     call = _api._request(image, backend, layout=layout, color=color, nodata=nodata)
     module = _with_clahe(call.backend)
+    _arguments.check_kind("tables", tables._canonical, call.image)
     start = _check_fit(call, tables, origin, _spatial_letters(call))
     result = _arguments.check_out(out, call, _result_dtype(call, tables._levels))
     target = _api._target(call, result)
@@ -295,17 +299,15 @@ def _clahe_plain(
     """Serve what needs no views and few checks, at the least cost of a call; None: go the general way."""
     if image.dtype not in (np.uint8, np.uint16) or image.ndim != 2 or image.size == 0:
         return None
-    if type(clip_limit) is not float or type(tiles) is not tuple or {*map(type, tiles)} != {int}:
+    if type(clip_limit) not in (float, int) or type(tiles) is not tuple or {*map(type, tiles)} != {int}:
         return None
     if not image.flags.c_contiguous or not image.dtype.isnative or backend == "cupy":
         return None
     if out is None:
         out = np.empty_like(image)
-    elif out is not image and not _is_plain_output(out, image):
+    elif not _is_plain_output(out, image):
         return None
-    elif not image.flags.writeable:
-        return None
-    module = _dispatch.choose(image, backend)
+    module = _with_clahe(_dispatch.choose(image, backend))
     if module.name == "cupy":
         return None
     grid, levels = _plain_plan(image.shape, image.dtype, tiles)
@@ -314,10 +316,10 @@ def _clahe_plain(
 
 
 def _is_plain_output(out: Any, image: Array) -> bool:
-    """Tell whether the result may go straight into an `out` that is not the image."""
+    """Tell whether the result may go straight into `out`."""
     if type(out) is not np.ndarray or out.dtype != image.dtype or out.shape != image.shape:
         return False
-    return bool(out.flags.writeable and not np.may_share_memory(image, out))
+    return bool(out.flags.writeable and (out is image or not np.may_share_memory(image, out)))
 
 
 @functools.lru_cache(maxsize=64)
@@ -364,7 +366,7 @@ def _checked_grid(shape: tuple[int, ...], letters: str, tiles: Any, tile_size: A
 
 
 def _check_fit(call: Request, tables: TileTables, origin: Any, letters: str) -> tuple[int, ...]:
-    """Check that tables are for an image, and that it lies inside the one they come from; return (D, H, W)."""
+    """Check that tables are for an image and where it lies in the one they come from; return (D, H, W)."""
     dtype = np.dtype(call.image.dtype).newbyteorder("=")
     if dtype != tables._levels.dtype:
         raise TypeError(f"image must have the dtype of the tables, {tables._levels.dtype}, got {dtype}")

@@ -1,4 +1,4 @@
-"""The geometry and the arithmetic of CLAHE, in NumPy: where tiles lie, which table each gets, how tables blend.
+"""The geometry and the arithmetic of CLAHE, in NumPy: where tiles lie, their tables, how tables blend.
 
 All of it is OpenCV's `cv::CLAHE` (imgproc/src/clahe.cpp), after Zuiderveld, "Contrast Limited Adaptive
 Histogram Equalization", Graphics Gems IV, 1994; with a third axis where the image has depth. Every backend
@@ -25,7 +25,7 @@ TILES = (8, 8)
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Where the tiles of an image lie: D, H, W each. An axis that the layout lacks has one tile of one pixel."""
+    """Where the tiles of an image lie: D, H, W each. An axis the layout lacks has one tile, of a pixel."""
 
     shape: tuple[int, ...]
     """The image's size."""
@@ -166,9 +166,10 @@ def _by_axis(name: str, value: Any, letters: str) -> dict[str, int]:
             raise TypeError(f"{name} must be an int, or one for each of the axes {letters}, got {value!r}")
     if len(numbers_) != len(letters):
         raise ValueError(f"{name} must have one number for each of the axes {letters}, got {value!r}")
-    if any(not 1 <= number < 1 << 31 for number in numbers_):
+    counts = [int(number) for number in numbers_]
+    if any(not 1 <= number < 1 << 31 for number in counts):
         raise ValueError(f"{name} must be at least 1 along every axis, got {value!r}")
-    return dict(zip(letters, map(int, numbers_), strict=True))
+    return dict(zip(letters, counts, strict=True))
 
 
 def check_origin(origin: Any, letters: str) -> dict[str, int]:
@@ -199,10 +200,11 @@ def check_bins(bins: Any, dtype: np.dtype) -> int:
         return 256 if dtype.kind == "f" else most
     if not isinstance(bins, numbers.Integral) or isinstance(bins, bool):
         raise TypeError(f"bins must be an int, got {type(bins).__name__}")
+    bins = int(bins)
     if not 2 <= bins <= most or (dtype.kind != "f" and bins & (bins - 1)):
         what = "" if dtype.kind == "f" else "a power of two "
         raise ValueError(f"bins must be {what}from 2 to {most} for {dtype}, got {bins}")
-    return int(bins)
+    return bins
 
 
 def levels_of(dtype: np.dtype, bins: int, out_range: tuple[float, float] | None) -> Levels:

@@ -56,6 +56,11 @@ FAULTS = [
     ("nodata is counted", "table.cuh", "bin == rule.nodata ? 0 :", "bin == -2 ? 0 :"),
     ("nodata is mapped", "levels.cuh", "level == all.nodata ?", "level == -2 ?"),
     ("the mask is ignored", "common.cuh", "mask == nullptr || mask[", "true || mask["),
+    ("the pixels before the first group are dropped", "common.cuh",
+     "const i64 x = head - N + (s.begin", "const i64 x = head + (s.begin"),
+    ("groups of three channels begin anywhere", "common.cuh", "(CHANNELS == 3 ? 11 : 1)", "1"),
+    ("a mask is thought aligned", "common.cuh", "reinterpret_cast<u64>(from) % N == 0", "true"),
+    ("blue goes where red was", "luma.cu", "swaps ? pixel.red : pixel.blue", "pixel.blue"),
     ("32-bit offsets of lines", "common.cuh",
      "const AlignedLine line(plane + s.layer * at.image.layer + s.row * at.image.row, bytes);",
      "const AlignedLine line(plane + static_cast<int>(s.layer * at.image.layer + s.row * at.image.row), bytes);"),
@@ -102,11 +107,26 @@ FAULTS = [
     ("the keys of the range are not reset", "bins.cu",
      "if (threadIdx.x == 0) keys[2 * index] = keys[2 * index + 1] = 0;", ""),
     ("the last centre is not the end", "bins.cu", "value >= last.centre", "value > last.centre + 1"),
+    ("a tile beyond the image is not folded back", "clahe.cu", "return min(at, period - at);", "return size - 1;"),
+    ("no barrier between counting a tile and folding", "clahe.cu",
+     "        __syncthreads();\n        counters.fold_into", "        counters.fold_into"),
+    ("the rest of what is clipped is lost", "clahe.cu", "at % step == 0 && at / step < rest", "false"),
+    ("a clip limit of one pixel at the least", "clahe.cu", "max(__double2ll_rz(limit), 1ll)", "__double2ll_rz(limit)"),
+    ("the sums of a tile mix with the next ones", "clahe.cu",
+     "    __syncthreads();  // nobody reads the scratch's former content any more\n"
+     "    if (lane_id() == 0) scratch()->sums", "    if (lane_id() == 0) scratch()->sums"),
+    ("a tile's counts are not reset", "clahe.cu", "counts[bin] = 0;", ""),
+    ("a weight after its limit", "clahe.cu", "const i64 below = __float2ll_rd(at);",
+     "const i64 below = max(__float2ll_rd(at), 0ll);"),
+    ("tiles counted as wide as high", "clahe.cu", "iy) * tiles.count[2] + ix", "iy) * tiles.count[1] + ix"),
+    ("another of two nearest tiles", "clahe.cu", "other < nearest);\n            nearest", "other > nearest);\n            nearest"),
+    ("a blend is fused", "clahe.cu", "return add(multiply(a, weight_a), multiply(b, weight_b));",
+     "return fmaf(a, weight_a, b * weight_b);"),
 ]  # fmt: skip
 
 # The units that a fault in a shared file is planted in; the others have the same text.
 UNITS = {
-    "common.cuh": ("histogram", "lut"), "counters.cuh": ("histogram",), "table.cuh": ("histogram",),
+    "common.cuh": ("histogram", "lut", "luma"), "counters.cuh": ("histogram",), "table.cuh": ("histogram",),
     "numbers.cuh": ("bins",), "levels.cuh": ("lut",),
 }  # fmt: skip
 
@@ -143,6 +163,7 @@ def probe():
             check(frame, nodata=int(frame[5, 5]), rule="numpy")
             check(rng.integers(0, 3000, 5000).astype(dtype))
             check(frame, mask=frame % 3 == 0, rule="pillow")
+            check(frame[:, 3:184], mask=(frame % 3 == 0)[:, 4:185])
             check(np.stack([frame, frame // 2, frame // 3]), layout="NHW", rule="vips")
             line = rng.integers(0, 250, 6200).astype(dtype)
             for start, size in ((1, 2048), (5, 4096), (0, 6150)):
@@ -153,6 +174,7 @@ def probe():
         color = rng.integers(0, 256, (30, 40, 3), np.uint8)
         color[:3] = (255, 0, 0)
         check(color, layout="HWC")
+        check(color[:, 1:], layout="HWC", color="luma-bgr")
         for dtype in ("float16", "float32"):
             check(rng.normal(size=(2, 40, 50)).astype(dtype), layout="NHW", rule="skimage", bins=300)
             check(rng.integers(0, 9, (40, 50)).astype(dtype), rule="skimage", bins=7, value_range=(0, 7))
@@ -200,7 +222,25 @@ def probe_one_launch():
     check(rng.integers(0, 200, (2, 600, 1001), np.uint8), layout="NHW")
 
 
-PROBES = {"equalize.cu": probe_one_launch, "clusters.cu": probe_one_launch}
+def probe_clahe():
+    """The same for CLAHE."""
+    rng = np.random.default_rng(2)
+    on_gpu = fake_cupy.ndarray.of
+    fake_cupy.Machine.shuffled = 1
+    for seed in range(4):
+        fake_cupy.Machine.seed = seed
+        for dtype in ("uint8", "uint16"):
+            image = rng.integers(0, 256, (61, 87)).astype(dtype)
+            mask = rng.random(image.shape) < 0.1
+            mask[:40, 20:60] = False
+            for keywords in ({"clip_limit": 2.0}, {"clip_limit": 0.01}, {"clip_limit": 0.0, "mask": mask}):
+                keywords |= {"tiles": (5, 9), "bins": 256}
+                lent = {n: on_gpu(v) if n == "mask" else v for n, v in keywords.items()}
+                result = histeq.clahe(on_gpu(image), **lent).array
+                assert np.array_equal(result, histeq.clahe(image, backend="numpy", **keywords))
+
+
+PROBES = {"equalize.cu": probe_one_launch, "clusters.cu": probe_one_launch, "clahe.cu": probe_clahe}
 
 
 def caught(replaced, probe):
@@ -222,7 +262,7 @@ def caught(replaced, probe):
 def main():
     right = {module: cuda.source(module) for module in cuda.MODULES}
     libraries = {module: host.load(module) for module in cuda.MODULES}
-    for one in (probe, probe_one_launch):
+    for one in (probe, probe_one_launch, probe_clahe):
         assert caught(libraries, one) is None, "the probes fail on the right kernels"
     missed = 0
     for what, file, text, fault in FAULTS:

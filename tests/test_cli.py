@@ -361,7 +361,55 @@ class TestInfo:
         assert "2 pages" in run("info", DATA / "multipage.tif").stdout
 
 
+class TestClahe:
+    @pytest.mark.parametrize(
+        ("options", "arguments"),
+        [
+            ((), {}),
+            (("--clip", "3.5", "--tiles", "4x6"), {"clip_limit": 3.5, "tiles": (4, 6)}),
+            (("--tile-size", "100"), {"tile_size": 100}),
+            (("--tile-size", "64X50", "--bins", "128"), {"tile_size": (64, 50), "bins": 128}),
+            (("--backend", "numpy", "--out-range", "16", "235"), {"out_range": (16, 235)}),
+        ],
+    )
+    def test_as_the_function_has_it(self, tmp_path, options, arguments):
+        assert run("clahe", MOON, tmp_path / "a.png", *options).output == ""
+        holds(tmp_path / "a.png", histeq.clahe(read(MOON).pixels, **arguments))
+
+    def test_color_and_folder(self, tmp_path):
+        (result,) = json.loads(run("clahe", RETINA, f"{tmp_path}/a/", "--json", "--quality", "100").stdout)
+        assert result["clip_limit"] == 2
+        assert result["seconds"].keys() == {"read", "compute", "write"}
+        run("clahe", RETINA, tmp_path / "a.png", "--color", "channels")
+        pixels = read(RETINA).pixels
+        holds(tmp_path / "a.png", histeq.clahe(pixels, layout="HWC", color="channels"))
+
+    def test_float_tiff(self, tmp_path):
+        pixels = picture(tmp_path / "a.tif", 30, 40, dtype="float32")
+        run("clahe", tmp_path / "a.tif", tmp_path / "b.tif", "--value-range", "0", "100", "--bins", "50")
+        holds(tmp_path / "b.tif", histeq.clahe(pixels, value_range=(0, 100), bins=50))
+
+    def test_failures(self, tmp_path):
+        out = tmp_path / "a.png"
+        for value in ("0", "8x", "8x8x8", "-1", "a"):
+            fails("clahe", MOON, out, "--tiles", value, says="neither a number of at least 1 nor two", code=2)
+        fails("clahe", MOON, out, "--tiles", "2", "--tile-size", "9", says="give one of them", code=2)
+        fails("clahe", MOON, out, "--bins", "100", says="bins must be a power of two from 2 to 256")
+        fails("clahe", tmp_path / "no.png", out, says="no.png: No such file")
+        out.write_bytes(b"")
+        fails("clahe", MOON, out, says="exists already")
+        assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
 class TestPlot:
+    def test_locally_equalized(self, panels):
+        *_, local = panels(MOON, "--clip", "3", "--tiles", "4x5")
+        assert local.title == "CLAHE\nclip 3, 4 x 5 tiles"
+        expected = histeq.clahe(read(MOON).pixels, clip_limit=3.0, tiles=(4, 5))
+        np.testing.assert_array_equal(local.pixels[..., 0], expected)
+        *_, local = panels(MOON, "--tile-size", "64")
+        assert local.title == "CLAHE\nclip 2, 64 x 64 pixels a tile"
+
     def test_picture(self, tmp_path):
         run("plot", RETINA, tmp_path / "a.png", "--color", "channels", "--rule", "pillow")
         assert min(read(tmp_path / "a.png").pixels.shape[:2]) > 500
@@ -380,7 +428,7 @@ class TestPlot:
         return panels
 
     def test_grey(self, panels):
-        before, after = panels(MOON)
+        before, after, _ = panels(MOON)
         assert (before.title, after.title) == ("moon.png\n512 x 512, uint8", "equalized\nrule opencv")
         np.testing.assert_array_equal(before.counts[0], np.bincount(read(MOON).pixels.ravel(), minlength=256))
         np.testing.assert_array_equal(after.pixels[..., 0], histeq.equalize(read(MOON).pixels))
@@ -389,7 +437,7 @@ class TestPlot:
     @pytest.mark.parametrize(("color", "histograms"), [("luma", 1), ("channels", 3)])
     @pytest.mark.parametrize("name", ["retina.jpg", "logo.png"])
     def test_colour(self, panels, color, histograms, name):
-        before, after = panels(DATA / name, "--color", color)
+        before, after, _ = panels(DATA / name, "--color", color)
         pixels = read(DATA / name).pixels
         expected = histeq.histogram(pixels, layout="HWC", color=color).reshape(histograms, 256)
         np.testing.assert_array_equal(before.counts, expected)
@@ -397,7 +445,7 @@ class TestPlot:
         assert before.label == ("luma" if color == "luma" else "value")
 
     def test_fractions(self, panels):
-        before, after = panels(MOON, "--rule", "skimage")
+        before, after, _ = panels(MOON, "--rule", "skimage")
         assert after.title.endswith("rule skimage")
         assert after.counts.sum() == before.counts.sum()
         assert after.extent[1] == 1
@@ -406,7 +454,7 @@ class TestPlot:
         exif = Image.Exif()
         exif[274] = 6
         Image.fromarray(np.zeros((4, 9), np.uint8)).save(tmp_path / "a.png", exif=exif)
-        before, _ = panels(tmp_path / "a.png")
+        before, *_ = panels(tmp_path / "a.png")
         assert (before.title, before.orientation) == ("a.png\n4 x 9, uint8", 6)
 
     @pytest.mark.parametrize(
@@ -415,13 +463,13 @@ class TestPlot:
     )
     def test_dtypes(self, panels, tmp_path, shape, dtype):
         pixels = picture(tmp_path / "a.tif", *shape, dtype=dtype)
-        before, after = panels(tmp_path / "a.tif")
+        before, after, _ = panels(tmp_path / "a.tif")
         assert before.counts.sum() == after.counts.sum() == 81
         if len(shape) == 2:
             margin = 0 if dtype.startswith("float") else 0.5
             assert before.extent == (pixels.min() - margin, pixels.max() + margin)
         tifffile.imwrite(tmp_path / "a.tif", np.full_like(pixels, 7))
-        before, after = panels(tmp_path / "a.tif")
+        before, after, _ = panels(tmp_path / "a.tif")
         assert before.counts.sum() == after.counts.sum() == 81
 
     @pytest.mark.parametrize("channels", [2, 4, 5])
@@ -430,26 +478,26 @@ class TestPlot:
         tifffile.imwrite(
             tmp_path / "a.tif", bands, photometric="minisblack", planarconfig="contig", metadata=None
         )
-        before, _ = panels(tmp_path / "a.tif", "--color", "channels")
+        before, *_ = panels(tmp_path / "a.tif", "--color", "channels")
         assert before.counts.shape == (channels, 256)
         np.testing.assert_array_equal(before.pixels, bands if channels == 5 else bands[..., :-1])
 
     def test_pages_and_mask(self, panels, tmp_path):
-        before, _ = panels(DATA / "multipage.tif")
+        before, *_ = panels(DATA / "multipage.tif")
         assert before.counts.sum() == 150
         mask = np.eye(512, dtype=np.uint8)
         (tmp_path / "m.png").write_bytes(imagecodecs.png_encode(mask))
-        before, _ = panels(MOON, "--mask", tmp_path / "m.png")
+        before, *_ = panels(MOON, "--mask", tmp_path / "m.png")
         assert before.counts.sum() == 512
 
     def test_nothing_but_nan(self, panels, tmp_path):
         tifffile.imwrite(tmp_path / "a.tif", np.full((9, 9), np.nan, np.float32))
-        before, _ = panels(tmp_path / "a.tif")
+        before, *_ = panels(tmp_path / "a.tif")
         assert before.counts.sum() == 0
 
     def test_long_name(self, panels, tmp_path):
         (tmp_path / f"{'x' * 99}.png").write_bytes(MOON.read_bytes())
-        before, _ = panels(tmp_path / f"{'x' * 99}.png")
+        before, *_ = panels(tmp_path / f"{'x' * 99}.png")
         assert "…" in before.title
 
     def test_failures(self, tmp_path):
@@ -513,7 +561,7 @@ class TestProgram:
     def test_help_and_version(self):
         result = program("--help")
         assert result.returncode == 0
-        for command in ("equalize", "match", "info", "plot", "backends"):
+        for command in ("equalize", "clahe", "match", "info", "plot", "backends"):
             assert f"  {command}" in result.stdout
         assert program("--version").stdout == f"histeq {histeq.__version__}\n"
 

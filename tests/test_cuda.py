@@ -99,6 +99,40 @@ def test_rules_and_contents(rule, dtype, cupy):
         check(image, rule=rule, out_range=(16, 235) if rule != "skimage" else (-1, 2.5))
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_groups_of_color_pixels(dtype, cupy):
+    """Interleaved and planar channels go in vectors from the first aligned pixel on, wherever that is."""
+    rng = np.random.default_rng(12)
+    whole = rng.integers(0, 250, (5, 120, 3)).astype(dtype)
+    for x in range(18):
+        for width in (1, 15, 16, 17, 47, 100):
+            image = whole[:, x : x + width]
+            check(image, layout="HWC", color=("luma", "luma-bgr")[x % 2], nodata=9)
+    planar = np.zeros((3, 8, 160), dtype)  # planes are multiples of 16 bytes apart
+    planar[...] = rng.integers(0, 250, planar.shape)
+    for x, width in ((0, 160), (3, 150), (9, 30)):
+        image = planar[:, :, x : x + width]
+        check(image, layout="CHW")
+        check(image[::-1], layout="CHW", color="luma-bgr")
+        mask = rng.random((8, width)) < 0.5
+        result = histeq.equalize(on_gpu(image), layout="CHW", mask=on_gpu(mask))
+        assert same(result.array, histeq.equalize(image, layout="CHW", mask=mask, backend="numpy"))
+        target = np.zeros((8, 200, 3), dtype).transpose(2, 0, 1)[:, :, 5 : 5 + width]
+        histeq.equalize(on_gpu(image), layout="CHW", out=on_gpu(target))
+        assert same(target, histeq.equalize(image, layout="CHW", backend="numpy"))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_masks_of_every_alignment(dtype, cupy):
+    rng = np.random.default_rng(13)
+    whole = rng.integers(0, 99, (4, 200)).astype(dtype)
+    masks = rng.random((4, 200)) < 0.5
+    for x, shift in ((0, 0), (1, 0), (0, 1), (5, 3), (8, 8)):
+        image, mask = whole[:, x : x + 150], masks[:, shift : shift + 150]
+        result = histeq.equalize(on_gpu(image), mask=on_gpu(mask))
+        assert same(result.array, histeq.equalize(image, mask=mask, backend="numpy"))
+
+
 @pytest.mark.parametrize("multiprocessors", [1, 2, 7, 40])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_launch_shapes(dtype, multiprocessors, cupy):

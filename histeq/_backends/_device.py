@@ -28,6 +28,8 @@ TABLE_U8 = 8192
 """BankedTable in lut.cu."""
 WORKPLACE = 45312
 """Workplace in clusters.cu, without `kept`."""
+_COPIES = 32 * 256
+"""Counters that a block has in shared memory for floating images: copies times bins, up to 32 copies."""
 _SHARED_WITHOUT_ASKING = 48 * 1024
 """What a kernel may use without the function attribute."""
 
@@ -65,6 +67,15 @@ TABLES = np.dtype(
     align=True,
 )
 """struct Tables in lut.cu."""
+
+
+TILES = np.dtype([(name, np.int64, 3) for name in ("count", "size", "shape", "origin")])
+"""struct Tiles in clahe.cu."""
+LEVELS = np.dtype(
+    [(name, np.int64) for name in ("bins", "width", "bin_shift", "flip", "lowest", "span", "shift", "nodata")]
+    + [(name, np.float64) for name in ("nodata_value", "low", "range", "clip_limit")]
+)
+"""struct Levels in clahe.cu."""
 
 
 class Device:
@@ -179,6 +190,11 @@ class Workspace:
                 size = max(size, 2 * memory.size)
             memory = self._memory[name] = cupy.zeros(max(size, 1), dtype)
         return memory
+
+
+def copies(bins: int) -> int:
+    """Return how many copies of each counter a block has; 0 where shared memory does not hold one."""
+    return next((n for n in (32, 16, 8, 4, 2, 1) if n * bins <= _COPIES), 0)
 
 
 @functools.cache

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+import cupy
 import numpy as np
 
+from histeq._backend import Pixels
 from histeq._backends._device import LAYOUT, address
 
 Array = Any
@@ -75,6 +77,19 @@ def lines_of(
     return Lines(layout, shape[0] * planes, pixels, first, masked, target, dense)
 
 
+def rows_of(
+    image: Array, mask: Array | None = None, out: Array | None = None, *, luma: bool = False
+) -> Lines:
+    """Return how to walk canonical arrays of one shape row by row, every axis as it is."""
+    strides = [_strides(array, image.shape) for array in (image, mask, out)]
+    shape = list(image.shape)
+    if luma:
+        shape[1] = 1
+    layout = np.array((*shape, *map(tuple, strides)), LAYOUT)
+    first, masked, target = (np.uint64(address(one)) for one in (image, mask, out))
+    return Lines(layout, shape[0] * shape[1], shape[2] * shape[3] * shape[4], first, masked, target, False)
+
+
 def _strides(array: Array | None, shape: tuple[int, ...]) -> list[int]:
     """Return an array's strides, 0 along axes where it is broadcast."""
     if array is None:
@@ -83,3 +98,48 @@ def _strides(array: Array | None, shape: tuple[int, ...]) -> list[int]:
         0 if size == 1 and length != 1 else stride
         for stride, size, length in zip(array.strides, array.shape, shape, strict=True)
     ]
+
+
+# Arrays that kernels take ----------------------------------------------------------------------------
+
+
+def tag_of(dtype: Any) -> str:
+    """Name a kernel's variant: u8, u16 (int16 too), f16, f32, f64."""
+    return f"{'f' if dtype.kind == 'f' else 'u'}{8 * dtype.itemsize}"
+
+
+def flip_of(dtype: Any) -> np.uint32:
+    """Return what turns the bits of a 16-bit integer into its place among the values."""
+    return np.uint32(0x8000 if dtype.kind == "i" else 0)
+
+
+def red_first(pixels: Pixels, image: Array) -> Array:
+    """Return a view whose first channel is red."""
+    return image[:, ::-1] if pixels.luma == "bgr" else image
+
+
+def is_aligned(array: Array) -> bool:
+    """Tell whether every element lies at a multiple of its size, as device loads and stores need it."""
+    size = array.itemsize
+    return size == 1 or not (address(array) % size or any(stride % size for stride in array.strides))
+
+
+def aligned(array: Array) -> Array:
+    """Return an array that kernels take: a copy where elements are misaligned."""
+    if is_aligned(array):
+        return array
+    copied = cupy.empty(array.shape, array.dtype)
+    copy_bytes(array, copied)
+    return copied
+
+
+def copy_bytes(source: Array, target: Array) -> None:
+    """Copy elements byte by byte."""
+    as_bytes = cupy.lib.stride_tricks.as_strided
+    size = source.itemsize
+
+    def seen(array: Array) -> Array:
+        flat = cupy.ndarray((1,), np.uint8, memptr=array.data)
+        return as_bytes(flat, (*array.shape, size), (*array.strides, 1))
+
+    seen(target)[...] = seen(source)

@@ -1,8 +1,8 @@
 """CLAHE on the CPU kernels: what to do with planes of every kind.
 
-Integers whose rows are contiguous are counted and blended where they are. Everything else (luma, masks, nodata,
-floating images, other strides) goes through the same kernels in small parts, each brought into the form of an
-integer image of bins, and its levels back into pixels.
+Integers whose rows are contiguous are counted and blended where they are. Everything else (luma, masks,
+nodata, floating images, other strides) goes through the same kernels in small parts, each brought into the
+form of an integer image of bins, and its levels back into pixels.
 """
 
 from __future__ import annotations  # as in numba.py
@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 from histeq_kernels.cpu import blend as _blend
-from histeq_kernels.cpu import histogram as _count
+from histeq_kernels.cpu import histogram as _counters
+from histeq_kernels.cpu import recolor as _recolor
 from histeq_kernels.cpu import tiles as _tables
 from numpy.typing import NDArray
 
@@ -26,6 +27,7 @@ from histeq._backends._planes import bits, served, tag, workspace
 from histeq._tiles import Grid, Levels, Neighbours
 
 Array = NDArray[Any]
+At = tuple[int, int]  # which plane: (n, p)
 
 _PART = 1 << 16  # pixels brought into another form at once
 _PIECE = 1 << 18  # pixels worth a thread of their own
@@ -56,24 +58,13 @@ _space = _Space()
 
 def tile_tables(pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: Array | None) -> Array:
     """Return the table of every tile: (N, P, D, H, W, bins)."""
-    images, planes = pixels.image.shape[:2]
-    planes = 1 if pixels.luma else planes
+    images, planes = _planes(pixels)
     tables = np.empty((images, planes, *grid.tiles, levels.bins), levels.table_dtype)
-    many = images * planes >= _threads.num_threads() > 1
 
-    def work(at: tuple[int, int]) -> None:
-        plane = _plain(pixels, at, levels)
-        if plane is None or math.prod(grid.tile) >= _tables.MAX_AREA:
-            _tables_in_parts(pixels, at, grid, clip_limit, levels, edges, tables[at])
-        else:
-            _tables_of(plane, grid, clip_limit, levels, 0, 1 if many else _threads.num_threads(), tables[at])
+    def work(at: At, threads: int) -> None:
+        _make_tables(pixels, at, grid, clip_limit, levels, edges, threads, tables[at])
 
-    each = list(itertools.product(range(images), range(planes)))
-    if many:
-        _threads.run(work, each)
-    else:
-        for at in each:
-            work(at)
+    _over_planes(work, (images, planes))
     return tables
 
 
@@ -87,44 +78,85 @@ def apply_tiles(
     out: Array,
 ) -> None:
     """Blend a window of the image, which begins at `origin` (D, H, W), into `out`."""
-    images, planes, *shape = pixels.image.shape
-    planes = 1 if pixels.luma else planes
-    around = tuple(grid.neighbours(axis, origin[axis], shape[axis]) for axis in range(3))
-    each = list(itertools.product(range(images), range(planes)))
-    many = len(each) >= _threads.num_threads() > 1
+    around = tuple(grid.neighbours(axis, origin[axis], pixels.image.shape[2 + axis]) for axis in range(3))
 
-    def work(at: tuple[int, int]) -> None:
+    def work(at: At, threads: int) -> None:
         table = tables[min(at[0], len(tables) - 1), at[1]]
-        plane, target = _plain(pixels, at, levels), _plain_output(out[at], levels)
-        if plane is None or target is None:
-            _blend_in_parts(pixels, at, table, around, levels, edges, out)
-        else:
-            _blend_plane(plane, table, around, _form(levels), target, 1 if many else _threads.num_threads())
+        _blend_tables(pixels, at, table, around, levels, edges, threads, out)
 
-    if many:
-        _threads.run(work, each)
-    else:
-        for at in each:
-            work(at)
+    _over_planes(work, _planes(pixels))
 
 
 def clahe(
     pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: Array | None, out: Array
 ) -> None:
-    """Do tile_tables and apply_tiles at once."""
-    plane, target = None, None
-    if pixels.image.shape[:2] == (1, 1):
-        plane, target = _plain(pixels, (0, 0), levels), _plain_output(out[0, 0], levels)
-    if plane is None or target is None or math.prod(grid.tile) >= _tables.MAX_AREA:
-        tables = tile_tables(pixels, grid, clip_limit, levels, edges)
-        apply_tiles(pixels, tables, grid, (0, 0, 0), levels, edges, out)
-        return
-    threads = _threads.num_threads()
-    first, stop = _bins_in_use(plane, levels)
-    local = _space.tables((*grid.tiles, stop - first), levels.table_dtype)
-    _tables_of(plane, grid, clip_limit, levels, first, threads, local)
-    around = tuple(grid.neighbours(axis, 0, plane.shape[axis]) for axis in range(3))
-    _blend_plane(plane, local, around, _form(levels, first), target, threads)
+    """Do tile_tables and apply_tiles at once, plane by plane: few tables are held at a time."""
+    around = tuple(grid.neighbours(axis, 0, pixels.image.shape[2 + axis]) for axis in range(3))
+
+    def work(at: At, threads: int) -> None:
+        plane, target = _plain(pixels, at, levels), _plain_output(out[at], levels)
+        if plane is not None and target is not None and math.prod(grid.tile) < _tables.MAX_AREA:
+            first, stop = _bins_in_use(plane, levels)
+            table = _space.tables((*grid.tiles, stop - first), levels.table_dtype)
+            _tables_of(plane, grid, clip_limit, levels, first, threads, table)
+            _blend_plane(plane, table, around, _form(levels, first), target, threads)
+            return
+        table = np.empty((*grid.tiles, levels.bins), levels.table_dtype)
+        _make_tables(pixels, at, grid, clip_limit, levels, edges, threads, table)
+        _blend_tables(pixels, at, table, around, levels, edges, threads, out)
+
+    _over_planes(work, _planes(pixels))
+
+
+def _planes(pixels: Pixels) -> At:
+    """Return how many images and planes there are."""
+    return len(pixels.image), 1 if pixels.luma else pixels.image.shape[1]
+
+
+def _over_planes(work: Callable[[At, int], None], shape: At) -> None:
+    """Call work(plane, threads): many planes at once on one thread each, or one by one on all."""
+    each, threads = list(itertools.product(range(shape[0]), range(shape[1]))), _threads.num_threads()
+    if len(each) >= threads > 1:
+        _threads.run(lambda at: work(at, 1), each)
+    else:
+        for at in each:
+            work(at, threads)
+
+
+def _make_tables(
+    pixels: Pixels,
+    at: At,
+    grid: Grid,
+    clip_limit: float,
+    levels: Levels,
+    edges: Array | None,
+    threads: int,
+    out: Array,
+) -> None:
+    """Write the tables of one plane."""
+    plane = _plain(pixels, at, levels)
+    if plane is None or math.prod(grid.tile) >= _tables.MAX_AREA:
+        _tables_in_parts(pixels, at, grid, clip_limit, levels, edges, out)
+    else:
+        _tables_of(plane, grid, clip_limit, levels, 0, threads, out)
+
+
+def _blend_tables(
+    pixels: Pixels,
+    at: At,
+    tables: Array,
+    around: tuple[Neighbours, ...],
+    levels: Levels,
+    edges: Array | None,
+    threads: int,
+    out: Array,
+) -> None:
+    """Blend one plane."""
+    plane, target = _plain(pixels, at, levels), _plain_output(out[at], levels)
+    if plane is None or target is None:
+        _blend_in_parts(pixels, at, tables, around, levels, edges, out)
+    else:
+        _blend_plane(plane, tables, around, _form(levels), target, threads)
 
 
 def _bins_in_use(plane: Array, levels: Levels) -> tuple[int, int]:
@@ -145,7 +177,7 @@ def _numbers(levels: Levels, first: int) -> NDArray[np.int64]:
 # Planes as they are --------------------------------------------------------------------------------
 
 
-def _plain(pixels: Pixels, at: tuple[int, int], levels: Levels) -> Array | None:
+def _plain(pixels: Pixels, at: At, levels: Levels) -> Array | None:
     """Return a plane of integers that the kernels take as it is; None for any other."""
     image = pixels.image
     if pixels.luma or pixels.mask is not None or pixels.nodata is not None or image.dtype.kind == "f":
@@ -225,7 +257,7 @@ def _over_ranges(work: Callable[[tuple[int, int]], None], length: int, parts: in
 
 def _tables_in_parts(
     pixels: Pixels,
-    at: tuple[int, int],
+    at: At,
     grid: Grid,
     clip_limit: float,
     levels: Levels,
@@ -234,8 +266,7 @@ def _tables_in_parts(
 ) -> None:
     """Write the tables of any plane."""
     empty = np.zeros(grid.tiles, np.bool_)
-    numbers = np.array([levels.bins, levels.lowest, levels.span], np.int64)
-    kernel = getattr(_tables.tile_table, tag(out))
+    kernel, numbers = getattr(_tables.tile_table, tag(out)), _numbers(levels, 0)
 
     def work(tile: tuple[int, ...]) -> None:
         zs, ys, xs = grid.box(tile)
@@ -243,11 +274,8 @@ def _tables_in_parts(
         rows = max(1, _PART // max(1, len(xs)))
         for z in range(len(zs)):
             for start in range(0, len(ys), rows):
-                box = np.ix_(zs[z : z + 1], ys[start : start + rows], xs)
-                index, maps = _reference.indices(pixels, *at, box, levels, edges)
-                if pixels.mask is not None:
-                    maps = maps & pixels.mask[min(at[0], len(pixels.mask) - 1), 0][box]
-                counts += np.bincount(index[maps], minlength=levels.bins)
+                box = _slices(zs[z : z + 1], ys[start : start + rows], xs)
+                _count(*_bins(pixels, at, box, levels, edges), _mask(pixels, at[0], box), counts)
         empty[tile] = not counts.any()
         if not empty[tile]:
             kernel(counts, clip_limit, numbers, np.empty_like(counts), out[tile])
@@ -256,9 +284,52 @@ def _tables_in_parts(
     _tiles.fill_empty(out, empty, levels)
 
 
+def _slices(*positions: NDArray[np.int64]) -> Any:
+    """Return what takes these positions out of an array: slices where they follow each other."""
+    if all(len(p) and p[-1] - p[0] == len(p) - 1 for p in positions):
+        return tuple(slice(int(p[0]), int(p[-1]) + 1) for p in positions)
+    return np.ix_(*positions)
+
+
+def _mask(pixels: Pixels, n: int, box: Any) -> Array | None:
+    return None if pixels.mask is None else pixels.mask[min(n, len(pixels.mask) - 1), 0][box]
+
+
+def _count(index: Array, maps: Array | None, mask: Array | None, counts: NDArray[np.int64]) -> None:
+    """Add the counts of some bins to `counts`."""
+    counted = maps if mask is None else mask if maps is None else maps & mask
+    if counted is None:
+        flat = index.reshape(1, 1, -1)
+        if index.itemsize == 1 and len(counts) == 256:
+            _counters.counting(flat.size)(flat, workspace().counters, counts)
+            return
+        if index.itemsize == 2 and len(counts) == 65536:
+            _counters.histogram_direct.u16(flat, workspace().counters, counts)
+            return
+    index = index.reshape(-1) if counted is None else index[counted]
+    counts += np.bincount(index, minlength=len(counts))
+
+
+def _bins(
+    pixels: Pixels, at: At, box: Any, levels: Levels, edges: Array | None
+) -> tuple[Array, Array | None]:
+    """Return the bins of some pixels, contiguous, of the tables' dtype; and which are mapped, None: all."""
+    image = pixels.image[at[0]]
+    if pixels.nodata is not None or image.dtype.kind == "f" or (pixels.luma and levels.bin_shift):
+        index, maps = _reference.indices(pixels, *at, box, levels, edges)
+        return index.astype(levels.table_dtype, order="C"), maps
+    if pixels.luma:
+        channels = [bits(image[c][box]) for c in _reference.rgb(pixels)]
+        luma = np.empty(channels[0].shape, levels.table_dtype)
+        getattr(_recolor.take_luma, tag(luma))(*channels, luma)
+        return luma, None
+    values = bits(image[at[1]][box])
+    return np.ascontiguousarray((values ^ values.dtype.type(_turn(levels))) >> levels.bin_shift), None
+
+
 def _blend_in_parts(
     pixels: Pixels,
-    at: tuple[int, int],
+    at: At,
     tables: Array,
     around: tuple[Neighbours, ...],
     levels: Levels,
@@ -272,12 +343,36 @@ def _blend_in_parts(
 
     def work(part: tuple[int, int]) -> None:
         z, y = part
-        block = (slice(z, z + 1), slice(y, y + rows), slice(None))
-        index, maps = _reference.indices(pixels, *at, block, levels, edges)
-        plane = index.astype(levels.table_dtype, order="C")
-        cut = [each.cut(part) for each, part in zip(around, block, strict=True)]
-        level = np.empty_like(plane)
-        _blend_plane(plane, tables, tuple(cut), form, level, 1)
-        _reference._put(pixels, *at, block, level, maps, levels, out)
+        box = (slice(z, z + 1), slice(y, y + rows), slice(None))
+        index, maps = _bins(pixels, at, box, levels, edges)
+        cut = [each.cut(part) for each, part in zip(around, box, strict=True)]
+        level = np.empty_like(index)
+        _blend_plane(index, tables, tuple(cut), form, level, 1)
+        _put(pixels, at, box, level, maps, levels, out)
 
     _threads.run(work, itertools.product(range(depth), range(0, height, rows)))
+
+
+def _put(
+    pixels: Pixels,
+    at: At,
+    box: Any,
+    level: Array,
+    maps: Array | None,
+    levels: Levels,
+    out: Array,
+) -> None:
+    """Write the pixels of some levels."""
+    image, target = pixels.image[at[0]], out[at[0]]
+    if maps is not None or (pixels.luma and not served(out)):
+        every = np.ones(level.shape, np.bool_) if maps is None else maps
+        _reference.put(pixels, *at, box, level, every, levels, out)
+    elif pixels.luma:
+        rgb = _reference.rgb(pixels)
+        new = level << levels.shift
+        old = [bits(image[c][box]) for c in rgb]
+        top = np.iinfo(levels.dtype).max
+        getattr(_recolor.put_luma, tag(level))(*old, new, top, *(target[c][box] for c in rgb))
+    else:
+        new = (level << levels.shift) ^ level.dtype.type(_turn(levels))
+        target[at[1]][box] = new.view(levels.dtype)

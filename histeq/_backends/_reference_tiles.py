@@ -58,7 +58,7 @@ def apply_tiles(
                     for axis, (start, count) in enumerate(zip(starts, index.shape, strict=True))
                 ]
                 table = tables[min(n, len(tables) - 1), p]
-                _put(pixels, n, p, block, _tiles.blend(index, table, tuple(around)), maps, levels, out)
+                put(pixels, n, p, block, _tiles.blend(index, table, tuple(around)), maps, levels, out)
 
 
 def clahe(
@@ -73,7 +73,7 @@ def indices(
     pixels: Pixels, n: int, p: int, at: Any, levels: Levels, edges: Array | None
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return the bins of some pixels, and which of them are mapped: not nodata, NaN or infinite."""
-    values = [pixels.image[n, c][at] for c in (_rgb(pixels) if pixels.luma else (p,))]
+    values = [pixels.image[n, c][at] for c in (rgb(pixels) if pixels.luma else (p,))]
     maps = np.ones(values[0].shape, np.bool_)
     if pixels.nodata is not None:
         maps = ~np.logical_and.reduce([channel == pixels.nodata for channel in values])
@@ -86,7 +86,7 @@ def indices(
     return np.clip(index, 0, levels.bins - 1), maps
 
 
-def _put(
+def put(
     pixels: Pixels,
     n: int,
     p: int,
@@ -98,7 +98,7 @@ def _put(
 ) -> None:
     """Write the pixels of some levels; those not mapped keep their value."""
     new = [levels.pixels(blended)]
-    channels = _rgb(pixels) if pixels.luma else (p,)
+    channels = rgb(pixels) if pixels.luma else (p,)
     old = [pixels.image[n, c][at] for c in channels]
     if pixels.luma:
         new = list(_color.with_luma(old[0], old[1], old[2], new[0]))
@@ -106,6 +106,6 @@ def _put(
         out[n, c][at] = np.where(maps, after, before)
 
 
-def _rgb(pixels: Pixels) -> tuple[int, int, int]:
+def rgb(pixels: Pixels) -> tuple[int, int, int]:
     """Return where red, green and blue are on the channel axis."""
     return (2, 1, 0) if pixels.luma == "bgr" else (0, 1, 2)

@@ -23,10 +23,12 @@ from histeq import _rules
 from histeq._backend import Pixels
 from histeq._backends import cupy as gpu
 from histeq._backends.numpy import copy, empty_like, overlap
+from histeq._tiles import Grid, Levels
 
 __all__ = [
-    "apply", "bin_edges", "copy", "device", "empty_like", "equalize", "equalize_plain", "histogram",
-    "lookup_table", "match_table", "match_values", "name", "overlap",
+    "apply", "apply_tiles", "bin_edges", "clahe", "copy", "device", "empty_like", "equalize",
+    "equalize_plain", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap",
+    "tile_tables",
 ]  # fmt: skip
 
 Array = Any
@@ -44,12 +46,18 @@ _SHARE = 64
 results, of 8 bytes for 1 at the most, stay within half of it. The other half is for what stays."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class _Bins:
     """What stands for the edges of a floating image's bins, until the image is on the device."""
 
     count: int
     value_range: tuple[float, float] | None
+    known: np.ndarray | None = None
+    """The edges, (N, P, bins + 1), where CLAHE has had to find them: its tables serve other images, too."""
+
+    def copy(self) -> "_Bins":
+        """Return itself: it is no memory that is used again."""
+        return self
 
 
 def equalize_plain(image: Array, rule: str, out: Array | None) -> Array | None:
@@ -126,6 +134,64 @@ def _equalize_in_two_passes(
     bounds = None if edges is None else _edges(pixels, edges, kept)
     table = lookup_table(_count(pixels, bounds, kept), rule, pixels.image.dtype, out_range)
     _map(pixels, table, bounds, out, kept)
+
+
+def tile_tables(
+    pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: _Bins | None
+) -> np.ndarray:
+    """Return the table of every tile: (N, P, D, H, W, bins). An image must fit into device memory."""
+    planes = 1 if pixels.luma else pixels.image.shape[1]
+    tables = np.empty((len(pixels.image), planes, *grid.tiles, levels.bins), levels.table_dtype)
+    if edges is not None and edges.known is None:
+        edges.known = np.concatenate([_edges(one, edges, _Kept(0)) for one in _single(pixels)])
+
+    def work(lane: "_Lane", box: Box, _: int) -> None:
+        lent = _lend(lane, pixels, box)
+        bounds = None if edges is None else _bounds(lane, lent, edges.known, box)
+        lane.download(gpu.tile_tables(lent, grid, clip_limit, levels, bounds), tables[box[0]])
+
+    _take_turns([_images(n, 1) for n in range(len(pixels.image))], work)
+    return tables
+
+
+def apply_tiles(
+    pixels: Pixels,
+    tables: Array,
+    grid: Grid,
+    origin: tuple[int, ...],
+    levels: Levels,
+    edges: _Bins | None,
+    out: Array,
+) -> None:
+    """Blend a window of the image, which begins at `origin` (D, H, W), into `out`."""
+    pixels = dataclasses.replace(pixels, mask=None)
+    known = None if edges is None else edges.known
+    lent_tables: dict[tuple[int, ...], Array] = {}  # by stream, and by what they are for
+
+    def work(lane: "_Lane", box: Box, _: int) -> None:
+        at = _planes(pixels, box)
+        first = (*(one.start or 0 for one in box),)
+        key = (id(lane), *first[:2])
+        if key not in lent_tables:
+            lent_tables[key] = lane.upload(tables[at if len(tables) > 1 else (slice(None), at[1])])
+        lent = _lend(lane, pixels, box)
+        result = lane.empty_like(out[box])
+        bounds = (
+            None if known is None else lane.upload(known[box[0] if len(known) > 1 else slice(None), box[1]])
+        )
+        start = tuple(a + b for a, b in zip(origin, first[2:], strict=True))
+        gpu.apply_tiles(lent, lent_tables[key], grid, start, levels, bounds, result)
+        lane.download(result, out[box])
+
+    _take_turns(_Kept(0).boxes(pixels), work)
+
+
+def clahe(
+    pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: _Bins | None, out: Array
+) -> None:
+    """Do tile_tables and apply_tiles at once."""
+    tables = tile_tables(pixels, grid, clip_limit, levels, edges)
+    apply_tiles(pixels, tables, grid, (0, 0, 0), levels, edges, out)
 
 
 # The passes ----------------------------------------------------------------------------------------

@@ -29,7 +29,23 @@ except cupy.cuda.runtime.CUDARuntimeError as error:
 # These need CuPy: they come after the check.
 from histeq._backends import _device  # noqa: E402
 from histeq._backends._device import Device, address, on, structure  # noqa: E402
-from histeq._backends._lines import Lines, lines_of  # noqa: E402
+from histeq._backends._device_tiles import apply_tiles, clahe, tile_tables  # noqa: E402
+from histeq._backends._lines import (  # noqa: E402
+    Lines,
+    aligned,
+    copy_bytes,
+    flip_of,
+    is_aligned,
+    lines_of,
+    red_first,
+    tag_of,
+)  # fmt: skip
+
+__all__ = [
+    "apply", "apply_tiles", "bin_edges", "clahe", "copy", "device", "empty_like", "equalize",
+    "equalize_plain", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap",
+    "tile_tables",
+]  # fmt: skip
 
 Array = Any
 
@@ -39,8 +55,6 @@ _RULES = {"none": 0, "opencv": 1, "numpy": 2, "pillow": 3, "vips": 4, "skimage":
 """enum RuleName of table.cuh."""
 _WORKSPACE = 1 << 28
 """Bytes of counts at once: a batch of 16-bit images goes in groups of 512 histograms."""
-_COPIES = 32 * 256
-"""Counters that a block has in shared memory for floating images: copies times bins, up to 32 copies."""
 _GRID_Y = 65535
 _U64 = np.uint64
 
@@ -76,9 +90,9 @@ def equalize_plain(image: Array, rule: str, out: Array | None) -> Array | None:
 
 def bin_edges(pixels: Pixels, bins: int, value_range: tuple[float, float] | None) -> Array:
     """Return the edges of the bins of a floating image, (N, P, bins + 1), in its dtype."""
-    image = _aligned(pixels.image)
+    image = aligned(pixels.image)
     with on(image):
-        planes, tag = image.shape[0] * image.shape[1], _tag(image.dtype)
+        planes, tag = image.shape[0] * image.shape[1], tag_of(image.dtype)
         gpu = _device.device(image.device.id)
         space = gpu.workspace()
         edges = space.array("edges", (*image.shape[:2], bins + 1), image.dtype)
@@ -158,7 +172,7 @@ def match_values(pixels: Pixels, reference: Pixels, out: Array) -> None:
 def apply(pixels: Pixels, table: Array, edges: Array | None, out: Array) -> None:
     """Map every pixel through its table into `out`; masks play no part."""
     with on(pixels.image):
-        target = out if _is_aligned(out) else cupy.empty(out.shape, out.dtype)
+        target = out if is_aligned(out) else cupy.empty(out.shape, out.dtype)
         if pixels.image.size:
             if pixels.luma:
                 _apply_luma(pixels, table, target)
@@ -167,7 +181,7 @@ def apply(pixels: Pixels, table: Array, edges: Array | None, out: Array) -> None
             else:
                 _apply_interpolated(pixels, edges, table, target)
         if target is not out:
-            _copy_bytes(target, out)
+            copy_bytes(target, out)
 
 
 def equalize(
@@ -224,7 +238,7 @@ def _count(
     pixels: Pixels, edges: Array | None, rule: np.ndarray, table: Array | None, counts: Array | None
 ) -> None:
     """Launch the histogram, in groups of images whose counts the workspace holds."""
-    image = _aligned(pixels.image)
+    image = aligned(pixels.image)
     gpu = _device.device(image.device.id)
     space = gpu.workspace()
     bins = int(rule["bins"])
@@ -256,10 +270,10 @@ def _launch_histogram(
     rule: Any,
     results: Any,
 ) -> None:
-    tag = _tag(image.dtype)
+    tag = tag_of(image.dtype)
     if edges is not None:
         walk = lines_of(image, mask)
-        copies = _copies(int(rule["bins"]))
+        copies = _device.copies(int(rule["bins"]))
         arguments: tuple[Any, ...] = (
             walk.layout, walk.image, walk.mask, _nodata(pixels), edges, np.int64(copies), rule, results
         )  # fmt: skip
@@ -271,14 +285,14 @@ def _launch_histogram(
         _device.COUNTERS_U8 if image.itemsize == 1 else _device.COUNTERS_U16 // slices
     )
     if pixels.luma:
-        walk = lines_of(_red_first(pixels, image), mask, luma=True)
+        walk = lines_of(red_first(pixels, image), mask, luma=True)
         nodata = np.int64(-1 if pixels.nodata is None else pixels.nodata)
         arguments = (walk.layout, walk.image, walk.mask, nodata, rule, results)
         grid = _grid(gpu, walk, 3 * image.itemsize, slices, image.itemsize == 2)
         gpu.launch("luma", f"histogram_luma_{tag}", grid, arguments, shared)
         return
     walk = lines_of(image, mask)
-    flip = () if image.itemsize == 1 else (_flip(image.dtype),)
+    flip = () if image.itemsize == 1 else (flip_of(image.dtype),)
     grid = _grid(gpu, walk, image.itemsize, slices, image.itemsize == 2)
     if walk.dense:
         arguments = (walk.layout, walk.image, *flip, rule, results)
@@ -286,11 +300,6 @@ def _launch_histogram(
     else:
         arguments = (walk.layout, walk.image, walk.mask, *flip, rule, results)
         gpu.launch("histogram", f"histogram_{tag}_strided", grid, arguments, shared)
-
-
-def _copies(bins: int) -> int:
-    """Return how many copies of each counter a block has; 0 where shared memory does not hold one."""
-    return next((n for n in (32, 16, 8, 4, 2, 1) if n * bins <= _COPIES), 0)
 
 
 def _rule(
@@ -319,7 +328,7 @@ def _rule(
 
 def _apply_lut(pixels: Pixels, table: Array, out: Array) -> None:
     """Map integers."""
-    image = _aligned(pixels.image)
+    image = aligned(pixels.image)
     gpu = _device.device(image.device.id)
     table = _dense_levels(table)
     walk = lines_of(image, None, out)
@@ -330,9 +339,9 @@ def _apply_lut(pixels: Pixels, table: Array, out: Array) -> None:
         table.strides[0] // table.itemsize,
         table.strides[1] // table.itemsize,
         -1 if pixels.nodata is None else int(pixels.nodata) - bottom,
-        _flip(image.dtype),
+        flip_of(image.dtype),
     )
-    tag = _tag(image.dtype) + ("_f64" if table.dtype == np.float64 else "")
+    tag = tag_of(image.dtype) + ("_f64" if table.dtype == np.float64 else "")
     dense = walk.dense and table.dtype != np.float64
     arguments = (walk.layout, walk.image, tables, walk.out)
     grid = _grid(gpu, walk, image.itemsize)
@@ -341,20 +350,20 @@ def _apply_lut(pixels: Pixels, table: Array, out: Array) -> None:
 
 
 def _apply_luma(pixels: Pixels, table: Array, out: Array) -> None:
-    image = _aligned(pixels.image)
+    image = aligned(pixels.image)
     gpu = _device.device(image.device.id)
     table = _dense_levels(table)
-    walk = lines_of(_red_first(pixels, image), None, _red_first(pixels, out), luma=True)
+    walk = lines_of(red_first(pixels, image), None, red_first(pixels, out), luma=True)
     nodata = np.int64(-1 if pixels.nodata is None else pixels.nodata)
     to_next = np.int64(table.strides[0] // table.itemsize)
     arguments = (walk.layout, walk.image, table, to_next, nodata, walk.out)
-    gpu.launch("luma", f"apply_luma_{_tag(image.dtype)}", _grid(gpu, walk, 3 * image.itemsize), arguments)
+    gpu.launch("luma", f"apply_luma_{tag_of(image.dtype)}", _grid(gpu, walk, 3 * image.itemsize), arguments)
 
 
 def _apply_interpolated(pixels: Pixels, edges: Array, table: Array, out: Array) -> None:
-    image = _aligned(pixels.image)
+    image = aligned(pixels.image)
     gpu = _device.device(image.device.id)
-    tag = _tag(image.dtype)
+    tag = tag_of(image.dtype)
     table = _dense_levels(table)
     bins = table.shape[-1]
     walk = lines_of(image, None, out)
@@ -416,16 +425,6 @@ def _grid(
     return parts, min(walk.planes, _GRID_Y), slices
 
 
-def _tag(dtype: Any) -> str:
-    """Name a kernel's variant: u8, u16 (int16 too), f16, f32, f64."""
-    return f"{'f' if dtype.kind == 'f' else 'u'}{8 * dtype.itemsize}"
-
-
-def _flip(dtype: Any) -> np.uint32:
-    """Return what turns the bits of a 16-bit integer into its place among the values."""
-    return np.uint32(0x8000 if dtype.kind == "i" else 0)
-
-
 def _bottom(dtype: Any) -> np.int64:
     return np.int64(np.iinfo(dtype).min)
 
@@ -435,39 +434,8 @@ def _nodata(pixels: Pixels) -> np.float64:
     return np.float64(np.nan if pixels.nodata is None else pixels.nodata)
 
 
-def _red_first(pixels: Pixels, image: Array) -> Array:
-    return image[:, ::-1] if pixels.luma == "bgr" else image
-
-
 def _dense_levels(table: Array) -> Array:
     """Return tables whose levels are contiguous; leading axes may be broadcast."""
     if table.strides[2] == table.itemsize or table.shape[2] == 1:
         return table
     return cupy.ascontiguousarray(table)
-
-
-def _is_aligned(array: Array) -> bool:
-    """Tell whether every element lies at a multiple of its size, as device loads and stores need it."""
-    size = array.itemsize
-    return size == 1 or not (address(array) % size or any(stride % size for stride in array.strides))
-
-
-def _aligned(array: Array) -> Array:
-    """Return an array that kernels take: a copy where elements are misaligned."""
-    if _is_aligned(array):
-        return array
-    aligned = cupy.empty(array.shape, array.dtype)
-    _copy_bytes(array, aligned)
-    return aligned
-
-
-def _copy_bytes(source: Array, target: Array) -> None:
-    """Copy elements byte by byte."""
-    as_bytes = cupy.lib.stride_tricks.as_strided
-    size = source.itemsize
-
-    def seen(array: Array) -> Array:
-        flat = cupy.ndarray((1,), np.uint8, memptr=array.data)
-        return as_bytes(flat, (*array.shape, size), (*array.strides, 1))
-
-    seen(target)[...] = seen(source)

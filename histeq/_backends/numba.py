@@ -30,8 +30,9 @@ from histeq._backends._planes import add_up, bits, mask_of, native, rows, served
 from histeq._backends.numpy import copy, edges_between, empty_like, match_table, match_values, overlap
 
 __all__ = [
-    "apply", "apply_tiles", "bin_edges", "clahe", "copy", "device", "empty_like", "equalize", "equalize_plain", "histogram",
-    "lookup_table", "match_table", "match_values", "name", "overlap", "tile_tables",
+    "apply", "apply_tiles", "bin_edges", "clahe", "copy", "device", "empty_like", "equalize",
+    "equalize_plain", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap",
+    "tile_tables",
 ]  # fmt: skip
 
 Array = NDArray[Any]

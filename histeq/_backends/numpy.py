@@ -14,8 +14,9 @@ from histeq._backend import Pixels
 from histeq._backends._reference_tiles import apply_tiles, clahe, tile_tables
 
 __all__ = [
-    "apply", "apply_tiles", "bin_edges", "clahe", "copy", "device", "empty_like", "equalize", "equalize_plain",
-    "histogram", "lookup_table", "match_table", "match_values", "name", "overlap", "tile_tables",
+    "apply", "apply_tiles", "bin_edges", "clahe", "copy", "device", "empty_like", "equalize",
+    "equalize_plain", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap",
+    "tile_tables",
 ]  # fmt: skip
 
 Array = NDArray[Any]

@@ -6,7 +6,7 @@ import warnings
 import click
 
 import histeq
-from histeq._cli import backends, equalize, info, plot
+from histeq._cli import backends, clahe, equalize, info, plot
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -19,5 +19,6 @@ def cli() -> None:
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-for command in (equalize.equalize, equalize.match, info.info, plot.plot, backends.backends):
+_commands = (equalize.equalize, clahe.clahe, equalize.match, info.info, plot.plot, backends.backends)
+for command in _commands:
     cli.add_command(command)

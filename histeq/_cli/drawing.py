@@ -1,4 +1,4 @@
-"""One picture of an image before and after, each above its histogram and cumulative curve."""
+"""One picture of an image before and after, each time above its histogram and cumulative curve."""
 
 import dataclasses
 import warnings
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 _DISPLAY = 1600  # pixels a side handed to matplotlib, which averages them down to the panel's size
 _BARS = 256
-_WIDTH = 11.0  # inches, at 120 dots
+_COLUMN = 5.5  # inches, at 120 dots
 _PANEL = 4.55  # inches of it that a panel gets, without its labels
 _GREY, _CURVE = "#5b6770", "#c8501e"
 _CHANNELS = ("#d62728", "#2ca02c", "#1f77b4", "#7f7f7f")
@@ -18,7 +18,7 @@ _CHANNELS = ("#d62728", "#2ca02c", "#1f77b4", "#7f7f7f")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Panel:
-    """One side of the picture."""
+    """One column of the picture."""
 
     title: str
     pixels: NDArray[Any]
@@ -33,14 +33,14 @@ class Panel:
     """EXIF's, to show the image upright."""
 
 
-def draw(path: Path, panels: tuple[Panel, Panel]) -> None:
-    """Draw two panels side by side.
+def draw(path: Path, panels: tuple[Panel, ...]) -> None:
+    """Draw two or more panels side by side.
 
     Parameters
     ----------
     path : Path
         Where to; the suffix names the format: .png, .svg or .pdf.
-    panels : (Panel, Panel)
+    panels : sequence of Panel
         Before and after.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -49,13 +49,13 @@ def draw(path: Path, panels: tuple[Panel, Panel]) -> None:
     images = [displayed(panel) for panel in panels]
     aspect = images[0].shape[0] / images[0].shape[1]
     tall = min(max(_PANEL * aspect, 1.5), 7.0)
-    figure = Figure(figsize=(_WIDTH, tall + 3.8), layout="constrained")
+    figure = Figure(figsize=(_COLUMN * len(panels), tall + 3.8), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(2, 2, height_ratios=(tall, 2.6))
+    axes = figure.subplots(2, len(panels), height_ratios=(tall, 2.6))
     top = _ceiling([folded(panel) for panel in panels])
     for column, (panel, image) in enumerate(zip(panels, images, strict=True)):
         _show(axes[0, column], panel, image)
-        _histogram(axes[1, column], panel, top, outer=(column == 0, column == 1))
+        _histogram(axes[1, column], panel, top, outer=(column == 0, column == len(panels) - 1))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a file name with letters that the font lacks
         figure.savefig(path, dpi=120)

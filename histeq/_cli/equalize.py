@@ -17,7 +17,7 @@ from histeq._cli.pixels import equalized, matched, read_mask
 @click.argument("output", metavar="OUT", type=click.Path())
 @options.equalizing
 @options.writing
-@click.option("-j", "--jobs", type=click.IntRange(1), default=1, help="Files at a time.  [default: 1]")
+@options.jobs
 @options.as_json
 def equalize(
     inputs: Sequence[Path],
@@ -48,7 +48,7 @@ def equalize(
         return {
             **report.description(result),
             "rule": "skimage" if picture.pixels.dtype.kind == "f" else arguments["rule"],
-            "seconds": _seconds(start, decoded, done, time.perf_counter()),
+            "seconds": report.seconds(start, decoded, done, time.perf_counter()),
         }
 
     report.finish(batch.run(work, inputs, targets, jobs), as_json)
@@ -90,12 +90,7 @@ def match(
         return {
             "reference": str(reference),
             **report.description(result),
-            "seconds": _seconds(start, decoded, done, time.perf_counter()),
+            "seconds": report.seconds(start, decoded, done, time.perf_counter()),
         }
 
     report.finish(batch.run(work, [source], targets, jobs=1), as_json)
-
-
-def _seconds(*moments: float) -> dict[str, float]:
-    steps = zip(("read", "compute", "write"), moments[:-1], moments[1:], strict=True)
-    return {name: round(after - before, 6) for name, before, after in steps}

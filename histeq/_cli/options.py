@@ -33,6 +33,26 @@ def _number_or_none(context: click.Context, parameter: click.Parameter, value: s
     return int(number) if number.is_integer() else number
 
 
+def _rows_by_columns(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[int, int] | None:
+    """Read the value of --tiles and --tile-size: one number, or rows x columns."""
+    if value is None:
+        return None
+    parts = value.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise click.BadParameter(f"{value!r} is neither a number of at least 1 nor two of them such as 8x8")
+    return int(parts[0]), int(parts[-1])
+
+
+def check_tiling(arguments: dict[str, Any]) -> None:
+    """Bring --tiles and --tile-size into the form that `histeq.clahe` takes; one may be given."""
+    if arguments["tiles"] is None:
+        del arguments["tiles"]
+    elif arguments["tile_size"] is not None:
+        raise click.UsageError("--tile-size replaces --tiles: give one of them")
+
+
 def color(default: str, does: str) -> Decorator:
     """Make the option --color of a command."""
     choice = click.Choice(["luma", "channels"])
@@ -59,6 +79,39 @@ nodata = click.option(
     metavar="VALUE",
     help="The value that is not counted and stays; 'none' for none.  [default: GDAL's tag, if any]",
 )
+out_range = click.option(
+    "--out-range", type=float, nargs=2, metavar="LO HI", help="The lowest and the highest output level."
+)
+value_range = click.option(
+    "--value-range",
+    type=float,
+    nargs=2,
+    metavar="LO HI",
+    help="Floating pictures: what the bins span.  [default: the values' own range]",
+)
+jobs = click.option("-j", "--jobs", type=click.IntRange(1), default=1, help="Files at a time.  [default: 1]")
+tiling = together(
+    click.option(
+        "--clip",
+        "clip_limit",
+        type=float,
+        default=2.0,
+        show_default=True,
+        help="The limit on the contrast's amplification, as in OpenCV; 0: none.",
+    ),
+    click.option(
+        "--tiles",
+        callback=_rows_by_columns,
+        metavar="ROWSxCOLUMNS",
+        help="How many tiles.  [default: 8x8]",
+    ),
+    click.option(
+        "--tile-size",
+        callback=_rows_by_columns,
+        metavar="PIXELS",
+        help="The tiles' size instead; rows x columns unless square.",
+    ),
+)
 equalizing = together(
     click.option(
         "--rule",
@@ -70,22 +123,14 @@ equalizing = together(
     color("luma", "equalize"),
     mask,
     nodata,
-    click.option(
-        "--out-range", type=float, nargs=2, metavar="LO HI", help="The lowest and the highest output level."
-    ),
+    out_range,
     click.option(
         "--bins",
         type=click.IntRange(1),
         metavar="N",
         help="Floating pictures: how many bins.  [default: 256]",
     ),
-    click.option(
-        "--value-range",
-        type=float,
-        nargs=2,
-        metavar="LO HI",
-        help="Floating pictures: what the bins span.  [default: the values' own range]",
-    ),
+    value_range,
     backend,
 )
 writing = together(

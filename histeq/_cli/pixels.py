@@ -16,10 +16,21 @@ from histeq._files import Picture
 
 def equalized(picture: Picture, *, color: str, nodata: Any = None, **options: Any) -> Picture:
     """Return the picture with its colours equalized."""
+    return _through(histeq.equalize, picture, color=color, nodata=nodata, **options)
+
+
+def localized(picture: Picture, *, color: str, nodata: Any = None, **options: Any) -> Picture:
+    """Return the picture with its colours equalized locally."""
+    return _through(histeq.clahe, picture, color=color, nodata=nodata, **options)
+
+
+def _through(
+    function: Callable[..., Any], picture: Picture, *, color: str, nodata: Any, **options: Any
+) -> Picture:
     options |= {"layout": "NHWC", "color": color, "nodata": nodata_of(picture, nodata)}
 
     def part(channels: slice) -> NDArray[Any]:
-        return np.asarray(histeq.equalize(picture.batch[..., channels], **options))
+        return np.asarray(function(picture.batch[..., channels], **options))
 
     return _mapped(picture, color, part)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 import histeq
 from histeq import _files
 from histeq._cli import drawing, options
-from histeq._cli.pixels import channel_groups, equalized, nodata_of, read_mask, valid
+from histeq._cli.pixels import channel_groups, equalized, localized, nodata_of, read_mask, valid
 from histeq._cli.report import Failure, one_line
 from histeq._files import Picture
 
@@ -19,15 +19,17 @@ from histeq._files import Picture
 @click.argument("source", metavar="IN", type=options.PATH)
 @click.argument("output", metavar="OUT.png", type=options.PATH)
 @options.equalizing
+@options.tiling
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @options.max_pixels
 def plot(
     source: Path, output: Path, mask: Path | None, overwrite: bool, max_pixels: int, **arguments: Any
 ) -> None:
-    """Show IN before and after, with both histograms and cumulative curves, in one picture.
+    """Show IN, equalized, and equalized locally (CLAHE), above their histograms and cumulative curves.
 
     OUT may also be .svg or .pdf. Of a file with several pages the first is shown.
     """
+    options.check_tiling(arguments)
     if output.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise click.UsageError(f"{output}: the name must end in .png, .svg or .pdf")
     if output.exists() and not overwrite:
@@ -35,14 +37,37 @@ def plot(
     counted = read_mask(mask, max_pixels)
     with one_line(source):
         picture = _files.read(source, max_pixels=max_pixels)
+        local = {name: arguments.pop(name, None) for name in ("clip_limit", "tiles", "tile_size")}
         result = equalized(picture, mask=counted, **arguments)
+        tiled = _localized(picture, counted, local, arguments)
         rule = "skimage" if picture.pixels.dtype.kind == "f" else arguments["rule"]
         height, width = picture.batch.shape[1:3][:: 1 if picture.orientation < 5 else -1]  # as shown, upright
         title = f"{_shortened(source.name)}\n{width} x {height}, {picture.pixels.dtype}"
         before = _panel(picture, title, counted, arguments)
         after = _panel(result, f"equalized\nrule {rule}", counted, arguments)
+        locally = _panel(tiled, f"CLAHE\n{_tiling(local)}", counted, arguments)
     with one_line(output), _files.replacing(output) as temporary:
-        drawing.draw(temporary, (before, after))
+        drawing.draw(temporary, (before, after, locally))
+
+
+def _localized(
+    picture: Picture, mask: NDArray[np.bool_] | None, local: dict[str, Any], asked: dict[str, Any]
+) -> Picture:
+    """Return the picture through CLAHE, with what is asked of both ways."""
+    common = {name: value for name, value in asked.items() if name != "rule"}
+    if picture.pixels.dtype.kind in "ui" and asked["rule"] == "skimage":
+        common["out_range"] = None  # that of fractions
+    given = {name: value for name, value in local.items() if name != "tiles" or value is not None}
+    return localized(picture, mask=mask, **common, **given)
+
+
+def _tiling(local: dict[str, Any]) -> str:
+    """Say what --clip, --tiles and --tile-size ask for."""
+    if local["tile_size"]:
+        sizes, what = local["tile_size"], "pixels a tile"
+    else:
+        sizes, what = local["tiles"] or (8, 8), "tiles"
+    return f"clip {local['clip_limit']:g}, {sizes[0]} x {sizes[1]} {what}"
 
 
 def _panel(

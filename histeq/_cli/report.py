@@ -46,6 +46,12 @@ def description(picture: Picture) -> dict[str, Any]:
     return {"width": width, "height": height, "pages": pages, "channels": channels, "dtype": dtype}
 
 
+def seconds(*moments: float) -> dict[str, float]:
+    """Return how long each step took, from the moments between them."""
+    steps = zip(("read", "compute", "write"), moments[:-1], moments[1:], strict=True)
+    return {name: round(after - before, 6) for name, before, after in steps}
+
+
 def finish(results: list[dict[str, Any]], as_json: bool) -> None:
     """Print the failures, and the results where asked; exit with 1 after a failure."""
     if as_json:

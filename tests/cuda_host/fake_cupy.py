@@ -70,10 +70,14 @@ class Stream:
     def do(self, work):
         self.queue.append(work)
 
-    def synchronize(self):
+    def drain(self):
+        """Do what is to be done. Arrays stay: what comes next on this stream may be given their addresses."""
         for work in self.queue:
             work()
         self.queue.clear()
+
+    def synchronize(self):
+        self.drain()
         self.alive.clear()
 
     def __enter__(self):
@@ -90,7 +94,7 @@ class NullStream:
     def do(self, work):
         work()
 
-    def synchronize(self):
+    def drain(self):
         pass
 
 
@@ -223,7 +227,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`.")
 
     def __array_ufunc__(self, ufunc, method, *inputs, **keywords):
-        current_stream().synchronize()
+        current_stream().drain()
         keywords = {name: tuple(map(plain, v)) if name == "out" else plain(v) for name, v in keywords.items()}
         for value in inputs:
             if isinstance(value, np.ndarray) and value.ndim:
@@ -242,7 +246,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801
         return ndarray.of(np.asarray(self.array[plain(index)]), self.device)
 
     def __setitem__(self, index, value):
-        current_stream().synchronize()
+        current_stream().drain()
         if isinstance(value, np.ndarray):
             raise TypeError("Unsupported type <class 'numpy.ndarray'>")
         self.array[plain(index)] = plain(value)
@@ -257,7 +261,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801
         return float(self.array)
 
     def get(self):
-        current_stream().synchronize()
+        current_stream().drain()
         return self.array.copy(order="K")
 
 
@@ -268,7 +272,7 @@ def _forward_property(name):
 def _forward_method(name):
     def method(self, *arguments, **keywords):
         if name not in ("transpose", "reshape", "view"):
-            current_stream().synchronize()
+            current_stream().drain()
         arguments, keywords = map(plain, arguments), {k: plain(v) for k, v in keywords.items()}
         return wrapped(getattr(self.array, name)(*arguments, **keywords), self.device)
 
@@ -380,7 +384,7 @@ def _poisoned(array):
 
 def _wrapping(function):
     def call(*arguments, **keywords):
-        current_stream().synchronize()
+        current_stream().drain()
         return wrapped(function(*map(plain, arguments), **{k: plain(v) for k, v in keywords.items()}))
 
     return call
@@ -399,7 +403,10 @@ def has_gpu():
         return False
 
 
-_MODULES = ("cupy", *(f"histeq._backends.{name}" for name in ("cupy", "_device", "_lines", "_staged")))
+_MODULES = (
+    "cupy",
+    *(f"histeq._backends.{name}" for name in ("cupy", "_device", "_device_tiles", "_lines", "_staged")),
+)
 
 
 @contextlib.contextmanager

@@ -10,10 +10,10 @@ from histeq_kernels.cpu._kernel import flat, inline, kernel, plane, plane_out
 from histeq_kernels.cpu._vector import row
 from histeq_kernels.cpu._whole import whole
 
-CHUNK = 512
+CHUNK = 1024
 """Pixels of a row whose entries are kept at once."""
-PACKED = 256
-"""From this many pixels on packing the tables of a cell pays."""
+GROUP = 16
+"""Cells whose packed 8-bit tables are kept at once, in the first-level cache."""
 
 _AXIS = "Array(int64, 2, 'C', readonly=True), Array(float32, 2, 'C', readonly=True)"
 _FORM = flat("int64")
@@ -22,7 +22,8 @@ _FORM = flat("int64")
 def _signature(element: str, axes: int, tables: int) -> str:
     around = ", ".join([_AXIS] * axes)
     grid = f"Array({element}, {tables}, 'C', readonly=True)"
-    return f"void({plane(element)}, {around}, {grid}, {_FORM}, uint64[::1], uint32[:, ::1], {plane_out(element)})"
+    room = "uint64[::1], uint32[:, ::1]"
+    return f"void({plane(element)}, {around}, {grid}, {_FORM}, {room}, {plane_out(element)})"
 
 
 @kernel(u8=_signature("uint8", 2, 3))
@@ -37,7 +38,21 @@ def blend_tiles(image, ys, y_weights, xs, x_weights, tables, form, packed, found
     form : none of it matters for 8 bits
     packed, found : (65536,) and (2, CHUNK), of any content
     """
-    blend_cells(image, ys, y_weights, xs, x_weights, tables, form, (packed, found), out, blend_cell)
+    height, width, cells = np.uint64(image.shape[1]), np.uint64(image.shape[2]), packed.view(np.uint32)
+    top = np.uint64(0)
+    while top < height:
+        bottom = end_of_run(ys, top, height)
+        upper, lower = tables[np.uint64(ys[0, top])], tables[np.uint64(ys[1, top])]
+        left = np.uint64(0)
+        while left < width:
+            right, count = pack_group(xs, left, width, upper, lower, cells, found[1])
+            weights = (x_weights[0, left:right], x_weights[1, left:right])
+            for y in range(top, bottom):
+                pixels, new = row(image, np.uint64(0), y)[left:right], row(out, np.uint64(0), y)[left:right]
+                look_up(pixels, count, found[1], cells, found[0])
+                blend_packed(found[0], weights[0], weights[1], y_weights[0, y], y_weights[1, y], new)
+            left = right
+        top = bottom
 
 
 @kernel(u16=_signature("uint16", 2, 3))
@@ -49,7 +64,7 @@ def blend_tiles_direct(image, ys, y_weights, xs, x_weights, tables, form, packed
     form : the bits to turn in a pixel, by how much it is then shifted right to give a bin, the first bin of
         the tables, by how much a level is shifted left to give a pixel
     """
-    blend_cells(image, ys, y_weights, xs, x_weights, tables, form, (packed, found), out, blend_cell_direct)
+    blend_cells(image, ys, y_weights, xs, x_weights, tables, form, (packed, found), out)
 
 
 @kernel(u8=_signature("uint8", 3, 4), u16=_signature("uint16", 3, 4))
@@ -80,8 +95,8 @@ def bilinear(tables, top, bottom, left, right, v, wx, above, below):
 
 
 @inline
-def blend_cells(image, ys, y_weights, xs, x_weights, tables, form, scratch, out, blend):
-    """Go through an image cell by cell, in parts of at most CHUNK columns."""
+def blend_cells(image, ys, y_weights, xs, x_weights, tables, form, scratch, out):
+    """Go through a 16-bit image cell by cell, in parts of at most CHUNK columns."""
     height, width = np.uint64(image.shape[1]), np.uint64(image.shape[2])
     top = np.uint64(0)
     while top < height:
@@ -93,7 +108,7 @@ def blend_cells(image, ys, y_weights, xs, x_weights, tables, form, scratch, out,
             before, after = np.uint64(xs[0, left]), np.uint64(xs[1, left])
             four = (upper[before], upper[after], lower[before], lower[after])
             weights = (x_weights[0, left:right], x_weights[1, left:right])
-            blend(image, top, bottom, left, right, four, y_weights, weights, form, scratch, out)
+            blend_cell_direct(image, top, bottom, left, right, four, y_weights, weights, form, scratch, out)
             left = right
         top = bottom
 
@@ -108,15 +123,36 @@ def end_of_run(tiles, start, stop):
 
 
 @inline
-def blend_cell(image, top, bottom, left, right, four, y_weights, weights, form, scratch, out):
-    """Map 8-bit pixels: one load gets the entries of all four tables, which are packed together."""
-    packed, found = scratch[1][0][:256], scratch[1][1][: right - left]
-    pack(four, packed)
-    for y in range(top, bottom):
-        pixels, new = row(image, np.uint64(0), y)[left:right], row(out, np.uint64(0), y)[left:right]
-        for i in range(np.uint64(pixels.size)):
-            found[i] = packed[pixels[i]]
-        blend_packed(found, weights[0], weights[1], y_weights[0, y], y_weights[1, y], new)
+def pack_group(xs, left, width, upper, lower, packed, ends):
+    """Pack the tables of the cells from column `left` on, as many as are kept at once.
+
+    Return the column behind them, and how many they are; `ends` gets where each ends, counted from `left`.
+    """
+    right, cells = left, np.uint64(0)
+    while right < width and cells < np.uint64(GROUP):
+        end = end_of_run(xs, right, min(width, left + np.uint64(CHUNK)))
+        before, after = np.uint64(xs[0, right]), np.uint64(xs[1, right])
+        start = np.uint64(256) * cells
+        pack(
+            (upper[before], upper[after], lower[before], lower[after]), packed[start : start + np.uint64(256)]
+        )
+        ends[cells] = np.uint32(end - left)
+        right, cells = end, cells + np.uint64(1)
+        if right == left + np.uint64(CHUNK):
+            break
+    return right, cells
+
+
+@inline
+def look_up(pixels, cells, ends, packed, found):
+    """Write the packed entries of a row's pixels; one load gets those of all four tables."""
+    start = np.uint64(0)
+    for cell in range(cells):
+        end = np.uint64(ends[cell])
+        entries = packed[np.uint64(256) * cell : np.uint64(256) * (cell + np.uint64(1))]
+        for i in range(start, end):
+            found[i] = entries[pixels[i]]
+        start = end
 
 
 @inline
@@ -183,7 +219,7 @@ def limits_of(image, top, bottom, left, right, turn):
 
 @inline
 def pack_direct(four, low, high, turn, shift, first, packed):
-    """Write the entries of four 16-bit tables into one of 64 bits, for the turned pixels from `low` to `high`."""
+    """Write the entries of four 16-bit tables into one of 64 bits, for turned pixels from `low` to `high`."""
     a, b, c, d = four
     if turn == 0 and shift == 0:
         begin, end = low - first, high - first + np.uint64(1)

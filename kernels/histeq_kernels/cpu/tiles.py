@@ -143,15 +143,17 @@ def clipped_at(clip_limit, area, bins):
 
 @inline
 def clip_counts(counts, clip):
-    """Take off each bin what is above `clip`, and spread it evenly; what remains goes to bins evenly apart."""
-    bins, excess, most = np.int64(counts.size), np.int64(0), counts.dtype.type(clip)
+    """Take off each bin what is above `clip` and spread it evenly; what is left goes to bins evenly apart."""
+    number = counts.dtype.type  # sums stay as narrow as the counts: vectors hold more of them
+    bins, above, most = np.int64(counts.size), number(0), number(clip)
     for i in range(np.uint64(counts.size)):
-        excess += max(counts[i] - most, 0)
+        above = number(above + max(number(counts[i] - most), number(0)))
+    excess = np.int64(above)
     if excess == 0:
         return
-    share, rest = counts.dtype.type(excess // bins), excess % bins
+    share, rest = number(excess // bins), excess % bins
     for i in range(np.uint64(counts.size)):
-        counts[i] = min(counts[i], most) + share
+        counts[i] = number(min(counts[i], most) + share)
     if rest:
         step = max(bins // rest, 1)
         for i in range(np.uint64(0), np.uint64(rest * step), np.uint64(step)):
@@ -163,7 +165,7 @@ def fill_levels(counts, scale, levels, table):
     """Write the levels of the cumulative counts, which overwrite the counts."""
     total = np.int32(0)
     for i in range(np.uint64(counts.size)):
-        total += counts[i]
+        total = np.int32(total + counts[i])
         counts[i] = total
     for i in range(np.uint64(counts.size)):
         table[i] = level_of(np.float32(counts[i]) * scale, levels)
@@ -273,7 +275,7 @@ def fill_run(table, start, stop, level):
 
 @inline
 def fill_block(counts, empty, extra, share, total, scale, levels, entries):
-    """Write the levels of a block of bins; `extra` is added to the cumulative counts. Return the last of them."""
+    """Write the levels of a block of bins; `extra` is added to the cumulative counts. Return the last one."""
     added = np.int32(0)
     if empty:
         for i in range(np.uint64(entries.size)):

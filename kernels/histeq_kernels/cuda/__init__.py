@@ -13,10 +13,19 @@ MODULES = {
     "histogram": ("common.cuh", "rounding.cuh", "table.cuh", "counters.cuh", "histogram.cu"),
     "table": ("common.cuh", "rounding.cuh", "table.cuh", "table.cu"),
     "lut": ("common.cuh", "levels.cuh", "lut.cu"),
-    "luma": ("common.cuh", "rounding.cuh", "table.cuh", "counters.cuh", "luma.cu"),
+    "luma": ("common.cuh", "rounding.cuh", "table.cuh", "counters.cuh", "pixel.cuh", "luma.cu"),
     "bins": ("common.cuh", "rounding.cuh", "table.cuh", "counters.cuh", "numbers.cuh", "bins.cu"),
     "equalize": ("common.cuh", "rounding.cuh", "table.cuh", "counters.cuh", "levels.cuh", "equalize.cu"),
     "clusters": ("common.cuh", "rounding.cuh", "table.cuh", "counters.cuh", "levels.cuh", "clusters.cu"),
+    "clahe": (
+        "common.cuh",
+        "rounding.cuh",
+        "table.cuh",
+        "counters.cuh",
+        "numbers.cuh",
+        "pixel.cuh",
+        "clahe.cu",
+    ),
     "match": ("common.cuh", "rounding.cuh", "table.cuh", "numbers.cuh", "match.cu"),
 }
 """The files of each compilation unit, in order."""
@@ -33,7 +42,7 @@ OPTIONS = ("--std=c++17", "--fmad=false")
 _KERNEL = re.compile(
     r'extern "C" __global__ void (?:__cluster_dims__\(\w+, 1, 1\) )?__launch_bounds__\(THREADS, BLOCKS\)\s*\\?\s*([\w#]+)\('
 )
-_FAMILY = re.compile(r"^FLOATING\((\w+),", re.MULTILINE)
+_FAMILY = re.compile(r"^(?:FLOATING|TILES)\((\w+),", re.MULTILINE)
 
 
 @functools.cache

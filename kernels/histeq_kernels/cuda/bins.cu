@@ -11,6 +11,33 @@ __device__ __forceinline__ double from_ordered(u64 key) {
     return __longlong_as_double(static_cast<i64>(key >> 63 ? key & ~(1ull << 63) : ~key));
 }
 
+// Call visit(pixel, counted) for this block's share of the pixels of one plane: vectors at a time, where they lie
+// side by side.
+template <class T, class Visit>
+__device__ __forceinline__ void each_number(const Layout& at, const char* pixels, const u8* mask, Visit visit) {
+    if (at.image.column != sizeof(T)) {
+        each_pixel<false>(at, mask, [&](i64 from, i64, bool counted) {
+            visit(Number<T>::load(pixels + from), counted);
+        });
+        return;
+    }
+    const auto counted = [&](const LineAt& line, i64 x) {
+        return mask == nullptr || mask[line.mask + x * at.mask.column] != 0;
+    };
+    each_group<false, T, 1>(
+        at, pixels,
+        [&](const LineAt& line, i64 x) {
+            Vector<T> loaded;
+            loaded.whole = __ldg(reinterpret_cast<const uint4*>(pixels + line.image + x * sizeof(T)));
+#pragma unroll
+            for (int e = 0; e < IN_VECTOR<T>; ++e)
+                visit(Number<T>::load(&loaded.element[e]), counted(line, x + e));
+        },
+        [&](const LineAt& line, i64 x) {
+            visit(Number<T>::load(pixels + line.image + x * sizeof(T)), counted(line, x));
+        });
+}
+
 // The smallest and largest finite counted value of each plane, then the edges of its bins. `keys` and `tickets`
 // are workspace: zeros before and after; a plane's two keys grow to ~ordered(smallest) and ordered(largest).
 template <class T>
@@ -21,8 +48,8 @@ __device__ __forceinline__ void extremes(const Layout& at, const char* image, co
         const char* const pixels = image + plane.offset(at.image);
         const u8* const masked = mask == nullptr ? nullptr : mask + plane.image * at.mask.image;
         u64 smallest = 0, largest = 0;
-        each_pixel<false>(at, masked, [&](i64 from, i64, bool counted) {
-            const double value = widen(Number<T>::load(pixels + from));
+        each_number<T>(at, pixels, masked, [&](typename Number<T>::Value pixel, bool counted) {
+            const double value = widen(pixel);
             if (counted && is_finite(value) && value != nodata) {
                 smallest = max(smallest, ~ordered(value));
                 largest = max(largest, ordered(value));
@@ -65,8 +92,7 @@ __device__ __forceinline__ void histogram_bins(const Layout& at, const char* ima
         const char* const pixels = image + plane.offset(at.image);
         const u8* const masked = mask == nullptr ? nullptr : mask + plane.image * at.mask.image;
         const Bins<T> bins(edges + (plane.image * at.planes + plane.plane) * (rule.bins + 1), rule.bins);
-        each_pixel<false>(at, masked, [&](i64 from, i64, bool counted) {
-            const typename Number<T>::Value value = Number<T>::load(pixels + from);
+        each_number<T>(at, pixels, masked, [&](typename Number<T>::Value value, bool counted) {
             if (counted && bins.has(value) && widen(value) != nodata) add(static_cast<u32>(bins.of(value)));
         });
     });
@@ -116,8 +142,7 @@ __device__ __forceinline__ void apply_interpolated(const Layout& at, const char*
         const Point first = points[0], last = points[count - 1];
         const char* const pixels = image + plane.offset(at.image);
         char* const targets = out + plane.offset(at.out);
-        each_pixel<true>(at, nullptr, [&](i64 from, i64 to, bool) {
-            const typename Number<T>::Value pixel = Number<T>::load(pixels + from);
+        const auto level_of = [&](typename Number<T>::Value pixel) {
             const double value = widen(pixel);
             double level = value;
             if (!unchanged && is_finite(value) && value != nodata) {
@@ -134,8 +159,27 @@ __device__ __forceinline__ void apply_interpolated(const Layout& at, const char*
                     level = between(value, points[left], points[left + 1]);
                 }
             }
-            *reinterpret_cast<Fraction*>(targets + to) = Number<Fraction>::store(level);
-        });
+            return Number<Fraction>::store(level);
+        };
+        const auto change = [&](i64 from, i64 to) {
+            *reinterpret_cast<Fraction*>(targets + to) = level_of(Number<T>::load(pixels + from));
+        };
+        if (at.image.column != sizeof(T) || at.out.column != sizeof(Fraction)) {
+            each_pixel<true>(at, nullptr, [&](i64 from, i64 to, bool) { change(from, to); });
+            continue;
+        }
+        each_group<true, T, 1>(
+            at, pixels,
+            [&](const LineAt& line, i64 x) {
+                Vector<T> loaded;
+                loaded.whole = *reinterpret_cast<const uint4*>(pixels + line.image + x * sizeof(T));
+                Fraction* const to = reinterpret_cast<Fraction*>(targets + line.out) + x;
+#pragma unroll
+                for (int e = 0; e < IN_VECTOR<T>; ++e) to[e] = level_of(Number<T>::load(&loaded.element[e]));
+            },
+            [&](const LineAt& line, i64 x) {
+                change(line.image + x * sizeof(T), line.out + x * sizeof(Fraction));
+            });
     }
 }
 

@@ -170,6 +170,53 @@ __device__ __forceinline__ void each_value_of_lines(const Layout& at, const char
     each_value_of_lines<T>(at, plane, [](i64, int, const uint4&) {}, visit);
 }
 
+// Where the lines of a stretch begin.
+struct LineAt {
+    i64 image, out, mask;
+    __device__ __forceinline__ LineAt(const Layout& at, const Stretch& s)
+        : image(s.layer * at.image.layer + s.row * at.image.row),
+          out(s.layer * at.out.layer + s.row * at.out.row),
+          mask(s.layer * at.mask.layer + s.row * at.mask.row) {}
+};
+
+// Pixels of CHANNELS elements T without gaps, in groups that fill CHANNELS vectors: call whole(line, x) for the group
+// of IN_VECTOR<T> pixels from x on that begins at an aligned address, single(line, x) for each other pixel of this
+// block's share. `first` is where the plane begins.
+template <bool BACKWARDS, class T, int CHANNELS, class Whole, class Single>
+__device__ __forceinline__ void each_group(const Layout& at, const char* first, Whole whole, Single single) {
+    constexpr int N = IN_VECTOR<T>;
+    each_stretch<BACKWARDS>(at, (at.columns + 2 * (N - 1)) / N, WARP, [&](const Stretch& s) {
+        const LineAt line(at, s);
+        const int past = static_cast<int>(reinterpret_cast<u64>(first + line.image) / sizeof(T) % N);
+        // The pixels before the first aligned address; 11 times 3 is 1, modulo 8 and 16.
+        const int head = (N - past) % N * (CHANNELS == 3 ? 11 : 1) % N;
+        const i64 x = head - N + (s.begin + lane_id()) * N;
+        if (x >= 0 && x + N <= at.columns) {
+            whole(line, x);
+        } else {
+#pragma unroll 1
+            for (i64 i = max(x, 0ll); i < min(x + N, at.columns); ++i) single(line, i);
+        }
+    });
+}
+
+// N bytes of a mask, in one load where they are aligned.
+template <int N>
+struct MaskBytes {
+    union {
+        struct alignas(N) { u8 of[N]; } all;
+        u8 byte[N];
+    };
+    __device__ __forceinline__ explicit MaskBytes(const u8* from) {
+        if (reinterpret_cast<u64>(from) % N == 0) {
+            all = *reinterpret_cast<const decltype(all)*>(from);
+        } else {
+#pragma unroll
+            for (int i = 0; i < N; ++i) byte[i] = from[i];
+        }
+    }
+};
+
 // Call visit(offset in the image, offset in the output, counted) for this block's share of the pixels of one
 // plane, of any strides. `counted` is what the mask says; without a mask, all are.
 template <bool BACKWARDS, class Visit>

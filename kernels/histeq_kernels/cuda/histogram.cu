@@ -19,8 +19,26 @@ __device__ __forceinline__ void histogram_strided(const Layout& at, const char* 
     count_planes(at, counters, rule, results, [&](const Plane& plane, auto add) {
         const char* const pixels = image + plane.offset(at.image);
         const u8* const masked = mask == nullptr ? nullptr : mask + plane.image * at.mask.image;
+        const auto count = [&](T value) { add(bin_of(value, flip)); };
+        if (masked != nullptr && at.image.column == sizeof(T) && at.mask.column == 1) {
+            each_group<false, T, 1>(
+                at, pixels,
+                [&](const LineAt& line, i64 x) {
+                    Vector<T> loaded;
+                    loaded.whole = __ldg(reinterpret_cast<const uint4*>(pixels + line.image + x * sizeof(T)));
+                    const MaskBytes<IN_VECTOR<T>> counted(masked + line.mask + x);
+#pragma unroll
+                    for (int e = 0; e < IN_VECTOR<T>; ++e)
+                        if (counted.byte[e]) count(loaded.element[e]);
+                },
+                [&](const LineAt& line, i64 x) {
+                    if (masked[line.mask + x])
+                        count(*reinterpret_cast<const T*>(pixels + line.image + x * sizeof(T)));
+                });
+            return;
+        }
         each_pixel<false>(at, masked, [&](i64 from, i64, bool counted) {
-            if (counted) add(bin_of(*reinterpret_cast<const T*>(pixels + from), flip));
+            if (counted) count(*reinterpret_cast<const T*>(pixels + from));
         });
     });
 }

@@ -1,49 +1,105 @@
-// Equalize the luma of colour images, in OpenCV's 8- and 16-bit YCrCb (cvtColor): whole numbers with 14
-// fractional bits. Cr and Cb depend on the pixel alone, so that one pass goes from RGB to RGB.
+// Equalize the luma of colour images, in one pass from RGB to RGB.
 //
 // Layout: planes is 1, the plane strides lead from red to green to blue. Grid: as histogram.cu and lut.cu.
 
-// Sums of 16-bit channels need more than 32 bits.
-template <class T> struct WideOf { typedef i64 type; };
-template <> struct WideOf<u8> { typedef int type; };
-
+// How the channels of a group of pixels lie in memory.
+enum Order { SCATTERED, PLANAR, INTERLEAVED };
 template <class T>
-struct Pixel {
-    typedef typename WideOf<T>::type Wide;
-    static constexpr Wide HALF = 1 << 13;
-    static constexpr Wide TOP = static_cast<T>(-1);
-    static constexpr Wide CENTRE = (TOP + 1) / 2;
-    Wide red, green, blue;
+__device__ __forceinline__ Order order_of(const Strides& by) {
+    if (by.column == 3 * sizeof(T) && (by.plane == sizeof(T) || by.plane == -static_cast<i64>(sizeof(T))))
+        return INTERLEAVED;
+    return by.column == sizeof(T) && by.plane % VECTOR == 0 ? PLANAR : SCATTERED;
+}
 
-    __device__ __forceinline__ Pixel(const char* at, i64 to_next)
-        : red(*reinterpret_cast<const T*>(at)),
-          green(*reinterpret_cast<const T*>(at + to_next)),
-          blue(*reinterpret_cast<const T*>(at + 2 * to_next)) {}
-    __device__ __forceinline__ void store(char* at, i64 to_next) const {
-        *reinterpret_cast<T*>(at) = static_cast<T>(red);
-        *reinterpret_cast<T*>(at + to_next) = static_cast<T>(green);
-        *reinterpret_cast<T*>(at + 2 * to_next) = static_cast<T>(blue);
+// IN_VECTOR<T> pixels in three vectors. `first` is the lowest address of interleaved ones, that of red else.
+template <class T, Order ORDER>
+struct Group {
+    static constexpr int N = IN_VECTOR<T>;
+    Vector<T> loaded[3];
+    bool blue_first;
+
+    __device__ __forceinline__ Group(const char* first, i64 plane) : blue_first(plane < 0) {
+#pragma unroll
+        for (int c = 0; c < 3; ++c) {
+            const char* const from = first + (ORDER == PLANAR ? c * plane : c * VECTOR);
+            loaded[c].whole = *reinterpret_cast<const uint4*>(from);
+        }
     }
-    __device__ __forceinline__ bool is(i64 value) const {
-        return red == value && green == value && blue == value;
+    __device__ __forceinline__ T& at(int pixel, int channel) {
+        if (ORDER == PLANAR) return loaded[channel].element[pixel];
+        return loaded[(3 * pixel + channel) / N].element[(3 * pixel + channel) % N];
     }
-    __device__ __forceinline__ Wide luma() const {
-        return (4899 * red + 9617 * green + 1868 * blue + HALF) >> 14;
+    __device__ __forceinline__ Pixel<T> pixel(int e) {
+        if (ORDER == PLANAR || !blue_first) return Pixel<T>(at(e, 0), at(e, 1), at(e, 2));
+        return Pixel<T>(at(e, 2), at(e, 1), at(e, 0));
     }
-    static __device__ __forceinline__ Wide limited(Wide value) {
-        return value < 0 ? 0 : value > TOP ? TOP : value;
+    __device__ __forceinline__ void set(int e, const Pixel<T>& pixel) {
+        const bool swaps = ORDER == INTERLEAVED && blue_first;
+        at(e, 0) = static_cast<T>(swaps ? pixel.blue : pixel.red);
+        at(e, 1) = static_cast<T>(pixel.green);
+        at(e, 2) = static_cast<T>(swaps ? pixel.red : pixel.blue);
     }
-    // Send the luma through the table; keep Cr and Cb.
-    __device__ __forceinline__ void replace_luma(const T* table) {
-        const Wide y = luma();
-        const Wide cr = limited((11682 * (red - y) + (CENTRE << 14) + HALF) >> 14) - CENTRE;
-        const Wide cb = limited((9241 * (blue - y) + (CENTRE << 14) + HALF) >> 14) - CENTRE;
-        const Wide level = __ldg(table + y);
-        red = limited(level + ((22987 * cr + HALF) >> 14));
-        green = limited(level + ((-5636 * cb - 11698 * cr + HALF) >> 14));
-        blue = limited(level + ((29049 * cb + HALF) >> 14));
+    __device__ __forceinline__ void store(char* first, i64 plane) {
+        if (reinterpret_cast<u64>(first) % VECTOR == 0 && (ORDER == INTERLEAVED || plane % VECTOR == 0)) {
+#pragma unroll
+            for (int c = 0; c < 3; ++c)
+                __stcs(reinterpret_cast<uint4*>(first + (ORDER == PLANAR ? c * plane : c * VECTOR)), loaded[c].whole);
+        } else {
+#pragma unroll
+            for (int i = 0; i < 3 * N; ++i) {
+                const i64 to = ORDER == PLANAR ? i / N * plane + i % N * static_cast<i64>(sizeof(T)) : i * sizeof(T);
+                *reinterpret_cast<T*>(first + to) = loaded[i / N].element[i % N];
+            }
+        }
     }
 };
+// From red to the lowest address of interleaved pixels.
+template <Order ORDER>
+__device__ __forceinline__ i64 to_lowest(i64 plane) { return ORDER == INTERLEAVED && plane < 0 ? 2 * plane : 0; }
+
+// Call visit(pixel, counted) for this block's share of the pixels of one image, by groups.
+template <class T, Order ORDER, class Visit>
+__device__ __forceinline__ void each_of_groups(const Layout& at, const char* pixels, const u8* mask, Visit visit) {
+    constexpr i64 STEP = (ORDER == INTERLEAVED ? 3 : 1) * sizeof(T);
+    const char* const lowest = pixels + to_lowest<ORDER>(at.image.plane);
+    each_group<false, T, STEP / sizeof(T)>(
+        at, lowest,
+        [&](const LineAt& line, i64 x) {
+            Group<T, ORDER> group(lowest + line.image + x * STEP, at.image.plane);
+#pragma unroll
+            for (int e = 0; e < IN_VECTOR<T>; ++e)
+                visit(group.pixel(e), mask == nullptr || mask[line.mask + (x + e) * at.mask.column] != 0);
+        },
+        [&](const LineAt& line, i64 x) {
+            visit(Pixel<T>(pixels + line.image + x * STEP, at.image.plane),
+                  mask == nullptr || mask[line.mask + x * at.mask.column] != 0);
+        });
+}
+
+// Call change(pixel) for this block's share of the pixels of one image, by groups; store the result.
+template <class T, Order ORDER, class Change>
+__device__ __forceinline__ void change_groups(const Layout& at, const char* pixels, char* targets, Change change) {
+    constexpr i64 STEP = (ORDER == INTERLEAVED ? 3 : 1) * sizeof(T);
+    const char* const lowest = pixels + to_lowest<ORDER>(at.image.plane);
+    char* const lowest_target = targets + to_lowest<ORDER>(at.out.plane);
+    each_group<true, T, STEP / sizeof(T)>(
+        at, lowest,
+        [&](const LineAt& line, i64 x) {
+            Group<T, ORDER> group(lowest + line.image + x * STEP, at.image.plane);
+#pragma unroll
+            for (int e = 0; e < IN_VECTOR<T>; ++e) {
+                Pixel<T> pixel = group.pixel(e);
+                change(pixel);
+                group.set(e, pixel);
+            }
+            group.store(lowest_target + line.out + x * STEP, at.out.plane);
+        },
+        [&](const LineAt& line, i64 x) {
+            Pixel<T> pixel(pixels + line.image + x * STEP, at.image.plane);
+            change(pixel);
+            pixel.store(targets + line.out + x * STEP, at.out.plane);
+        });
+}
 
 template <class T, class Counters>
 __device__ __forceinline__ void histogram_luma(const Layout& at, const char* image, const u8* mask, i64 nodata,
@@ -51,10 +107,16 @@ __device__ __forceinline__ void histogram_luma(const Layout& at, const char* ima
     count_planes(at, counters, rule, results, [&](const Plane& plane, auto add) {
         const char* const pixels = image + plane.offset(at.image);
         const u8* const masked = mask == nullptr ? nullptr : mask + plane.image * at.mask.image;
-        each_pixel<false>(at, masked, [&](i64 from, i64, bool counted) {
-            const Pixel<T> pixel(pixels + from, at.image.plane);
+        const auto count = [&](const Pixel<T>& pixel, bool counted) {
             if (counted && !pixel.is(nodata)) add(static_cast<u32>(pixel.luma()));
-        });
+        };
+        const Order order = order_of<T>(at.image);
+        if (order == INTERLEAVED) each_of_groups<T, INTERLEAVED>(at, pixels, masked, count);
+        else if (order == PLANAR) each_of_groups<T, PLANAR>(at, pixels, masked, count);
+        else
+            each_pixel<false>(at, masked, [&](i64 from, i64, bool counted) {
+                count(Pixel<T>(pixels + from, at.image.plane), counted);
+            });
     });
 }
 
@@ -63,11 +125,23 @@ __device__ __forceinline__ void apply_luma(const Layout& at, const char* image, 
                                            i64 nodata, char* out) {
     for (i64 index = blockIdx.y; index < at.images; index += gridDim.y) {
         const T* const table = tables + index * to_next_table;
-        each_pixel<true>(at, nullptr, [&](i64 from, i64 to, bool) {
-            Pixel<T> pixel(image + index * at.image.image + from, at.image.plane);
-            if (!pixel.is(nodata)) pixel.replace_luma(table);
-            pixel.store(out + index * at.out.image + to, at.out.plane);
-        });
+        const char* const pixels = image + index * at.image.image;
+        char* const targets = out + index * at.out.image;
+        const auto change = [&](Pixel<T>& pixel) {
+            if (pixel.is(nodata)) return;
+            const auto y = pixel.luma();
+            pixel.change_luma(y, __ldg(table + y));
+        };
+        const Order order = order_of<T>(at.image);
+        const bool alike = order == order_of<T>(at.out) && (at.image.plane < 0) == (at.out.plane < 0);
+        if (alike && order == INTERLEAVED) change_groups<T, INTERLEAVED>(at, pixels, targets, change);
+        else if (alike && order == PLANAR) change_groups<T, PLANAR>(at, pixels, targets, change);
+        else
+            each_pixel<true>(at, nullptr, [&](i64 from, i64 to, bool) {
+                Pixel<T> pixel(pixels + from, at.image.plane);
+                change(pixel);
+                pixel.store(targets + to, at.out.plane);
+            });
     }
 }
 

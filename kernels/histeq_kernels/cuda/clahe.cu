@@ -1,0 +1,341 @@
+// CLAHE: a histogram and a table for every tile, and pixels blended from the tables around them. The arithmetic is that
+// of histeq/_tiles.py, operation by operation; axes are D, H, W, in that order.
+
+struct Tiles {
+    i64 count[3];   // tiles
+    i64 size[3];    // pixels of a tile; the last tiles may end beyond the image
+    i64 shape[3];   // pixels of the image
+    i64 origin[3];  // where the pixels of the launch begin in it
+
+    __device__ __forceinline__ i64 all() const { return count[0] * count[1] * count[2]; }
+};
+static_assert(sizeof(Tiles) == 96, "the host's TILES has another size");
+
+// How pixels become bins, and levels become pixels.
+struct Levels {
+    i64 bins, width;           // entries of a table, and their bytes
+    i64 bin_shift, flip;       // integers: bits to the right give a bin; 0x8000 for int16
+    i64 lowest, span, shift;   // of the levels; bits to the left give a pixel
+    i64 nodata;                // integers, by its bits: not counted, not changed; -1: none
+    double nodata_value;       // floating; NaN: none
+    double low, range;         // floating: what level 0 stands for, and how much more level 65535
+    double clip_limit;
+};
+static_assert(sizeof(Levels) == 96, "the host's LEVELS has another size");
+
+// A kind of pixel: bin() tells whether a pixel is mapped, and its bin; put() writes the pixel of a level, or the same
+// pixel again. `edges` are those of the plane.
+
+template <class T>
+struct Integers {
+    typedef T Edge;
+    __device__ __forceinline__ Integers(const Levels&, const T*, const Strides&, const Strides&) {}
+    __device__ __forceinline__ bool bin(const Levels& levels, const char* at, u32& bin) const {
+        const T value = *reinterpret_cast<const T*>(at);
+        bin = (value ^ static_cast<u32>(levels.flip)) >> levels.bin_shift;
+        return value != levels.nodata;
+    }
+    __device__ __forceinline__ void put(const Levels& levels, const char* from, char* to, bool maps, i64 level) const {
+        const T value = static_cast<T>((level << levels.shift) ^ levels.flip);
+        *reinterpret_cast<T*>(to) = maps ? value : *reinterpret_cast<const T*>(from);
+    }
+};
+
+template <class T>
+struct Luma {
+    typedef T Edge;
+    i64 to_next, to_next_out;
+    __device__ __forceinline__ Luma(const Levels&, const T*, const Strides& image, const Strides& out)
+        : to_next(image.plane), to_next_out(out.plane) {}
+    __device__ __forceinline__ bool bin(const Levels& levels, const char* at, u32& bin) const {
+        const Pixel<T> pixel(at, to_next);
+        bin = static_cast<u32>(pixel.luma()) >> levels.bin_shift;
+        return !pixel.is(levels.nodata);
+    }
+    __device__ __forceinline__ void put(const Levels& levels, const char* from, char* to, bool maps, i64 level) const {
+        Pixel<T> pixel(from, to_next);
+        if (maps) pixel.change_luma(pixel.luma(), static_cast<typename Pixel<T>::Wide>(level << levels.shift));
+        pixel.store(to, to_next_out);
+    }
+};
+
+template <class T>
+struct Floats {
+    typedef T Edge;
+    typedef typename Number<T>::Fraction Fraction;
+    Bins<T> bins;
+    __device__ __forceinline__ Floats(const Levels& levels, const T* edges, const Strides&, const Strides&)
+        : bins(edges, levels.bins) {}
+    __device__ __forceinline__ bool bin(const Levels& levels, const char* at, u32& bin) const {
+        const typename Number<T>::Value value = Number<T>::load(at);
+        const bool maps = is_finite(widen(value)) && widen(value) != levels.nodata_value;
+        bin = maps ? static_cast<u32>(bins.of(value)) : 0;
+        return maps;
+    }
+    __device__ __forceinline__ void put(const Levels& levels, const char* from, char* to, bool maps, i64 level) const {
+        const double fraction = divide(__ll2double_rn(level), 65535.0);
+        const double value = maps ? add(levels.low, multiply(fraction, levels.range)) : widen(Number<T>::load(from));
+        *reinterpret_cast<Fraction*>(to) = Number<Fraction>::store(value);
+    }
+};
+
+// A position beyond the image, folded back at its border pixels.
+__device__ __forceinline__ i64 folded(i64 at, i64 size) {
+    if (at < size) return at;
+    if (size < 2) return 0;
+    const i64 period = 2 * (size - 1);
+    at %= period;
+    return min(at, period - at);
+}
+
+// Count the pixels of every tile. Grid: x parts of a tile, y tiles of all planes (walked in steps of gridDim.y).
+template <class Kind>
+__device__ __forceinline__ void tile_histogram(const Layout& at, const Tiles& tiles, const Levels& levels,
+                                               const char* image, const u8* mask, const typename Kind::Edge* edges,
+                                               i64 copies, u64* counts) {
+    CopiedOrDirectCounters counters{
+        CopiedCounters{behind_scratch<u32>(), levels.bins, static_cast<int>(copies)}, nullptr};
+    for (i64 index = blockIdx.y; index < at.images * at.planes * tiles.all(); index += gridDim.y) {
+        const i64 which = index / tiles.all(), tile = index - which * tiles.all();
+        const Plane plane(at, which);
+        const Kind kind(levels, edges + which * (levels.bins + 1), at.image, at.image);
+        const char* const pixels = image + plane.offset(at.image);
+        const u8* const masked = mask == nullptr ? nullptr : mask + plane.image * at.mask.image;
+        const i64 z0 = tile / (tiles.count[1] * tiles.count[2]) * tiles.size[0];
+        const i64 y0 = tile / tiles.count[2] % tiles.count[1] * tiles.size[1];
+        const i64 x0 = tile % tiles.count[2] * tiles.size[2];
+        counters.clear(counts + index * levels.bins);
+        __syncthreads();
+        const i64 step = static_cast<i64>(gridDim.x) * warps();
+        for (i64 line = static_cast<i64>(blockIdx.x) * warps() + warp_id(); line < tiles.size[0] * tiles.size[1];
+             line += step) {
+            const i64 layer = line / tiles.size[1];
+            const i64 z = folded(z0 + layer, tiles.shape[0]);
+            const i64 y = folded(y0 + line - layer * tiles.size[1], tiles.shape[1]);
+            for (i64 i = lane_id(); i < tiles.size[2]; i += WARP) {
+                const i64 x = folded(x0 + i, tiles.shape[2]);
+                if (masked != nullptr && !masked[z * at.mask.layer + y * at.mask.row + x * at.mask.column]) continue;
+                u32 bin;
+                if (kind.bin(levels, pixels + z * at.image.layer + y * at.image.row + x * at.image.column, bin))
+                    counters.add(bin);
+            }
+        }
+        __syncthreads();
+        counters.fold_into(counts + index * levels.bins);
+        __syncthreads();  // before the counters serve the next tile
+    }
+}
+
+// The sum over all threads of a block.
+__device__ __forceinline__ u64 block_sum(u64 value) {
+#pragma unroll
+    for (int distance = WARP / 2; distance > 0; distance /= 2)
+        value += __shfl_xor_sync(0xffffffffu, value, distance);
+    __syncthreads();  // nobody reads the scratch's former content any more
+    if (lane_id() == 0) scratch()->sums[warp_id()] = value;
+    __syncthreads();
+    u64 sum = 0;
+    for (int w = 0; w < warps(); ++w) sum += scratch()->sums[w];
+    return sum;
+}
+
+// The limit of a tile's bins, and what is spread over them of the pixels beyond it.
+struct Clip {
+    u64 limit;  // 0: none
+    u64 each, rest, step;
+
+    // How many pixels a bin has then.
+    __device__ __forceinline__ u64 operator()(u64 count, i64 bin) const {
+        if (limit == 0) return count;
+        const u64 at = static_cast<u64>(bin);
+        return min(count, limit) + each + (rest && at % step == 0 && at / step < rest);
+    }
+};
+
+__device__ __forceinline__ u64 clip_count(double clip_limit, u64 area, i64 bins) {
+    if (!(clip_limit > 0)) return 0;
+    const double pixels = __ll2double_rn(static_cast<i64>(area));
+    const double limit = divide(multiply(clip_limit, pixels), __ll2double_rn(bins));
+    return limit >= pixels ? 0 : static_cast<u64>(max(__double2ll_rz(limit), 1ll));
+}
+
+// Write the table of a tile, one block for each; leave zeros in the counts. `empty` tells of tiles without pixels.
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+tile_table(u64* all_counts, i64 histograms, const __grid_constant__ Levels levels, char* tables, u8* empty) {
+    for (i64 index = blockIdx.x; index < histograms; index += gridDim.x) {
+        u64* const counts = all_counts + index * levels.bins;
+        u64 sum = 0;
+        for (i64 bin = threadIdx.x; bin < levels.bins; bin += blockDim.x) sum += counts[bin];
+        const u64 area = block_sum(sum);
+        Clip clip{clip_count(levels.clip_limit, area, levels.bins), 0, 0, 1};
+        if (clip.limit) {
+            u64 beyond = 0;
+            for (i64 bin = threadIdx.x; bin < levels.bins; bin += blockDim.x)
+                beyond += counts[bin] - min(counts[bin], clip.limit);
+            const u64 excess = block_sum(beyond);
+            const u64 bins = static_cast<u64>(levels.bins);
+            clip.each = excess / bins;
+            clip.rest = excess % bins;
+            if (clip.rest) clip.step = max(bins / clip.rest, static_cast<u64>(1));
+        }
+        // Every warp takes a stretch of the bins: it adds it up, learns what lies before, and goes through it again.
+        const i64 length = ((levels.bins + warps() - 1) / warps() + WARP - 1) / WARP * WARP;
+        const i64 begin = min(warp_id() * length, levels.bins), end = min(begin + length, levels.bins);
+        u64 mine = 0;
+        for (i64 bin = begin + lane_id(); bin < end; bin += WARP) mine += clip(counts[bin], bin);
+        block_sum(mine);
+        u64 upto = 0;
+        for (int w = 0; w < warp_id(); ++w) upto += scratch()->sums[w];
+        const float scale = divide(__ll2float_rn(levels.span), __ll2float_rn(static_cast<i64>(area)));
+        for (i64 start = begin; start < end; start += WARP) {
+            const i64 bin = start + lane_id();
+            const u64 scanned = warp_scan(bin < end ? clip(counts[bin], bin) : 0);
+            if (bin < end) {
+                const i64 entry = __float2ll_rn(multiply(__ll2float_rn(static_cast<i64>(upto + scanned)), scale));
+                if (area)
+                    store_level(tables + index * levels.bins * levels.width, levels.width, bin,
+                                min(entry, levels.span) + levels.lowest);
+                counts[bin] = 0;
+            }
+            upto += __shfl_sync(0xffffffffu, scanned, WARP - 1);
+        }
+        if (threadIdx.x == 0) empty[index] = area == 0;
+        __syncthreads();  // before the scratch serves the next one
+    }
+}
+
+// Give tiles without a counted pixel the table of the nearest one with some, or a ramp where there is none. One block
+// a tile; tables that are read here are not written here.
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+fill_empty(const u8* empty, i64 planes, const __grid_constant__ Tiles tiles, const __grid_constant__ Levels levels,
+           char* tables) {
+    const i64 all = tiles.all();
+    for (i64 index = blockIdx.x; index < planes * all; index += gridDim.x) {
+        if (!empty[index]) continue;
+        const i64 plane = index / all, tile = index - plane * all;
+        const i64 wide = tiles.count[2], layer = tiles.count[1] * wide;
+        i64 nearest = -1, shortest = 0;  // of this thread's candidates, which come in order
+        for (i64 other = threadIdx.x; other < all; other += blockDim.x) {
+            const i64 z = other / layer - tile / layer, y = other / wide % tiles.count[1] - tile / wide % tiles.count[1];
+            const i64 x = other % wide - tile % wide, distance = z * z + y * y + x * x;
+            if (!empty[plane * all + other] && (nearest < 0 || distance < shortest)) {
+                nearest = other;
+                shortest = distance;
+            }
+        }
+#pragma unroll
+        for (int step = WARP / 2; step > 0; step /= 2) {
+            const i64 other = __shfl_xor_sync(0xffffffffu, nearest, step);
+            const i64 distance = __shfl_xor_sync(0xffffffffu, shortest, step);
+            const bool takes = other >= 0 && (nearest < 0 || distance < shortest ||
+                                              (distance == shortest && other < nearest));
+            nearest = takes ? other : nearest;
+            shortest = takes ? distance : shortest;
+        }
+        __syncthreads();  // nobody reads the scratch's former content any more
+        if (lane_id() == 0) {
+            scratch()->firsts[warp_id()] = nearest;
+            scratch()->lasts[warp_id()] = shortest;
+        }
+        __syncthreads();
+        nearest = -1;
+        for (int w = 0; w < warps(); ++w) {
+            const i64 other = scratch()->firsts[w], distance = scratch()->lasts[w];
+            if (other >= 0 && (nearest < 0 || distance < shortest || (distance == shortest && other < nearest))) {
+                nearest = other;
+                shortest = distance;
+            }
+        }
+        char* const table = tables + index * levels.bins * levels.width;
+        const char* const from = tables + (plane * all + nearest) * levels.bins * levels.width;
+        const double slope = divide(__ll2double_rn(levels.span), __ll2double_rn(levels.bins - 1));
+        for (i64 bin = threadIdx.x; bin < levels.bins; bin += blockDim.x) {
+            i64 level = __double2ll_rn(multiply(__ll2double_rn(bin), slope)) + levels.lowest;
+            if (nearest >= 0)
+                level = levels.width == 1 ? reinterpret_cast<const u8*>(from)[bin]
+                                          : reinterpret_cast<const u16*>(from)[bin];
+            store_level(table, levels.width, bin, level);
+        }
+    }
+}
+
+// The two tiles between whose centres a pixel lies along an axis, and their weights.
+struct Between {
+    i64 before, after;
+    float weight_before, weight_after;
+
+    __device__ __forceinline__ Between(const Tiles& tiles, int axis, i64 position) {
+        const float at = subtract(multiply(__ll2float_rn(tiles.origin[axis] + position),
+                                           divide(1.0f, __ll2float_rn(tiles.size[axis]))), 0.5f);
+        const i64 below = __float2ll_rd(at);
+        weight_after = subtract(at, __ll2float_rn(below));  // before it is limited
+        weight_before = subtract(1.0f, weight_after);
+        before = min(max(below, 0ll), tiles.count[axis] - 1);
+        after = min(below + 1, tiles.count[axis] - 1);
+    }
+};
+
+__device__ __forceinline__ float weighted(float a, float weight_a, float b, float weight_b) {
+    return add(multiply(a, weight_a), multiply(b, weight_b));
+}
+
+// Blend every pixel. Grid: x parts of a plane, y planes (walked in steps of gridDim.y). `to_next_image` of the tables
+// and edges, in planes: 0 where those of one image serve all.
+template <class Kind, class Level>
+__device__ __forceinline__ void apply_tiles(const Layout& at, const Tiles& tiles, const Levels& levels,
+                                            const char* image, const typename Kind::Edge* edges,
+                                            i64 to_next_edges, const Level* tables, i64 to_next_tables, char* out) {
+    for (i64 index = blockIdx.y; index < at.images * at.planes; index += gridDim.y) {
+        const Plane plane(at, index);
+        const i64 edges_at = plane.image * to_next_edges + plane.plane;
+        const Kind kind(levels, edges + edges_at * (levels.bins + 1), at.image, at.out);
+        const Level* const table = tables + (plane.image * to_next_tables + plane.plane) * tiles.all() * levels.bins;
+        const bool flat = tiles.shape[0] == 1;
+        each_stretch<false>(at, at.columns, WARP, [&](const Stretch& s) {
+            const i64 i = s.begin + lane_id();
+            if (i >= at.columns) return;
+            const LineAt line(at, s);
+            const char* const from = image + plane.offset(at.image) + line.image + i * at.image.column;
+            const Between z(tiles, 0, s.layer), y(tiles, 1, s.row), x(tiles, 2, i);
+            u32 bin;
+            const bool maps = kind.bin(levels, from, bin);
+            const auto entry = [&](i64 iz, i64 iy, i64 ix) {
+                return static_cast<float>(
+                    table[((iz * tiles.count[1] + iy) * tiles.count[2] + ix) * levels.bins + bin]);
+            };
+            const auto layer = [&](i64 iz) {
+                const float upper = weighted(entry(iz, y.before, x.before), x.weight_before,
+                                             entry(iz, y.before, x.after), x.weight_after);
+                const float lower = weighted(entry(iz, y.after, x.before), x.weight_before,
+                                             entry(iz, y.after, x.after), x.weight_after);
+                return weighted(upper, y.weight_before, lower, y.weight_after);
+            };
+            float level = layer(z.before);
+            if (!flat) level = weighted(level, z.weight_before, layer(z.after), z.weight_after);
+            kind.put(levels, from, out + plane.offset(at.out) + line.out + i * at.out.column, maps,
+                     __float2ll_rn(level));
+        });
+    }
+}
+
+#define TILES(NAME, KIND, EDGE, LEVEL)                                                                      \
+    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                           \
+    tile_histogram_##NAME(Layout at, const __grid_constant__ Tiles tiles,                                   \
+                          const __grid_constant__ Levels levels, const char* image, const u8* mask,         \
+                          const EDGE* edges, i64 copies, u64* counts) {                                     \
+        tile_histogram<KIND>(at, tiles, levels, image, mask, edges, copies, counts);                        \
+    }                                                                                                       \
+    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                           \
+    apply_tiles_##NAME(Layout at, const __grid_constant__ Tiles tiles,                                      \
+                       const __grid_constant__ Levels levels, const char* image, const EDGE* edges,         \
+                       i64 to_next_edges, const LEVEL* tables, i64 to_next_tables, char* out) {             \
+        apply_tiles<KIND>(at, tiles, levels, image, edges, to_next_edges, tables, to_next_tables, out);     \
+    }
+
+TILES(u8, Integers<u8>, u8, u8)
+TILES(u16, Integers<u16>, u16, u16)
+TILES(luma_u8, Luma<u8>, u8, u8)
+TILES(luma_u16, Luma<u16>, u16, u16)
+TILES(f16, Floats<Half>, Half, u16)
+TILES(f32, Floats<float>, float, u16)
+TILES(f64, Floats<double>, double, u16)

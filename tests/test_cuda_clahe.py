@@ -1,0 +1,139 @@
+"""CLAHE on CUDA, executed on the CPU: bit for bit as the NumPy backend, from the device and from the host."""
+
+import numpy as np
+import pytest
+from cuda_host import fake_cupy
+from cuda_host.fake_cupy import Machine
+from images import DTYPES, FLOATS, random_float, random_values, same
+
+import histeq
+
+
+@pytest.fixture(params=["device", "host"])
+def call(request, monkeypatch):
+    """Yield a function that calls another on the GPU, with arrays that are there or are brought there."""
+    monkeypatch.setattr(Machine, "shuffled", 2)
+
+    def lent(value):
+        return fake_cupy.ndarray.of(value) if isinstance(value, np.ndarray) else value
+
+    def on_device(function, image, *rest, **keywords):
+        result = function(lent(image), *map(lent, rest), **{n: lent(v) for n, v in keywords.items()})
+        return result.array if isinstance(result, fake_cupy.ndarray) else result
+
+    def from_host(function, image, *rest, **keywords):
+        return function(image, *rest, backend="cupy", **keywords)
+
+    with fake_cupy.installed():
+        if request.param == "host":
+            from histeq._backends import _staged
+
+            monkeypatch.setattr(_staged, "_PIECE", 4096)
+        yield on_device if request.param == "device" else from_host
+
+
+def fewer_bins(dtype, keywords):
+    """Spare the CPU 65,536 bins a tile where there are many tiles."""
+    few = keywords.get("tiles") in ((1, 1), (1, 2))
+    return keywords if dtype not in ("uint16", "int16") or few else {"bins": 512, **keywords}
+
+
+def image_of(rng, dtype, shape):
+    if dtype in FLOATS:
+        return random_float(rng, dtype, shape)
+    return random_values(rng, int(np.prod(shape)), dtype).reshape(shape)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_grids_and_limits(dtype, call):
+    rng = np.random.default_rng(0)
+    for shape in ((61, 87), (3, 200), (1, 1)):
+        image = image_of(rng, dtype, shape)
+        for keywords in (
+            {}, {"tiles": (1, 2)}, {"tiles": (3, 5), "clip_limit": 7.5}, {"tile_size": (20, 17)},
+            {"clip_limit": 0.0, "tiles": (2, 9)}, {"clip_limit": 1e-9, "bins": 16}, {"clip_limit": np.nan},
+        ):  # fmt: skip
+            keywords = fewer_bins(dtype, keywords)
+            expected = histeq.clahe(image, backend="numpy", **keywords)
+            assert same(call(histeq.clahe, image, **keywords), expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_masks_nodata_and_ranges(dtype, call):
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 99, (70, 90)).astype(dtype)
+    mask = rng.random(image.shape) < 0.3
+    mask[:40, :50] = False  # several tiles without a counted pixel
+    limits = (-1, 2) if dtype in FLOATS else (16, 200)
+    for case in ({"mask": mask}, {"mask": mask & False}, {"nodata": 50}, {"out_range": limits}):
+        keywords = fewer_bins(dtype, case)
+        expected = histeq.clahe(image, backend="numpy", **keywords)
+        assert same(call(histeq.clahe, image, **keywords), expected)
+    if dtype in FLOATS:
+        image[5, 5:8] = np.nan, np.inf, -np.inf
+        expected = histeq.clahe(image, backend="numpy", value_range=(5, 70), bins=50)
+        assert same(call(histeq.clahe, image, value_range=(5, 70), bins=50), expected)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("color", ["luma", "luma-bgr", "channels"])
+def test_color(color, dtype, call):
+    rng = np.random.default_rng(2)
+    image = image_of(rng, dtype, (2, 40, 50, 4))
+    for part, layout in ((image, "NHWC"), (image[0, :, 1:, :3], "HWC")):
+        keywords = fewer_bins(dtype, {"layout": layout, "color": color, "tiles": (3, 4), "nodata": 7})
+        expected = histeq.clahe(part, backend="numpy", **keywords)
+        assert same(call(histeq.clahe, part, **keywords), expected)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+def test_volumes_batches_and_views(dtype, call):
+    rng = np.random.default_rng(3)
+    image = image_of(rng, dtype, (11, 24, 33))
+    for view, keywords in (
+        (image, {"layout": "DHW", "tiles": (2, 3, 4)}),
+        (image, {"layout": "NHW", "tiles": (3, 4)}),
+        (image[::-1, ::2, ::-1], {"layout": "DHW", "tiles": (2, 2, 2)}),
+        (np.asfortranarray(image), {"layout": "HWN", "tiles": (2, 2)}),
+        (image[:0], {"layout": "NHW"}),
+    ):
+        keywords = fewer_bins(dtype, keywords)
+        expected = histeq.clahe(view, backend="numpy", **keywords)
+        assert same(call(histeq.clahe, view, **keywords), expected)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_windows(dtype, call):
+    rng = np.random.default_rng(4)
+    image = image_of(rng, dtype, (90, 110))
+    keywords = fewer_bins(dtype, {"tiles": (4, 5)})
+    tables = call(histeq.tile_tables, image, **keywords)
+    call(histeq.clahe, image_of(rng, dtype, (50, 60)), **keywords)  # uses the workspace again
+    whole = histeq.clahe(image, backend="numpy", **keywords)
+    window = call(histeq.apply_tiles, image[20:71, 33:], tables, origin=(20, 33))
+    assert same(window, whole[20:71, 33:])
+    frames = np.stack([image, image])
+    assert same(call(histeq.apply_tiles, frames, tables, layout="NHW"), np.stack([whole, whole]))
+
+
+def test_tiles_shared_by_blocks(call, monkeypatch):
+    """Large tiles, and more histograms than the grid or the workspace have."""
+    rng = np.random.default_rng(5)
+    image = image_of(rng, "uint8", (3, 300, 200))
+    monkeypatch.setattr(Machine, "multiprocessors", 20)
+    expected = histeq.clahe(image, layout="NHW", tiles=(1, 2), backend="numpy")
+    assert same(call(histeq.clahe, image, layout="NHW", tiles=(1, 2)), expected)
+    from histeq._backends import _device_tiles
+
+    monkeypatch.setattr(_device_tiles, "_GRID_Y", 2)
+    monkeypatch.setattr(_device_tiles, "_GRID_X", 2)
+    monkeypatch.setattr(_device_tiles, "_WORKSPACE", 1)
+    assert same(call(histeq.clahe, image, layout="NHW", tiles=(1, 2)), expected)
+
+
+def test_tables_of_another_library_are_refused():
+    image = np.zeros((20, 20), np.uint8)
+    with fake_cupy.installed():
+        tables = histeq.tile_tables(fake_cupy.ndarray.of(image))
+        with pytest.raises(TypeError, match="tables must be an array of the image's kind, got ndarray"):
+            histeq.apply_tiles(image, tables)
