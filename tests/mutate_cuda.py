@@ -119,7 +119,7 @@ FAULTS = [
     ("a weight after its limit", "clahe.cu", "const i64 below = __float2ll_rd(at);",
      "const i64 below = max(__float2ll_rd(at), 0ll);"),
     ("tiles counted as wide as high", "clahe.cu", "iy) * tiles.count[2] + ix", "iy) * tiles.count[1] + ix"),
-    ("another of two nearest tiles", "clahe.cu", "other < nearest);\n            nearest", "other > nearest);\n            nearest"),
+    ("another of two nearest tiles", "clahe.cu", "other < nearest));\n            nearest", "other > nearest));\n            nearest"),
     ("a blend is fused", "clahe.cu", "return add(multiply(a, weight_a), multiply(b, weight_b));",
      "return fmaf(a, weight_a, b * weight_b);"),
 ]  # fmt: skip

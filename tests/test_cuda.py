@@ -314,6 +314,17 @@ def test_arrays_of_two_devices_are_refused(cupy):
         histeq.equalize(image, mask=other)
 
 
+def test_out_of_memory(cupy, monkeypatch):
+    image = on_gpu(np.zeros((400, 500), np.uint8))
+    monkeypatch.setattr(Machine, "memory", Machine.used + 100_000)
+    with pytest.raises(MemoryError, match="Out of memory allocating 200,000 bytes") as caught:
+        histeq.equalize(image)
+    assert any(
+        "backend='cupy', which takes it through the device in pieces" in n for n in caught.value.__notes__
+    )
+    assert same(histeq.equalize(image, out=image).array, np.zeros((400, 500), np.uint8))
+
+
 def test_mixed_libraries_are_refused(cupy):
     image = np.zeros((4, 5), np.uint8)
     with pytest.raises(TypeError, match="out must be an array of the image's kind, got ndarray"):
@@ -358,6 +369,21 @@ def backends_line(setup):
 def test_without_cupy():
     assert "CuPy is not installed" in backends_line("sys.modules['cupy'] = None")
     assert "pip install cupy-cuda12x" in backends_line("sys.modules['cupy'] = None")
+
+
+def test_cupy_for_another_cuda():
+    """What importing it says, a library that is missing, is passed on."""
+    setup = """
+import builtins
+whole = builtins.__import__
+def broken(name, *rest):
+    if name == 'cupy': raise ImportError('libnvrtc.so.12: cannot open shared object file')
+    return whole(name, *rest)
+builtins.__import__ = broken
+"""
+    line = backends_line(setup)
+    assert "libnvrtc.so.12: cannot open shared object file" in line
+    assert "cupy-cuda13x for a driver of CUDA 13" in line
 
 
 def test_without_driver():
@@ -451,7 +477,7 @@ def test_jax_on_the_cpu(monkeypatch):
     assert same(fractions, histeq.equalize(image, rule="skimage"))
     with pytest.raises(TypeError, match="out must be None for JAX arrays"):
         histeq.equalize(Array(image), out=Array(image))
-    with pytest.raises(TypeError, match="concrete JAX array: call histeq outside of jax.jit"):
+    with pytest.raises(TypeError, match=r"concrete JAX array: call histeq outside of jax.jit"):
         histeq.equalize(Tracer(image))
 
 

@@ -6,8 +6,8 @@ All that the backend asks of CuPy besides plain array functions is in this file.
 import functools
 import math
 import threading
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import cupy
@@ -209,11 +209,22 @@ def _module(name: str, index: int) -> Any:
     return cupy.RawModule(code=cuda.source(name), options=cuda.OPTIONS)
 
 
-def on(array: Array) -> AbstractContextManager[Any]:
-    """Make the array's device the current one."""
-    if array.device.id == cupy.cuda.runtime.getDevice():
-        return nullcontext()
-    return array.device
+@contextmanager
+def on(array: Array) -> Iterator[None]:
+    """Make the array's device the current one; say what to do where its memory does not suffice."""
+    try:
+        if array.device.id == cupy.cuda.runtime.getDevice():
+            yield
+        else:
+            with array.device:
+                yield
+    except MemoryError as error:  # CuPy's is one
+        if not getattr(error, "__notes__", None):
+            error.add_note(
+                "histeq: free device memory, pass out=image, or pass the image as a NumPy array with "
+                "backend='cupy', which takes it through the device in pieces"
+            )
+        raise
 
 
 def address(array: Array | None) -> int:

@@ -9,6 +9,7 @@ Only `match` of floating images, which sorts, waits for the device.
 from typing import Any
 
 import numpy as np
+from histeq_kernels import cuda
 
 from histeq import _rules
 from histeq._backend import Pixels
@@ -226,8 +227,8 @@ def _equalize_in_one_launch(pixels: Pixels, rule: str, out_range: tuple[Any, Any
     turns = gpu.kept_turns()
     shared = _device.SCRATCH + _device.WORKPLACE + turns * _device.STRETCH
     arguments = (walk.layout, walk.image, levels, np.int64(turns), walk.out)
-    grid = (_device.cuda.CLUSTER, min(planes, _GRID_Y))
-    gpu.launch("clusters", "equalize_u8_clusters", grid, arguments, shared)
+    blocks = (cuda.CLUSTER, min(planes, _GRID_Y))
+    gpu.launch("clusters", "equalize_u8_clusters", blocks, arguments, shared)
     return True
 
 

@@ -136,7 +136,7 @@ static bool run_blocks(unsigned first, unsigned shared) {
         fibers[i].state = READY;
         fibers[i].has_begun = false;
     }
-    const size_t lagging = seed ? draw(blocks) : 0;
+    const size_t lagging = seed ? draw(blocks) : 0, lagging_warp = seed && draw(2) ? draw(all / 32) : all;
     std::vector<size_t> done(blocks), at_barrier(blocks), at_shuffle(all / 32);
     size_t ended = 0;
     while (ended < blocks) {
@@ -144,14 +144,15 @@ static bool run_blocks(unsigned first, unsigned shared) {
         // neighbours mostly follow one another, which is several times faster.
         const size_t steps[] = {37, 101, 1, all - 1, 1, all - 1, 1, all - 1};
         const size_t start = seed ? draw(all) : 0, step = seed ? steps[draw(8)] : 1;
-        // One block lags behind the others.
+        // One block lags behind the others, and now and then one warp.
         const size_t slow = seed && blocks > 1 && draw(8) ? lagging : blocks;
-        bool progress = slow < blocks;
+        const size_t slow_warp = lagging_warp < all && draw(4) ? lagging_warp : all;
+        bool progress = slow < blocks || slow_warp < all;
         size_t at_cluster = 0;
         std::fill(at_barrier.begin(), at_barrier.end(), 0);
         std::fill(at_shuffle.begin(), at_shuffle.end(), 0);
         for (size_t n = 0, i = start; n < all; ++n, i = (i + step) % all) {
-            if (fibers[i].state == READY && i / threads != slow) {
+            if (fibers[i].state == READY && i / threads != slow && i / 32 != slow_warp) {
                 progress = true;
                 if (!resume(i)) return false;
                 done[i / threads] += fibers[i].state == DONE;

@@ -40,7 +40,8 @@ OPTIONS = ("--std=c++17", "--fmad=false")
 """Contraction off: what `rounding.cuh` does not pin is pinned here. CuPy adds -ftz=true."""
 
 _KERNEL = re.compile(
-    r'extern "C" __global__ void (?:__cluster_dims__\(\w+, 1, 1\) )?__launch_bounds__\(THREADS, BLOCKS\)\s*\\?\s*([\w#]+)\('
+    r'extern "C" __global__ void (?:__cluster_dims__\(\w+, 1, 1\) )?'
+    r"__launch_bounds__\(THREADS, BLOCKS\)\s*\\?\s*([\w#]+)\("
 )
 _FAMILY = re.compile(r"^(?:FLOATING|TILES)\((\w+),", re.MULTILINE)
 
