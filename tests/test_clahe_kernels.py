@@ -7,10 +7,10 @@ import os
 
 import numpy as np
 import pytest
-from histeq_kernels.cpu import _whole, blend, histogram, recolor, tiles
+from histeq_kernels.cpu import _whole, blend, clahe_avx512, histogram, recolor, tiles
 from histeq_kernels.cpu._kernel import Kernel
 from images import random_values, same
-from test_kernels import Guarded, rows_of
+from test_kernels import Guarded, only, rows_of
 
 import histeq
 from histeq import _color, _tiles
@@ -18,6 +18,10 @@ from histeq import _color, _tiles
 INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
 CASES = [((9, 33), (2, 3)), ((1, 1), (1, 1)), ((5, 4), (7, 9)), ((40, 70), (2, 1))]
 CASES += [] if INTERPRETED else [((70, 1100), (3, 1)), ((300, 290), (1, 2)), ((400, 500), (1, 1))]
+KERNELS = [
+    (tiles.tile_tables, blend.blend_tiles),
+    *only("avx512", (clahe_avx512.tile_tables_avx512, clahe_avx512.blend_tiles_avx512)),
+]
 
 
 def grid_of(shape, count):
@@ -32,23 +36,24 @@ def expected_tables(image, grid, clip, levels):
     return tables
 
 
+@pytest.mark.parametrize(("counting", "blending"), KERNELS)
 @pytest.mark.parametrize("clip", [0.0, 0.5, 2.0, 40.0])
 @pytest.mark.parametrize(("shape", "count"), CASES)
-def test_eight_bits(shape, count, clip):
+def test_eight_bits(shape, count, clip, counting, blending):
     rng = np.random.default_rng(shape[1])
     image = rows_of(rng, (1, *shape))
     grid, levels = grid_of(shape, count), _tiles.levels_of(np.dtype(np.uint8), 256, (3, 250))
-    scratch, sums = np.zeros(histogram.SCRATCH, np.uint32), np.full(256, 77, np.int32)
+    scratch, sums = np.zeros(histogram.SCRATCH, np.uint32), np.full(tiles.SUMS, 77, np.int32)
     tables = np.full((int(np.prod(grid.tiles)), 256), 77, np.uint8)
     positions = [grid.positions(axis) for axis in range(3)]
     form, tile = np.array([256, levels.lowest, levels.span]), np.array(grid.tile)
     half = len(tables) // 2
     for part in ((0, half), (half, len(tables))):
-        tiles.tile_tables.u8(image, *positions, tile, *part, clip, form, scratch, sums, tables)
+        counting.u8(image, *positions, tile, *part, clip, form, scratch, sums, tables)
     expected = expected_tables(image, grid, clip, levels)
     assert same(tables.reshape(expected.shape), expected)
     assert not scratch.any()
-    check_blend(image, grid, expected, blend.blend_tiles.u8, levels, first=0, turn=0)
+    check_blend(image, grid, expected, blending.u8, levels, first=0, turn=0)
 
 
 @pytest.mark.parametrize("bins", [65536, 4096, 16])

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from histeq_kernels.cpu import blend as _blend
+from histeq_kernels.cpu import clahe_avx512 as _fastest
 from histeq_kernels.cpu import histogram as _counters
 from histeq_kernels.cpu import recolor as _recolor
 from histeq_kernels.cpu import tiles as _tables
@@ -213,7 +214,7 @@ def _tables_of(
     positions = [grid.positions(axis) for axis in range(3)]
     tile = np.array(grid.tile, np.int64)
     form, tables = _numbers(levels, first), out.reshape(-1, out.shape[-1])
-    kernel = _tables.tile_tables.u8 if plane.itemsize == 1 else _tables.tile_tables_direct.u16
+    kernel = _fastest.counting() if plane.itemsize == 1 else _tables.tile_tables_direct.u16
 
     def work(part: tuple[int, int]) -> None:
         kernel(plane, *positions, tile, *part, clip_limit, form, workspace().counters, _space.sums, tables)
@@ -237,7 +238,7 @@ def _blend_plane(
             kernel = getattr(_blend.blend_volume, tag(plane))
             kernel(plane[:, rows], *z, *cut, *x, tables, *room, out[:, rows])
         else:
-            kernel = _blend.blend_tiles.u8 if plane.itemsize == 1 else _blend.blend_tiles_direct.u16
+            kernel = _fastest.blending() if plane.itemsize == 1 else _blend.blend_tiles_direct.u16
             kernel(plane[:, rows], *cut, *x, tables[0], *room, out[:, rows])
 
     _over_ranges(work, plane.shape[1], min(threads, plane.size // _PIECE))

@@ -354,18 +354,23 @@ def count_sliced(image, scratch, counts, slice_block):
 @inline
 def rows_sliced(image, scratch, slice_block):
     """Count the blocks of all rows."""
-    masks, sums = scratch[:4096].view(np.uint64), scratch[4096:8192].view(np.uint64)
-    block, step = np.uint64(_vector.BLOCK), np.uint64(_vector.BLOCK * _vector.BLOCKS)
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
-            pixels = row(image, z, y)
-            whole = np.uint64(pixels.size) // step * step
-            for i in range(np.uint64(0), whole, step):
-                for b in range(np.uint64(_vector.BLOCKS)):
-                    slice_block(pixels, i + b * block, masks, b)
-                for high in range(np.uint64(16)):
-                    _vector.count_slices(masks, high, sums)
-            count_tail(pixels, whole, scratch)
+            count_row_sliced(row(image, z, y), scratch, slice_block)
+
+
+@inline
+def count_row_sliced(pixels, scratch, slice_block):
+    """Count a row."""
+    masks, sums = scratch[:4096].view(np.uint64), scratch[4096:8192].view(np.uint64)
+    block, step = np.uint64(_vector.BLOCK), np.uint64(_vector.BLOCK * _vector.BLOCKS)
+    whole = np.uint64(pixels.size) // step * step
+    for i in range(np.uint64(0), whole, step):
+        for b in range(np.uint64(_vector.BLOCKS)):
+            slice_block(pixels, i + b * block, masks, b)
+        for high in range(np.uint64(16)):
+            _vector.count_slices(masks, high, sums)
+    count_tail(pixels, whole, scratch)
 
 
 @inline
