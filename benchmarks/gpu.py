@@ -216,6 +216,31 @@ def machine() -> dict[str, Any]:
     }
 
 
+def measure_host(shape: tuple[int, ...], rounds: int) -> dict[str, Any]:
+    """Time a NumPy image that goes there and back, against the bare copies of one piece of pinned memory."""
+    image = CONTENTS["natural"](shape, "uint8").get()
+    pinned = np.frombuffer(cupy.cuda.alloc_pinned_memory(image.nbytes), np.uint8, image.size)
+    lent = cupy.empty(image.size, np.uint8)
+
+    def there_and_back() -> None:
+        lent.set(pinned)
+        lent.get(out=pinned)
+
+    result = {"case": "host " + " x ".join(map(str, shape)), "pixels": image.size}
+    for name, call in (
+        ("seconds", lambda: histeq.equalize(image, backend="cupy")),
+        ("copies_seconds", there_and_back),
+        ("cpu_seconds", lambda: histeq.equalize(image)),
+    ):
+        times = []
+        for _ in range(rounds + 1):
+            start = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - start)
+        result[name] = statistics.median(times[1:])
+    return result
+
+
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small images and few rounds")
@@ -242,6 +267,14 @@ def main() -> None:
                     f"{result['host_seconds'] * 1e6:7.1f} us host, "
                     f"{result['share_of_copy_2_reads']:5.0%} of the copy (3 accesses a pixel) {ratios}"
                 )
+    shapes = ((1080, 1920), (2160, 3840), (1 << 15, 1 << 15))
+    for shape in shapes[:1] if arguments.quick else shapes:
+        result = measure_host(shape, min(rounds, 5))
+        report["results"].append(result)  # type: ignore[attr-defined]
+        print(
+            f"{result['case']}: {result['seconds'] * 1e3:.2f} ms; bare copies there and back "
+            f"{result['copies_seconds'] * 1e3:.2f} ms; on the CPU {result['cpu_seconds'] * 1e3:.2f} ms"
+        )
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(report, indent=1))
     print(f"written to {arguments.json}")

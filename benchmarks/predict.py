@@ -287,7 +287,8 @@ The bound counts 2 bytes a pixel, and 3 for 2^30 pixels, at the rate of a device
 Assumed: {chips}; {atomics} counter updates and {lookups} lookups a clock and multiprocessor, without
 bank conflicts; 4 warp instructions a clock; {cached} TB/s from L2; {launch} µs a launch in a graph; {wait} µs
 for a wait of the whole grid. A pass takes the longest of its bytes, its instructions and its shared-memory
-accesses; four fifths of the L2 cache are there for the second reading.
+accesses; four fifths of the L2 cache are there for the second reading. Nothing else is in the model: not the
+latency of loads, nor that a cluster's blocks wait for one another while its frame's last pixels arrive.
 
 ## What each kernel takes
 

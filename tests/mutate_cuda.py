@@ -56,6 +56,7 @@ FAULTS = [
     ("nodata is counted", "table.cuh", "bin == rule.nodata ? 0 :", "bin == -2 ? 0 :"),
     ("nodata is mapped", "levels.cuh", "level == all.nodata ?", "level == -2 ?"),
     ("the mask is ignored", "common.cuh", "mask == nullptr || mask[", "true || mask["),
+    ("the mask is ignored where it comes in vectors", "histogram.cu", "if (counted.byte[e]) count", "count"),
     ("the pixels before the first group are dropped", "common.cuh",
      "const i64 x = head - N + (s.begin", "const i64 x = head + (s.begin"),
     ("groups of three channels begin anywhere", "common.cuh", "(CHANNELS == 3 ? 11 : 1)", "1"),
@@ -116,9 +117,8 @@ FAULTS = [
      "    __syncthreads();  // nobody reads the scratch's former content any more\n"
      "    if (lane_id() == 0) scratch()->sums", "    if (lane_id() == 0) scratch()->sums"),
     ("a tile's counts are not reset", "clahe.cu", "counts[bin] = 0;", ""),
-    ("a weight after its limit", "clahe.cu", "const i64 below = __float2ll_rd(at);",
-     "const i64 below = max(__float2ll_rd(at), 0ll);"),
-    ("tiles counted as wide as high", "clahe.cu", "iy) * tiles.count[2] + ix", "iy) * tiles.count[1] + ix"),
+    ("a weight after its limit", "clahe.cu", "int below = __float2int_rd(at),", "int below = max(__float2int_rd(at), 0),"),
+    ("tiles counted as wide as high", "clahe.cu", "iy) * tiles.count[2] *", "iy) * tiles.count[1] *"),
     ("another of two nearest tiles", "clahe.cu", "other < nearest));\n            nearest", "other > nearest));\n            nearest"),
     ("a blend is fused", "clahe.cu", "return add(multiply(a, weight_a), multiply(b, weight_b));",
      "return fmaf(a, weight_a, b * weight_b);"),
@@ -126,8 +126,9 @@ FAULTS = [
 
 # The units that a fault in a shared file is planted in; the others have the same text.
 UNITS = {
-    "common.cuh": ("histogram", "lut", "luma"), "counters.cuh": ("histogram",), "table.cuh": ("histogram",),
+    "common.cuh": ("histogram", "lut"), "counters.cuh": ("histogram",), "table.cuh": ("histogram",),
     "numbers.cuh": ("bins",), "levels.cuh": ("lut",),
+    "groups of three channels begin anywhere": ("luma",), "a mask is thought aligned": ("histogram",),
 }  # fmt: skip
 
 
@@ -164,6 +165,7 @@ def probe():
             check(rng.integers(0, 3000, 5000).astype(dtype))
             check(frame, mask=frame % 3 == 0, rule="pillow")
             check(frame[:, 3:184], mask=(frame % 3 == 0)[:, 4:185])
+            check(frame[:, ::2], mask=(frame % 3 == 0)[:, ::2])
             check(np.stack([frame, frame // 2, frame // 3]), layout="NHW", rule="vips")
             line = rng.integers(0, 250, 6200).astype(dtype)
             for start, size in ((1, 2048), (5, 4096), (0, 6150)):
@@ -171,6 +173,7 @@ def probe():
                 piece, target = line[start : start + size], out[3 : 3 + size]
                 histeq.equalize(on_gpu(piece), out=on_gpu(target))
                 assert np.array_equal(target, histeq.equalize(piece, backend="numpy"))
+        check(rng.integers(0, 250, (300, 403), np.uint8))  # several blocks
         color = rng.integers(0, 256, (30, 40, 3), np.uint8)
         color[:3] = (255, 0, 0)
         check(color, layout="HWC")
@@ -178,8 +181,16 @@ def probe():
         for dtype in ("float16", "float32"):
             check(rng.normal(size=(2, 40, 50)).astype(dtype), layout="NHW", rule="skimage", bins=300)
             check(rng.integers(0, 9, (40, 50)).astype(dtype), rule="skimage", bins=7, value_range=(0, 7))
+
+
+def probe_packed_counters():
+    """The same for counters of 16 bits."""
+    rng = np.random.default_rng(3)
+    on_gpu = fake_cupy.ndarray.of
+    fake_cupy.Machine.shuffled = 1
     machine(shared=1024 + 65536)
-    check(rng.integers(0, 65536, (30, 40), np.uint16))
+    image = rng.integers(0, 65536, (30, 40), np.uint16)
+    assert np.array_equal(histeq.equalize(on_gpu(image)).array, histeq.equalize(image, backend="numpy"))
     machine(multiprocessors=1)
     for values in ([6], [7], [6, 7, 7]):
         image = rng.choice(np.array(values, np.uint16), (300, 1100))
@@ -191,13 +202,18 @@ def probe():
     for _ in range(3):  # two images: one block for each
         counts = histeq.histogram(on_gpu(np.stack([both, both])), layout="NW").array
         assert np.array_equal(counts[0], np.bincount(both, minlength=65536))
-    machine()
+
+
+def probe_far():
+    """The same for pixels that are far from one another."""
+    rng = np.random.default_rng(4)
     space = mmap.mmap(-1, 5 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)  # no reserve
     memory = np.frombuffer(space, np.uint8)
     image = np.lib.stride_tricks.as_strided(memory, (2, 64), (4 << 30, 1))
     image[...] = rng.integers(0, 99, image.shape)
-    check(image)
-    check(image[:, ::2])
+    for one in (image, image[:, ::2]):
+        result = histeq.equalize(fake_cupy.ndarray.of(one)).array
+        assert np.array_equal(result, histeq.equalize(one, backend="numpy"))
 
 
 def probe_one_launch():
@@ -240,7 +256,16 @@ def probe_clahe():
                 assert np.array_equal(result, histeq.clahe(image, backend="numpy", **keywords))
 
 
-PROBES = {"equalize.cu": probe_one_launch, "clusters.cu": probe_one_launch, "clahe.cu": probe_clahe}
+# By file, or by what is wrong.
+PROBES = {
+    "equalize.cu": probe_one_launch, "clusters.cu": probe_one_launch, "clahe.cu": probe_clahe,
+    "32-bit offsets of lines": probe_far, "32-bit offsets of pixels": probe_far,
+    "an overflow of a low counter is not handed over": probe_packed_counters,
+    "a carry out of the word is lost": probe_packed_counters,
+    "a borrow of the word is lost": probe_packed_counters,
+    "overflow is thought impossible too soon": probe_packed_counters,
+    "the wrong slice": probe_packed_counters,
+}  # fmt: skip
 
 
 def caught(replaced, probe):
@@ -262,20 +287,20 @@ def caught(replaced, probe):
 def main():
     right = {module: cuda.source(module) for module in cuda.MODULES}
     libraries = {module: host.load(module) for module in cuda.MODULES}
-    for one in (probe, probe_one_launch, probe_clahe):
+    for one in {probe, *PROBES.values()}:
         assert caught(libraries, one) is None, "the probes fail on the right kernels"
     missed = 0
     for what, file, text, fault in FAULTS:
         start = time.perf_counter()
         units, planted = dict(libraries), 0
-        for module in UNITS.get(file, (file.partition(".")[0],)):
+        for module in UNITS.get(what, UNITS.get(file, (file.partition(".")[0],))):
             if text in right[module]:
                 planted += 1
                 units[module] = host.build(
                     right[module].replace(text, fault), cuda.kernels(module), keep=False
                 )
         assert planted, f"{what}: the text is not in {file} any more"
-        result = caught(units, PROBES.get(file, probe))
+        result = caught(units, PROBES.get(what, PROBES.get(file, probe)))
         missed += result is None
         verdict = "MISSED" if result is None else f"caught ({result})"
         print(f"{what:58} {verdict}  {time.perf_counter() - start:.1f} s", flush=True)

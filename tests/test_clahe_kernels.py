@@ -91,7 +91,7 @@ def check_blend(image, grid, tables, kernel, levels, first, turn):
     out = Guarded(image.shape, levels.table_dtype)
     bits = image.view(levels.table_dtype)
     form = np.array([turn, levels.bin_shift, first, levels.shift])
-    room = np.zeros(65536, np.uint64), np.zeros((2, blend.CHUNK), np.uint32)
+    room = np.zeros(65536, np.uint64), np.zeros(blend.FOUND, np.uint32)
     kernel(bits, *around[1], *around[2], np.ascontiguousarray(tables[0]), form, *room, out.inside)
     assert same(np.ascontiguousarray(out.inside).view(levels.dtype), expected)
     assert out.intact()

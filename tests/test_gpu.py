@@ -102,6 +102,72 @@ def test_match_and_host_arrays(dtype):
     assert np.array_equal(brought_back, histeq.equalize(image, backend="numpy"))
 
 
+@pytest.mark.parametrize("dtype", INTEGERS + FLOATS)
+def test_host_arrays_in_pieces(dtype, monkeypatch):
+    """Many pieces, with and without room to keep them between the passes."""
+    histeq.equalize(np.zeros((2, 2), dtype), backend="cupy")
+    from histeq._backends import _staged
+
+    rng = np.random.default_rng(10)
+    image = next(contents(rng, (3000, 2100), dtype))
+    expected = histeq.equalize(image, backend="numpy")
+    for free in (None, 1 << 22):
+        if free is not None:
+            monkeypatch.setattr(_staged, "_free", lambda: free)  # noqa: B023
+        monkeypatch.setattr(_staged, "_PIECE", 1 << 20)
+        for _ in range(3):
+            result = histeq.equalize(image, backend="cupy")
+            assert np.array_equal(result, expected, equal_nan=dtype in FLOATS)
+    batch = np.stack([image[:300], image[300:600], image[600:900]] * 5)
+    result = histeq.equalize(batch, layout="NHW", backend="cupy")
+    expected = histeq.equalize(batch, layout="NHW", backend="numpy")
+    assert np.array_equal(result, expected, equal_nan=dtype in FLOATS)
+
+
+def test_one_launch():
+    """Small images in a cooperative launch, batches in clusters: again and again."""
+    rng = np.random.default_rng(11)
+    for shape in ((1, 1), (181, 239), (1080, 1920), (2160, 3840)):
+        image = rng.integers(0, 200, shape, np.uint8)
+        lent, expected = cupy.asarray(image), histeq.equalize(image, backend="numpy")
+        for _ in range(20):
+            assert np.array_equal(histeq.equalize(lent).get(), expected)
+    frames = rng.integers(0, 200, (70, 1080, 1920), np.uint8)
+    frames[3] = 9
+    lent = cupy.asarray(frames)
+    for rule in ("opencv", "pillow"):
+        expected = histeq.equalize(frames, layout="NHW", rule=rule, backend="numpy")
+        for _ in range(5):
+            assert np.array_equal(histeq.equalize(lent, layout="NHW", rule=rule).get(), expected)
+    small = cupy.asarray(frames[:, :100, :99])
+    expected = histeq.equalize(frames[:, :100, :99], layout="NHW", backend="numpy")
+    assert np.array_equal(histeq.equalize(small, layout="NHW").get(), expected)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS + FLOATS)
+def test_clahe(dtype):
+    rng = np.random.default_rng(12)
+    for image in contents(rng, (301, 403), dtype):
+        for keywords in ({}, {"tiles": (3, 5), "clip_limit": 7.5}, {"tile_size": (64, 50)}):
+            expected = histeq.clahe(image, backend="numpy", **keywords)
+            result = histeq.clahe(cupy.asarray(image), **keywords).get()
+            assert np.array_equal(result, expected, equal_nan=dtype in FLOATS)
+    mask = image > np.median(image)
+    mask[:150, :200] = False
+    expected = histeq.clahe(image, mask=mask, backend="numpy")
+    result = histeq.clahe(cupy.asarray(image), mask=cupy.asarray(mask)).get()
+    assert np.array_equal(result, expected, equal_nan=dtype in FLOATS)
+
+
+def test_subnormal_floats():
+    """CuPy compiles with -ftz=true: it must not reach the pixels."""
+    tiny = np.float32(1e-45)
+    image = (np.arange(6000, dtype=np.float32) * tiny).reshape(60, 100)
+    check(image)
+    check(image, nodata=float(tiny))
+    check(image - 3000 * tiny, bins=77)
+
+
 def test_more_than_2_to_the_32_pixels():
     row = cupy.zeros(1 << 16, cupy.uint8)
     row[:3] = cupy.array([9, 200, 200], cupy.uint8)

@@ -41,7 +41,7 @@ class _Space(threading.local):
     def __init__(self) -> None:
         self.sums = np.empty(_tables.SUMS, np.int32)
         self.packed = np.empty(65536, np.uint64)
-        self.found = np.empty((2, _blend.CHUNK), np.uint32)
+        self.found = np.empty(_blend.FOUND, np.uint32)
         self._tables = np.empty(0, np.uint8)
 
     def tables(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:

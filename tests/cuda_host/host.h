@@ -302,6 +302,9 @@ static inline double __ddiv_rn(double a, double b) { return a / b; }
 static inline float __ll2float_rn(long long value) { return static_cast<float>(value); }
 static inline double __ll2double_rn(long long value) { return static_cast<double>(value); }
 static inline float __double2float_rn(double value) { return static_cast<float>(value); }
+static inline float __int2float_rn(int value) { return static_cast<float>(value); }
+static inline int __float2int_rn(float value) { return static_cast<int>(lrintf(value)); }
+static inline int __float2int_rd(float value) { return static_cast<int>(floorf(value)); }
 static inline long long __float2ll_rn(float value) { return llrintf(value); }
 static inline long long __float2ll_rd(float value) { return static_cast<long long>(floorf(value)); }
 static inline long long __double2ll_rn(double value) { return llrint(value); }

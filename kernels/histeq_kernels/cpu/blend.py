@@ -8,10 +8,12 @@ import numpy as np
 
 from histeq_kernels.cpu._kernel import flat, inline, kernel, plane, plane_out
 from histeq_kernels.cpu._vector import row
-from histeq_kernels.cpu._whole import whole
+from histeq_kernels.cpu._whole import blend_16, whole
 
 CHUNK = 1024
 """Pixels of a row whose entries are kept at once."""
+FOUND = (3, CHUNK + 16)
+"""Room for them: two rows in turn, and where cells end. Rows 4096 bytes apart would get in each other's way."""
 GROUP = 16
 """Cells whose packed 8-bit tables are kept at once, in the first-level cache."""
 
@@ -36,7 +38,7 @@ def blend_tiles(image, ys, y_weights, xs, x_weights, tables, form, packed, found
     y_weights, x_weights : their weights
     tables : (tiles down, tiles across, 256)
     form : none of it matters for 8 bits
-    packed, found : (65536,) and (2, CHUNK), of any content
+    packed, found : (65536,) and FOUND, of any content
     """
     height, width, cells = np.uint64(image.shape[1]), np.uint64(image.shape[2]), packed.view(np.uint32)
     top = np.uint64(0)
@@ -45,12 +47,17 @@ def blend_tiles(image, ys, y_weights, xs, x_weights, tables, form, packed, found
         upper, lower = tables[np.uint64(ys[0, top])], tables[np.uint64(ys[1, top])]
         left = np.uint64(0)
         while left < width:
-            right, count = pack_group(xs, left, width, upper, lower, cells, found[1])
-            weights = (x_weights[0, left:right], x_weights[1, left:right])
+            right, count = pack_group(xs, left, width, upper, lower, cells, found[2])
+            weights, ends = (x_weights[0, left:right], x_weights[1, left:right]), found[2][:count]
+            look_up(row(image, np.uint64(0), top)[left:right], ends, cells, found[0])
             for y in range(top, bottom):
-                pixels, new = row(image, np.uint64(0), y)[left:right], row(out, np.uint64(0), y)[left:right]
-                look_up(pixels, count, found[1], cells, found[0])
-                blend_packed(found[0], weights[0], weights[1], y_weights[0, y], y_weights[1, y], new)
+                here, ahead = found[(y - top) & np.uint64(1)], found[(y - top + np.uint64(1)) & np.uint64(1)]
+                new, above, below = row(out, np.uint64(0), y)[left:right], y_weights[0, y], y_weights[1, y]
+                if y + np.uint64(1) < bottom:
+                    following = row(image, np.uint64(0), y + np.uint64(1))[left:right]
+                    blend_and_look_up(following, ends, cells, here, ahead, weights, above, below, new)
+                else:
+                    blend_packed(here, weights[0], weights[1], above, below, new)
             left = right
         top = bottom
 
@@ -144,14 +151,34 @@ def pack_group(xs, left, width, upper, lower, packed, ends):
 
 
 @inline
-def look_up(pixels, cells, ends, packed, found):
+def look_up(pixels, ends, packed, found):
     """Write the packed entries of a row's pixels; one load gets those of all four tables."""
     start = np.uint64(0)
-    for cell in range(cells):
-        end = np.uint64(ends[cell])
+    for cell in range(np.uint64(ends.size)):
         entries = packed[np.uint64(256) * cell : np.uint64(256) * (cell + np.uint64(1))]
-        for i in range(start, end):
+        for i in range(start, np.uint64(ends[cell])):
             found[i] = entries[pixels[i]]
+        start = np.uint64(ends[cell])
+
+
+@inline
+def blend_and_look_up(following, ends, packed, here, ahead, weights, above, below, new):
+    """Blend a row while the next one is looked up: vectors do the one, loads the other, at the same time."""
+    start, step = np.uint64(0), np.uint64(16)
+    for cell in range(np.uint64(ends.size)):
+        end, entries = (
+            np.uint64(ends[cell]),
+            packed[np.uint64(256) * cell : np.uint64(256) * (cell + np.uint64(1))],
+        )
+        whole_end = start + (end - start) // step * step
+        for i in range(start, whole_end, step):
+            for j in range(i, i + step):
+                ahead[j] = entries[following[j]]
+            blend_16(here, i, weights[0], weights[1], above, below, new)
+        for i in range(whole_end, end):
+            ahead[i] = entries[following[i]]
+        before, after = weights[0][whole_end:end], weights[1][whole_end:end]
+        blend_packed(here[whole_end:end], before, after, above, below, new[whole_end:end])
         start = end
 
 

@@ -261,17 +261,20 @@ fill_empty(const u8* empty, i64 planes, const __grid_constant__ Tiles tiles, con
 
 // The two tiles between whose centres a pixel lies along an axis, and their weights.
 struct Between {
-    i64 before, after;
+    int before, after;
     float weight_before, weight_after;
 
-    __device__ __forceinline__ Between(const Tiles& tiles, int axis, i64 position) {
-        const float at = subtract(multiply(__ll2float_rn(tiles.origin[axis] + position),
-                                           divide(1.0f, __ll2float_rn(tiles.size[axis]))), 0.5f);
-        const i64 below = __float2ll_rd(at);
-        weight_after = subtract(at, __ll2float_rn(below));  // before it is limited
+    __device__ __forceinline__ Between(const Tiles& tiles, int axis, i64 position, float reciprocal) {
+        const float at = subtract(multiply(__ll2float_rn(tiles.origin[axis] + position), reciprocal), 0.5f);
+        const int below = __float2int_rd(at), last = static_cast<int>(tiles.count[axis]) - 1;
+        weight_after = subtract(at, __int2float_rn(below));  // before it is limited
         weight_before = subtract(1.0f, weight_after);
-        before = min(max(below, 0ll), tiles.count[axis] - 1);
-        after = min(below + 1, tiles.count[axis] - 1);
+        before = min(max(below, 0), last);
+        after = min(below + 1, last);
+    }
+    // Of the size of a tile: OpenCV multiplies by it, which is not the same as to divide.
+    static __device__ __forceinline__ float reciprocal(const Tiles& tiles, int axis) {
+        return divide(1.0f, __ll2float_rn(tiles.size[axis]));
     }
 };
 
@@ -290,30 +293,36 @@ __device__ __forceinline__ void apply_tiles(const Layout& at, const Tiles& tiles
         const i64 edges_at = plane.image * to_next_edges + plane.plane;
         const Kind kind(levels, edges + edges_at * (levels.bins + 1), at.image, at.out);
         const Level* const table = tables + (plane.image * to_next_tables + plane.plane) * tiles.all() * levels.bins;
-        const bool flat = tiles.shape[0] == 1;
-        each_stretch<false>(at, at.columns, WARP, [&](const Stretch& s) {
-            const i64 i = s.begin + lane_id();
-            if (i >= at.columns) return;
+        const char* const pixels = image + plane.offset(at.image);
+        char* const targets = out + plane.offset(at.out);
+        const float by[3] = {Between::reciprocal(tiles, 0), Between::reciprocal(tiles, 1),
+                             Between::reciprocal(tiles, 2)};
+        const int bins = static_cast<int>(levels.bins);
+        each_stretch<false>(at, at.columns, WARP * SINGLES, [&](const Stretch& s) {
             const LineAt line(at, s);
-            const char* const from = image + plane.offset(at.image) + line.image + i * at.image.column;
-            const Between z(tiles, 0, s.layer), y(tiles, 1, s.row), x(tiles, 2, i);
-            u32 bin;
-            const bool maps = kind.bin(levels, from, bin);
-            const auto entry = [&](i64 iz, i64 iy, i64 ix) {
-                return static_cast<float>(
-                    table[((iz * tiles.count[1] + iy) * tiles.count[2] + ix) * levels.bins + bin]);
+            const Between z(tiles, 0, s.layer, by[0]), y(tiles, 1, s.row, by[1]);
+            const auto row_of = [&](int iz, int iy) {
+                return table + (iz * tiles.count[1] + iy) * tiles.count[2] * levels.bins;
             };
-            const auto layer = [&](i64 iz) {
-                const float upper = weighted(entry(iz, y.before, x.before), x.weight_before,
-                                             entry(iz, y.before, x.after), x.weight_after);
-                const float lower = weighted(entry(iz, y.after, x.before), x.weight_before,
-                                             entry(iz, y.after, x.after), x.weight_after);
-                return weighted(upper, y.weight_before, lower, y.weight_after);
-            };
-            float level = layer(z.before);
-            if (!flat) level = weighted(level, z.weight_before, layer(z.after), z.weight_after);
-            kind.put(levels, from, out + plane.offset(at.out) + line.out + i * at.out.column, maps,
-                     __float2ll_rn(level));
+            const Level* const upper[2] = {row_of(z.before, y.before), row_of(z.after, y.before)};
+            const Level* const lower[2] = {row_of(z.before, y.after), row_of(z.after, y.after)};
+            for (i64 i = s.begin + lane_id(); i < min(s.begin + WARP * SINGLES, at.columns); i += WARP) {
+                const char* const from = pixels + line.image + i * at.image.column;
+                const Between x(tiles, 2, i, by[2]);
+                u32 bin;
+                const bool maps = kind.bin(levels, from, bin);
+                const i64 before = static_cast<i64>(x.before) * bins + bin;
+                const i64 after = static_cast<i64>(x.after) * bins + bin;
+                const auto along = [&](const Level* row) {
+                    return weighted(row[before], x.weight_before, row[after], x.weight_after);
+                };
+                float level = weighted(along(upper[0]), y.weight_before, along(lower[0]), y.weight_after);
+                if (tiles.shape[0] > 1) {  // without depth both layers are the same, with weights of a half
+                    const float next = weighted(along(upper[1]), y.weight_before, along(lower[1]), y.weight_after);
+                    level = weighted(level, z.weight_before, next, z.weight_after);
+                }
+                kind.put(levels, from, targets + line.out + i * at.out.column, maps, __float2int_rn(level));
+            }
         });
     }
 }
