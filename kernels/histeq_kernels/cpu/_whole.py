@@ -40,21 +40,20 @@ def whole(value):
     return np.int32(bits_of(np.float32(value + _SHIFT)) - _BITS)
 
 
-def _blend_16(found, i, before, after, above, below, new):
-    """Blend 16 pixels from the i-th on, whose entries of four 8-bit tables are packed in words of `found`.
+def _blend_16(words, i, before, after, k, above, below, new):
+    """Blend 16 pixels: words[i:], which hold the entries of four 8-bit tables each, become new[k:].
 
     Parameters
     ----------
-    found : their words: the entry at the upper left in the lowest byte, upper right, lower left, lower right
-    before, after : float32, the weights of left and right, one a pixel
+    words : the entry at the upper left in the lowest byte, upper right, lower left, lower right
+    before, after : float32, the weights of left and right, from the k-th on
     above, below : float32, the weights of upper and lower
-    new : the blended pixels
     """
-    entries = found[i : i + 16].copy()[:, None].view(np.uint8).astype(np.float32)
-    left, right = before[i : i + 16], after[i : i + 16]
+    entries = words[i : i + 16].copy()[:, None].view(np.uint8).astype(np.float32)
+    left, right = before[k : k + 16], after[k : k + 16]
     upper = entries[:, 0] * left + entries[:, 1] * right
     lower = entries[:, 2] * left + entries[:, 3] * right
-    new[i : i + 16] = np.rint(upper * above + lower * below)
+    new[k : k + 16] = np.rint(upper * above + lower * below)
 
 
 _WORDS, _FLOATS = ir.VectorType(ir.IntType(32), 16), ir.VectorType(ir.FloatType(), 16)
@@ -62,33 +61,44 @@ _BYTES = ir.VectorType(ir.IntType(8), 16)
 
 
 @intrinsic
-def _blend_16_ir(typingctx, found, i, before, after, above, below, new):
+def _blend_16_ir(typingctx, words, i, before, after, k, above, below, new):
     def codegen(context, builder, signature, args):
-        def at(which, kind):
-            return _pointer(context, builder, signature, args, which, args[1], kind)
+        def at(which, index, kind):
+            return _pointer(context, builder, signature, args, which, args[index], kind)
 
         def everywhere(value):
             one = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), value, _word(0))
             return builder.shuffle_vector(one, one, ir.Constant(_WORDS, [0] * 16))
 
         def entry(byte):
-            moved = builder.lshr(words, ir.Constant(_WORDS, [8 * byte] * 16))
+            moved = builder.lshr(packed, ir.Constant(_WORDS, [8 * byte] * 16))
             return builder.sitofp(builder.and_(moved, ir.Constant(_WORDS, [255] * 16)), _FLOATS)
 
         def between(a, b, weight_a, weight_b):
             return builder.fadd(builder.fmul(a, weight_a), builder.fmul(b, weight_b))
 
-        words, left, right = (
-            _load(builder, at(k, kind)) for k, kind in ((0, _WORDS), (2, _FLOATS), (3, _FLOATS))
-        )
+        packed = _load(builder, at(0, 1, _WORDS))
+        left, right = _load(builder, at(2, 4, _FLOATS)), _load(builder, at(3, 4, _FLOATS))
         upper = between(entry(0), entry(1), left, right)
         lower = between(entry(2), entry(3), left, right)
-        level = between(upper, lower, everywhere(args[4]), everywhere(args[5]))
+        level = between(upper, lower, everywhere(args[5]), everywhere(args[6]))
         rounded = builder.fadd(level, ir.Constant(_FLOATS, [float(_SHIFT)] * 16))
-        _store(builder, builder.trunc(builder.bitcast(rounded, _WORDS), _BYTES), at(6, _BYTES))
+        _store(builder, builder.trunc(builder.bitcast(rounded, _WORDS), _BYTES), at(7, 4, _BYTES))
         return context.get_dummy_value()
 
-    return types.void(found, types.uint64, before, after, types.float32, types.float32, new), codegen
+    weight = types.float32
+    return types.void(words, types.uint64, before, after, types.uint64, weight, weight, new), codegen
 
 
 blend_16 = _blend_16 if config.DISABLE_JIT else _blend_16_ir
+
+
+@inline
+def blend_one(word, before, after, above, below):
+    """Blend one pixel."""
+    byte = np.uint32(255)
+    a = np.float32(np.int32(word & byte))
+    b = np.float32(np.int32((word >> np.uint32(8)) & byte))
+    c = np.float32(np.int32((word >> np.uint32(16)) & byte))
+    d = np.float32(np.int32(word >> np.uint32(24)))
+    return np.uint8(whole((a * before + b * after) * above + (c * before + d * after) * below))

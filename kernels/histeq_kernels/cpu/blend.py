@@ -7,13 +7,14 @@ arithmetic is that of `histeq/_tiles.py`: float32, every product and sum rounded
 import numpy as np
 
 from histeq_kernels.cpu._kernel import flat, inline, kernel, plane, plane_out
-from histeq_kernels.cpu._vector import row
-from histeq_kernels.cpu._whole import blend_16, whole
+from histeq_kernels.cpu._vector import line, part_32, row
+from histeq_kernels.cpu._whole import blend_16, blend_one, whole
 
 CHUNK = 1024
 """Pixels of a row whose entries are kept at once."""
 FOUND = (3, CHUNK + 16)
-"""Room for them: two rows in turn, and where cells end. Rows 4096 bytes apart would get in each other's way."""
+"""Room for them: two rows in turn, and where cells end; not 4096 bytes apart, where stores delay loads."""
+_ENDS = np.uint64(2 * FOUND[1])
 GROUP = 16
 """Cells whose packed 8-bit tables are kept at once, in the first-level cache."""
 
@@ -40,24 +41,26 @@ def blend_tiles(image, ys, y_weights, xs, x_weights, tables, form, packed, found
     form : none of it matters for 8 bits
     packed, found : (65536,) and FOUND, of any content
     """
-    height, width, cells = np.uint64(image.shape[1]), np.uint64(image.shape[2]), packed.view(np.uint32)
+    height, width, one = np.uint64(image.shape[1]), np.uint64(image.shape[2]), np.uint64(1)
+    cells, room = part_32(packed, 0, 131072), line(found)  # no slices: counting references takes as long
+    before, after = x_weights[0], x_weights[1]
     top = np.uint64(0)
     while top < height:
         bottom = end_of_run(ys, top, height)
-        upper, lower = tables[np.uint64(ys[0, top])], tables[np.uint64(ys[1, top])]
         left = np.uint64(0)
         while left < width:
-            right, count = pack_group(xs, left, width, upper, lower, cells, found[2])
-            weights, ends = (x_weights[0, left:right], x_weights[1, left:right]), found[2][:count]
-            look_up(row(image, np.uint64(0), top)[left:right], ends, cells, found[0])
+            right, count = pack_group(xs, left, width, ys[0, top], ys[1, top], tables, cells, room)
+            look_up(row(image, np.uint64(0), top), left, count, cells, room)
             for y in range(top, bottom):
-                here, ahead = found[(y - top) & np.uint64(1)], found[(y - top + np.uint64(1)) & np.uint64(1)]
-                new, above, below = row(out, np.uint64(0), y)[left:right], y_weights[0, y], y_weights[1, y]
-                if y + np.uint64(1) < bottom:
-                    following = row(image, np.uint64(0), y + np.uint64(1))[left:right]
-                    blend_and_look_up(following, ends, cells, here, ahead, weights, above, below, new)
+                here = ((y - top) & one) * np.uint64(FOUND[1])
+                new, above, below = row(out, np.uint64(0), y), y_weights[0, y], y_weights[1, y]
+                if y + one < bottom:
+                    following = row(image, np.uint64(0), y + one)
+                    blend_and_look_up(
+                        following, left, count, cells, room, here, before, after, above, below, new
+                    )
                 else:
-                    blend_packed(here, weights[0], weights[1], above, below, new)
+                    blend_row(room, here, left, right, before, after, above, below, new)
             left = right
         top = bottom
 
@@ -130,80 +133,68 @@ def end_of_run(tiles, start, stop):
 
 
 @inline
-def pack_group(xs, left, width, upper, lower, packed, ends):
+def pack_group(xs, left, width, upper, lower, tables, cells, room):
     """Pack the tables of the cells from column `left` on, as many as are kept at once.
 
-    Return the column behind them, and how many they are; `ends` gets where each ends, counted from `left`.
+    Return the column behind them, and how many they are; `room` gets where each ends, counted from `left`.
     """
-    right, cells = left, np.uint64(0)
-    while right < width and cells < np.uint64(GROUP):
-        end = end_of_run(xs, right, min(width, left + np.uint64(CHUNK)))
-        before, after = np.uint64(xs[0, right]), np.uint64(xs[1, right])
-        start = np.uint64(256) * cells
-        pack(
-            (upper[before], upper[after], lower[before], lower[after]), packed[start : start + np.uint64(256)]
-        )
-        ends[cells] = np.uint32(end - left)
-        right, cells = end, cells + np.uint64(1)
-        if right == left + np.uint64(CHUNK):
-            break
-    return right, cells
+    right, count, most = left, np.uint64(0), min(width, left + np.uint64(CHUNK))
+    while right < most and count < np.uint64(GROUP):
+        before, after = xs[0, right], xs[1, right]
+        pack(tables, upper, lower, before, after, cells, np.uint64(256) * count)
+        right = end_of_run(xs, right, most)
+        room[_ENDS + count] = np.uint32(right - left)
+        count += np.uint64(1)
+    return right, count
 
 
 @inline
-def look_up(pixels, ends, packed, found):
+def pack(tables, upper, lower, before, after, cells, start):
+    """Write the entries of four 8-bit tables into one of 32 bits."""
+    above, below, left, right = np.uint64(upper), np.uint64(lower), np.uint64(before), np.uint64(after)
+    for i in range(np.uint64(256)):
+        ab = np.uint32(tables[above, left, i]) | np.uint32(tables[above, right, i]) << np.uint32(8)
+        cd = np.uint32(tables[below, left, i]) << np.uint32(16)
+        cells[start + i] = ab | cd | np.uint32(tables[below, right, i]) << np.uint32(24)
+
+
+@inline
+def look_up(pixels, left, count, cells, room):
     """Write the packed entries of a row's pixels; one load gets those of all four tables."""
     start = np.uint64(0)
-    for cell in range(np.uint64(ends.size)):
-        entries = packed[np.uint64(256) * cell : np.uint64(256) * (cell + np.uint64(1))]
-        for i in range(start, np.uint64(ends[cell])):
-            found[i] = entries[pixels[i]]
-        start = np.uint64(ends[cell])
-
-
-@inline
-def blend_and_look_up(following, ends, packed, here, ahead, weights, above, below, new):
-    """Blend a row while the next one is looked up: vectors do the one, loads the other, at the same time."""
-    start, step = np.uint64(0), np.uint64(16)
-    for cell in range(np.uint64(ends.size)):
-        end, entries = (
-            np.uint64(ends[cell]),
-            packed[np.uint64(256) * cell : np.uint64(256) * (cell + np.uint64(1))],
-        )
-        whole_end = start + (end - start) // step * step
-        for i in range(start, whole_end, step):
-            for j in range(i, i + step):
-                ahead[j] = entries[following[j]]
-            blend_16(here, i, weights[0], weights[1], above, below, new)
-        for i in range(whole_end, end):
-            ahead[i] = entries[following[i]]
-        before, after = weights[0][whole_end:end], weights[1][whole_end:end]
-        blend_packed(here[whole_end:end], before, after, above, below, new[whole_end:end])
+    for cell in range(count):
+        end, table = np.uint64(room[_ENDS + cell]), np.uint64(256) * cell
+        for i in range(start, end):
+            room[i] = cells[table + pixels[left + i]]
         start = end
 
 
 @inline
-def pack(four, packed):
-    """Write the entries of four 8-bit tables into one of 32 bits."""
-    a, b, c, d = four
-    for i in range(np.uint64(256)):
-        ab = np.uint32(a[i]) | np.uint32(b[i]) << np.uint32(8)
-        cd = np.uint32(c[i]) << np.uint32(16) | np.uint32(d[i]) << np.uint32(24)
-        packed[i] = ab | cd
+def blend_and_look_up(pixels, left, count, cells, room, here, before, after, above, below, new):
+    """Blend a row while the next one is looked up: vectors do the one, loads the other, at the same time."""
+    start, step, ahead = np.uint64(0), np.uint64(16), np.uint64(FOUND[1]) - here
+    for cell in range(count):
+        end, table = np.uint64(room[_ENDS + cell]), np.uint64(256) * cell
+        stop = start + (end - start) // step * step
+        for i in range(start, stop, step):
+            for j in range(i, i + step):
+                room[ahead + j] = cells[table + pixels[left + j]]
+            blend_16(room, here + i, before, after, left + i, above, below, new)
+        for i in range(stop, end):
+            room[ahead + i] = cells[table + pixels[left + i]]
+            new[left + i] = blend_one(room[here + i], before[left + i], after[left + i], above, below)
+        start = end
 
 
 @inline
-def blend_packed(found, before, after, above, below, new):
-    """Blend packed entries; LLVM makes vectors of it."""
-    byte = np.uint32(255)
-    for i in range(np.uint64(new.size)):
-        entries = found[i]
-        a = np.float32(np.int32(entries & byte))
-        b = np.float32(np.int32((entries >> np.uint32(8)) & byte))
-        c = np.float32(np.int32((entries >> np.uint32(16)) & byte))
-        d = np.float32(np.int32(entries >> np.uint32(24)))
-        upper, lower = a * before[i] + b * after[i], c * before[i] + d * after[i]
-        new[i] = np.uint8(whole(upper * above + lower * below))
+def blend_row(room, here, left, right, before, after, above, below, new):
+    """Blend a row."""
+    step = np.uint64(16)
+    stop = (right - left) // step * step
+    for i in range(np.uint64(0), stop, step):
+        blend_16(room, here + i, before, after, left + i, above, below, new)
+    for i in range(stop, right - left):
+        new[left + i] = blend_one(room[here + i], before[left + i], after[left + i], above, below)
 
 
 @inline

@@ -14,9 +14,6 @@ from histeq_kernels.cpu._whole import whole
 from histeq_kernels.cpu.histogram import count_row_sliced, fold_sliced
 from histeq_kernels.cpu.tiers import tier
 
-GATHERED = 1 << 17
-"""Pixels of a tile that are brought together to be counted: its rows are too short for blocks of 4096."""
-
 
 def counting() -> Callable[..., None]:
     """Return the fastest kernel that makes tables of 8-bit tiles."""
@@ -31,48 +28,20 @@ def blending() -> Callable[..., None]:
 @kernel(u8=tiles._TABLES["uint8"])
 def tile_tables_avx512(image, zs, ys, xs, tile, start, stop, clip_limit, levels, scratch, sums, tables):
     """Write the tables of tiles `start` to `stop`: see `tiles.tile_tables`."""
-    tall, wide = np.int64(ys.size) // tile[1], np.int64(xs.size) // tile[2]
-    area = tile[0] * tile[1] * tile[2]
-    counts, gathered = sums[:256], sums[256 : 256 + GATHERED // 4].view(np.uint8)
+    area, counts = tile[0] * tile[1] * tile[2], sums[:256]
     for i in range(start, stop):
-        z, y, x = i // (tall * wide) * tile[0], i // wide % tall * tile[1], i % wide * tile[2]
-        box = (zs[z : z + tile[0]], ys[y : y + tile[1]], xs[x : x + tile[2]])
         for value in range(np.uint64(256)):
             counts[value] = 0
-        count_gathered(image, box, gathered, scratch)
+        tiles.count_gathered(image, (zs, ys, xs), tile, i, sums, False, count_row, scratch, counts)
         fold_sliced(scratch, counts)
         tiles.clip_counts(counts, tiles.clipped_at(clip_limit, area, 256))
         tiles.fill_levels(counts, np.float32(levels[2]) / np.float32(area), levels, tables[np.uint64(i)])
 
 
 @inline
-def count_gathered(image, box, gathered, scratch):
-    """Count the pixels at some positions, brought together a part at a time."""
-    zs, ys, xs = box
-    filled, room = np.uint64(0), np.uint64(gathered.size)
-    for z in range(np.uint64(zs.size)):
-        for y in range(np.uint64(ys.size)):
-            pixels, x = row(image, np.uint64(zs[z]), np.uint64(ys[y])), np.uint64(0)
-            while x < np.uint64(xs.size):
-                size = min(np.uint64(xs.size) - x, room - filled)
-                gather(pixels, xs, x, size, gathered, filled)
-                x, filled = x + size, filled + size
-                if filled == room:
-                    count_row_sliced(gathered, scratch, _vector.slice_block_avx512)
-                    filled = np.uint64(0)
-    count_row_sliced(gathered[:filled], scratch, _vector.slice_block_avx512)
-
-
-@inline
-def gather(pixels, xs, x, size, gathered, filled):
-    """Copy the pixels at `size` positions from the x-th on: consecutive ones, but for those reflected."""
-    first, last = xs[x], xs[x + size - np.uint64(1)]
-    if last - first + 1 == np.int64(size):
-        for i in range(size):
-            gathered[filled + i] = pixels[np.uint64(first) + i]
-    else:
-        for i in range(size):
-            gathered[filled + i] = pixels[np.uint64(xs[x + i])]
+def count_row(pixels, few, scratch, counts):
+    """Count a row into the scratch."""
+    count_row_sliced(pixels, scratch, _vector.slice_block_avx512)
 
 
 @kernel(u8=blend._signature("uint8", 2, 3))

@@ -6,9 +6,9 @@ The arithmetic is that of `histeq/_tiles.py`, which states it in NumPy.
 import numpy as np
 
 from histeq_kernels.cpu._kernel import COUNTS, flat, inline, kernel, plane
-from histeq_kernels.cpu._vector import load_64, row
+from histeq_kernels.cpu._vector import load_64, part_8, row, store_64
 from histeq_kernels.cpu._whole import whole
-from histeq_kernels.cpu.histogram import SMALL, count_row_pairs, count_row_small, count_two_words
+from histeq_kernels.cpu.histogram import SMALL, count_row, count_two_words, fold
 
 BLOCK = 256
 """Bins that are looked at together."""
@@ -17,6 +17,8 @@ SPARSE = 16
 RAMP = 65536
 SUMS = RAMP + SPARSE + 2 * BLOCK
 """Entries that the kernels for 16 bits work in; those from RAMP on hold two short tables."""
+GATHERED = 1 << 17
+"""Pixels of an 8-bit tile that are counted together."""
 MAX_AREA = 1 << 31
 """Tiles of this many pixels are beyond `tile_tables`, whose sums have 32 bits."""
 
@@ -42,12 +44,13 @@ def tile_tables(image, zs, ys, xs, tile, start, stop, clip_limit, levels, scratc
     scratch, sums : zeros before and after; of any content
     tables : (tiles, bins)
     """
-    tall, wide = np.int64(ys.size) // tile[1], np.int64(xs.size) // tile[2]
-    area = tile[0] * tile[1] * tile[2]
+    area, counts = tile[0] * tile[1] * tile[2], sums[:256]
+    few = area < SMALL
     for i in range(start, stop):
-        z, y, x = i // (tall * wide) * tile[0], i // wide % tall * tile[1], i % wide * tile[2]
-        counts = sums[:256]
-        count_box(image, zs[z : z + tile[0]], ys[y : y + tile[1]], xs[x : x + tile[2]], x, scratch, counts)
+        for value in range(np.uint64(256)):
+            counts[value] = 0
+        count_gathered(image, (zs, ys, xs), tile, i, sums, few, count_row, scratch, counts)
+        fold(few, scratch, counts)
         clip_counts(counts, clipped_at(clip_limit, area, 256))
         fill_levels(counts, np.float32(levels[2]) / np.float32(area), levels, tables[np.uint64(i)])
 
@@ -88,30 +91,38 @@ def tile_table(counts, clip_limit, levels, clipped, table):
 
 
 @inline
-def count_box(image, zs, ys, xs, first, scratch, counts):
-    """Write the counts of a tile, which begins at column `first`; columns beyond the image are `xs`'."""
-    inside = max(min(np.int64(xs.size), np.int64(image.shape[2]) - first), 0)
-    large = zs.size * ys.size * inside >= SMALL
-    counts[:] = 0
-    for z in range(np.uint64(zs.size)):
-        for y in range(np.uint64(ys.size)):
-            pixels = row(image, np.uint64(zs[z]), np.uint64(ys[y]))
-            if large:
-                count_row_pairs(pixels[first : first + inside], scratch, counts)
-            else:
-                count_row_small(pixels[first : first + inside], scratch)
-            for x in range(np.uint64(inside), np.uint64(xs.size)):
-                counts[np.uint64(pixels[np.uint64(xs[x])])] += 1
-    if large:
-        for pair in range(np.uint64(65536)):
-            counts[pair & np.uint64(255)] += np.int32(scratch[pair])
-            counts[pair >> np.uint64(8)] += np.int32(scratch[pair])
-            scratch[pair] = 0
-    else:
-        a, b, c, d = scratch[:256], scratch[256:512], scratch[512:768], scratch[768:1024]
-        for value in range(np.uint64(256)):
-            counts[value] += np.int32(a[value] + b[value] + c[value] + d[value])
-        scratch[:1024] = 0
+def count_gathered(image, positions, tile, i, memory, few, count, scratch, counts):
+    """Count the pixels of the i-th tile, brought together a part at a time: most rows are too short to count.
+
+    The parts are kept in `memory`, behind 256 entries.
+    """
+    zs, ys, xs = positions
+    tall, wide = np.int64(ys.size) // tile[1], np.int64(xs.size) // tile[2]
+    front, top = np.uint64(i // (tall * wide) * tile[0]), np.uint64(i // wide % tall * tile[1])
+    left, size = np.uint64(i % wide * tile[2]), np.uint64(tile[2])
+    gathered, filled = part_8(memory, 256, GATHERED), np.uint64(0)
+    for z in range(front, front + np.uint64(tile[0])):
+        for y in range(top, top + np.uint64(tile[1])):
+            pixels, x = row(image, np.uint64(zs[z]), np.uint64(ys[y])), np.uint64(0)
+            while x < size:
+                some = min(size - x, np.uint64(GATHERED) - filled)
+                gather(pixels, xs, left + x, some, gathered, filled)
+                x, filled = x + some, filled + some
+                if filled == np.uint64(GATHERED):
+                    count(gathered, few, scratch, counts)
+                    filled = np.uint64(0)
+    count(part_8(memory, 256, np.int64(filled)), few, scratch, counts)
+
+
+@inline
+def gather(pixels, xs, x, size, gathered, filled):
+    """Copy the pixels at `size` positions from the x-th on: consecutive ones, but for those reflected."""
+    first, last = np.uint64(xs[x]), np.uint64(xs[x + size - np.uint64(1)])
+    whole = size // np.uint64(8) * np.uint64(8) if last - first + np.uint64(1) == size else np.uint64(0)
+    for i in range(np.uint64(0), whole, np.uint64(8)):
+        store_64(gathered, filled + i, load_64(pixels, first + i))
+    for i in range(whole, size):
+        gathered[filled + i] = pixels[np.uint64(xs[x + i])]
 
 
 @inline
