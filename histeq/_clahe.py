@@ -9,7 +9,7 @@ import numpy as np
 
 from histeq import _api, _arguments, _dispatch, _guests, _tiles
 from histeq._arguments import Request
-from histeq._backend import Array, Backend, Pixels
+from histeq._backend import Array, Pixels
 from histeq._tiles import Grid, Levels
 
 _SPATIAL = "DHW"
@@ -111,8 +111,6 @@ def clahe(
         For a wrong argument, before any work; the message names it.
     RuntimeError
         If the backend asked for is not available here.
-    NotImplementedError
-        If the backend does not have CLAHE.
 
     Notes
     -----
@@ -152,7 +150,7 @@ def clahe(
             out_range=out_range, out=out,
         )  # fmt: skip
     call = _api._request(image, backend, layout=layout, color=color, mask=mask, nodata=nodata)
-    module = _with_clahe(call.backend)
+    module = call.backend
     limit = _tiles.check_clip_limit(clip_limit)
     grid, levels, edges = _plan(call, tiles, tile_size, bins, value_range, out_range)
     result = _arguments.check_out(out, call, _result_dtype(call, levels))
@@ -194,7 +192,7 @@ def tile_tables(
 
     Raises
     ------
-    TypeError, ValueError, RuntimeError, NotImplementedError
+    TypeError, ValueError, RuntimeError
         As `clahe`.
 
     Examples
@@ -204,14 +202,21 @@ def tile_tables(
     >>> histeq.tile_tables(np.zeros((480, 640), np.uint8), tiles=(4, 8))
     TileTables(4 x 8 tiles of 120 x 80 pixels, 256 bins, uint8)
     """
+    if (host := _guests.host_of(image, backend)) is not None:
+        tables: TileTables = host(
+            tile_tables, image, backend, clip_limit=clip_limit, tiles=tiles, tile_size=tile_size, bins=bins,
+            layout=layout, color=color, mask=mask, nodata=nodata, value_range=value_range,
+            out_range=out_range,
+        )  # fmt: skip
+        return tables
     call = _api._request(image, backend, layout=layout, color=color, mask=mask, nodata=nodata)
-    module = _with_clahe(call.backend)
+    module = call.backend
     limit = _tiles.check_clip_limit(clip_limit)
     grid, levels, edges = _plan(call, tiles, tile_size, bins, value_range, out_range)
     bounds = edges()
-    tables = module.tile_tables(call.pixels, grid, limit, levels, bounds)
-    if isinstance(tables, np.ndarray):
-        tables.flags.writeable = False
+    made = module.tile_tables(call.pixels, grid, limit, levels, bounds)
+    if isinstance(made, np.ndarray):
+        made.flags.writeable = False
     if bounds is not None:
         bounds = bounds.copy()  # a backend may use that memory again
     letters = _spatial_letters(call)
@@ -220,8 +225,8 @@ def tile_tables(
         return tuple(sizes[_SPATIAL.index(letter)] for letter in letters)
 
     return TileTables(
-        _public(call, tables, letters), in_order(grid.shape), in_order(grid.tiles), in_order(grid.tile),
-        levels.bins, letters, tables, grid, levels, bounds,
+        _public(call, made, letters), in_order(grid.shape), in_order(grid.tiles), in_order(grid.tile),
+        levels.bins, letters, made, grid, levels, bounds,
     )  # fmt: skip
 
 
@@ -259,7 +264,7 @@ def apply_tiles(
 
     Raises
     ------
-    TypeError, ValueError, RuntimeError, NotImplementedError
+    TypeError, ValueError, RuntimeError
         As `clahe`; ValueError for a window that reaches beyond the image.
 
     Examples
@@ -281,7 +286,7 @@ def apply_tiles(
             nodata=nodata, out=out,
         )  # fmt: skip
     call = _api._request(image, backend, layout=layout, color=color, nodata=nodata)
-    module = _with_clahe(call.backend)
+    module = call.backend
     _arguments.check_kind("tables", tables._canonical, call.image)
     start = _check_fit(call, tables, origin, _spatial_letters(call))
     result = _arguments.check_out(out, call, _result_dtype(call, tables._levels))
@@ -307,7 +312,7 @@ def _clahe_plain(
         out = np.empty_like(image)
     elif not _is_plain_output(out, image):
         return None
-    module = _with_clahe(_dispatch.choose(image, backend))
+    module = _dispatch.choose(image, backend)
     if module.name == "cupy":
         return None
     grid, levels = _plain_plan(image.shape, image.dtype, tiles)
@@ -327,16 +332,6 @@ def _plain_plan(shape: tuple[int, ...], dtype: np.dtype, tiles: tuple[int, ...])
     """Return the grid and the levels of a grey image; ValueError as `clahe`."""
     bins = _tiles.check_bins(None, dtype)
     return _checked_grid((1, *shape), "HW", tiles, None, bins), _tiles.levels_of(dtype, bins, None)
-
-
-def _with_clahe(backend: Backend) -> Backend:
-    """Return a backend that has CLAHE."""
-    if not hasattr(backend, "clahe"):
-        raise NotImplementedError(
-            f"backend {backend.name!r} does not have CLAHE yet; for now bring the image into host memory "
-            "and use backend='numba'"
-        )
-    return backend
 
 
 def _plan(

@@ -526,17 +526,34 @@ def test_wrong_windows():
         histeq.tile_tables([[1, 2]])
 
 
-def test_backend_without_clahe(monkeypatch):
-    monkeypatch.delattr(reference, "clahe")
-    for function in (histeq.clahe, histeq.tile_tables):
-        with pytest.raises(NotImplementedError, match="backend 'numpy' does not have CLAHE yet"):
-            function(RAMP, backend="numpy")
+@pytest.mark.parametrize("color", ["luma", "luma-bgr"])
+@pytest.mark.parametrize("small", [True, False])
+def test_luma_of_every_arrangement(color, small, monkeypatch):
+    """The luma of a small image is taken whole, that of a large one in parts."""
+    from histeq._backends import _local
 
-
-def test_arrays_of_torch():
-    torch = pytest.importorskip("torch")
-    result = histeq.clahe(torch.from_numpy(RAMP))
-    assert same(result.numpy(), histeq.clahe(RAMP))
+    if not small:
+        monkeypatch.setattr(_local, "_SMALL", 0)
+        monkeypatch.setattr(_local, "_PART", 500)
+    pixels = np.random.default_rng(5).integers(0, 256, (2, 45, 133, 4), np.uint8)
+    arrangements = [
+        (pixels[0, ..., :3].copy(), "HWC"),
+        (pixels[0], "HWC"),
+        (pixels[0, ..., :3], "HWC"),
+        (pixels[..., :3].copy(), "NHWC"),
+        (np.moveaxis(pixels[0, ..., :3], -1, 0).copy(), "CHW"),
+        (pixels[0, ::-1, :, :3], "HWC"),
+        (pixels[0, :, ::-1], "HWC"),
+        (pixels[..., :3].copy(), "DHWC"),
+        (pixels[0, ..., :3].astype(np.uint16) * 257, "HWC"),
+    ]
+    for image, layout in arrangements:
+        keywords = {"layout": layout, "color": color, "tiles": (2, 3) if "D" not in layout else (1, 2, 3)}
+        expected = histeq.clahe(image, backend="numpy", **keywords)
+        assert same(histeq.clahe(image, backend="numba", **keywords), expected)
+        tables = histeq.tile_tables(image, backend="numba", **keywords)
+        blended = histeq.apply_tiles(image, tables, layout=layout, color=color, backend="numba")
+        assert same(blended, expected)
 
 
 def test_reference_memory():

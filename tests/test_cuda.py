@@ -431,6 +431,10 @@ def test_torch_on_the_cpu(monkeypatch):
     assert type(histeq.histogram(Tensor(image))) is Tensor
     with pytest.raises(TypeError, match="mask must be an array of the image's kind, Tensor, got ndarray"):
         histeq.equalize(Tensor(image), mask=image > 3)
+    local, tables = histeq.clahe(Tensor(image)), histeq.tile_tables(Tensor(image))
+    assert same(local.array, histeq.clahe(image))
+    assert same(tables.tables, histeq.tile_tables(image).tables)
+    assert same(histeq.apply_tiles(Tensor(image), tables).array, local.array)
 
 
 class Array:

@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 def count_luma(pixels: Pixels, n: int, parts: int) -> NDArray[np.int64]:
     """Count the luma of one image."""
-    form = _luma_rows(pixels.alpha, pixels.image[n])
+    form = luma_rows(pixels.alpha, pixels.image[n])
     if form is not None and pixels.mask is None and pixels.nodata is None:
         step, *channels = form
         k, by_rows = _luma.COEFFICIENTS[str(pixels.luma)], _luma.counting()
@@ -36,7 +36,7 @@ def count_luma(pixels: Pixels, n: int, parts: int) -> NDArray[np.int64]:
 
 def apply_luma(pixels: Pixels, n: int, table: Array, out: Array, parts: int) -> None:
     """Map the luma of one image."""
-    form = _luma_rows(pixels.alpha, pixels.image[n], out)
+    form = luma_rows(pixels.alpha, pixels.image[n], out)
     if form is not None and pixels.nodata is None:
         step, *channels = form
         k, by_rows = _luma.COEFFICIENTS[str(pixels.luma)], _luma.mapping()
@@ -94,7 +94,7 @@ def _form(alpha: bool, *images: Array) -> tuple[int, list[Array]]:
     return form
 
 
-def _luma_rows(alpha: bool, *images: Array) -> tuple[Any, ...] | None:
+def luma_rows(alpha: bool, *images: Array) -> tuple[Any, ...] | None:
     """Return colour images as the luma kernels take them: (step, rows, rows, rows of the first, ...)."""
     if images[0].dtype != np.uint8:
         return None

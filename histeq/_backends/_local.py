@@ -17,12 +17,14 @@ import numpy as np
 from histeq_kernels.cpu import blend as _blend
 from histeq_kernels.cpu import clahe_avx512 as _fastest
 from histeq_kernels.cpu import histogram as _counters
+from histeq_kernels.cpu import luma as _luma
 from histeq_kernels.cpu import recolor as _recolor
 from histeq_kernels.cpu import tiles as _tables
 from numpy.typing import NDArray
 
 from histeq import _threads, _tiles
 from histeq._backend import Pixels
+from histeq._backends import _colors
 from histeq._backends import _reference_tiles as _reference
 from histeq._backends._planes import bits, served, tag, workspace
 from histeq._tiles import Grid, Levels, Neighbours
@@ -32,6 +34,8 @@ At = tuple[int, int]  # which plane: (n, p)
 
 _PART = 1 << 16  # pixels brought into another form at once
 _PIECE = 1 << 18  # pixels worth a thread of their own
+_SMALL = 1 << 22  # pixels whose luma is kept whole, before and after: 8 MB
+_EVERYTHING = (slice(None),) * 3
 _KEPT = 1 << 23  # bytes of tables kept by a thread: those of 64 tiles of 16 bits
 
 
@@ -95,12 +99,15 @@ def clahe(
     around = tuple(grid.neighbours(axis, 0, pixels.image.shape[2 + axis]) for axis in range(3))
 
     def work(at: At, threads: int) -> None:
-        plane, target = _plain(pixels, at, levels), _plain_output(out[at], levels)
+        plane = _plain(pixels, at, levels)
+        target = _target(pixels, at, plane, levels, out)
         if plane is not None and target is not None and math.prod(grid.tile) < _tables.MAX_AREA:
             first, stop = _bins_in_use(plane, levels)
             table = _space.tables((*grid.tiles, stop - first), levels.table_dtype)
             _tables_of(plane, grid, clip_limit, levels, first, threads, table)
             _blend_plane(plane, table, around, _form(levels, first), target, threads)
+            if pixels.luma:
+                _put(pixels, at, _EVERYTHING, plane, target, None, levels, out)
             return
         table = np.empty((*grid.tiles, levels.bins), levels.table_dtype)
         _make_tables(pixels, at, grid, clip_limit, levels, edges, threads, table)
@@ -153,11 +160,14 @@ def _blend_tables(
     out: Array,
 ) -> None:
     """Blend one plane."""
-    plane, target = _plain(pixels, at, levels), _plain_output(out[at], levels)
+    plane = _plain(pixels, at, levels)
+    target = _target(pixels, at, plane, levels, out)
     if plane is None or target is None:
         _blend_in_parts(pixels, at, tables, around, levels, edges, out)
-    else:
-        _blend_plane(plane, tables, around, _form(levels), target, threads)
+        return
+    _blend_plane(plane, tables, around, _form(levels), target, threads)
+    if pixels.luma:
+        _put(pixels, at, _EVERYTHING, plane, target, None, levels, out)
 
 
 def _bins_in_use(plane: Array, levels: Levels) -> tuple[int, int]:
@@ -179,13 +189,22 @@ def _numbers(levels: Levels, first: int) -> NDArray[np.int64]:
 
 
 def _plain(pixels: Pixels, at: At, levels: Levels) -> Array | None:
-    """Return a plane of integers that the kernels take as it is; None for any other."""
+    """Return a plane of integers that the kernels take as it is, or a small image's luma; None: any other."""
     image = pixels.image
-    if pixels.luma or pixels.mask is not None or pixels.nodata is not None or image.dtype.kind == "f":
+    if image.size == 0 or pixels.mask is not None or pixels.nodata is not None or image.dtype.kind == "f":
         return None
-    if image.size == 0:
+    if not pixels.luma:
+        return _plain_output(image[at], levels)
+    if image[at].size > _SMALL or levels.bin_shift:
         return None
-    return _plain_output(image[at], levels)
+    return _bins(pixels, at, _EVERYTHING, levels, None)[0]
+
+
+def _target(pixels: Pixels, at: At, plane: Array | None, levels: Levels, out: Array) -> Array | None:
+    """Return what the plane of `_plain` is blended into; None where there is none."""
+    if plane is None or pixels.luma:
+        return None if plane is None else np.empty_like(plane)
+    return _plain_output(out[at], levels)
 
 
 def _plain_output(plane: Array, levels: Levels) -> Array | None:
@@ -322,10 +341,25 @@ def _bins(
     if pixels.luma:
         channels = [bits(image[c][box]) for c in _reference.rgb(pixels)]
         luma = np.empty(channels[0].shape, levels.table_dtype)
+        form = _rows_of(pixels, box, image)
+        if form is not None:
+            step, *lines = form
+            y = luma.reshape(*lines[0].shape[:2], -1)
+            _recolor.taking()(*lines, step, _luma.COEFFICIENTS[str(pixels.luma)], y)
+            return luma, None
         getattr(_recolor.take_luma, tag(luma))(*channels, luma)
         return luma, None
     values = bits(image[at[1]][box])
     return np.ascontiguousarray((values ^ values.dtype.type(_turn(levels))) >> levels.bin_shift), None
+
+
+def _rows_of(pixels: Pixels, box: Any, *images: Array) -> tuple[Any, ...] | None:
+    """Return a box of 8-bit colour images as the kernels for rows take them; None for any other."""
+    if pixels.image.dtype != np.uint8 or not all(isinstance(one, slice) for one in box):
+        return None
+    if any(one.strides[2] <= 0 for one in images):  # rows would be turned
+        return None
+    return _colors.luma_rows(pixels.alpha, *(one[(slice(None), *box)] for one in images))
 
 
 def _blend_in_parts(
@@ -349,7 +383,7 @@ def _blend_in_parts(
         cut = [each.cut(part) for each, part in zip(around, box, strict=True)]
         level = np.empty_like(index)
         _blend_plane(index, tables, tuple(cut), form, level, 1)
-        _put(pixels, at, box, level, maps, levels, out)
+        _put(pixels, at, box, index, level, maps, levels, out)
 
     _threads.run(work, itertools.product(range(depth), range(0, height, rows)))
 
@@ -358,16 +392,22 @@ def _put(
     pixels: Pixels,
     at: At,
     box: Any,
+    index: Array,
     level: Array,
     maps: Array | None,
     levels: Levels,
     out: Array,
 ) -> None:
-    """Write the pixels of some levels."""
+    """Write the pixels of some levels; `index` has their bins."""
     image, target = pixels.image[at[0]], out[at[0]]
     if maps is not None or (pixels.luma and not served(out)):
         every = np.ones(level.shape, np.bool_) if maps is None else maps
         _reference.put(pixels, *at, box, level, every, levels, out)
+    elif pixels.luma and (form := _rows_of(pixels, box, image, target)) is not None and not levels.bin_shift:
+        step, *lines = form
+        y, new_y = (one.reshape(*lines[0].shape[:2], -1) for one in (index, level))
+        k = _luma.COEFFICIENTS[str(pixels.luma)]
+        _recolor.putting()(*lines[:3], step, k, y, new_y, *lines[3:])
     elif pixels.luma:
         rgb = _reference.rgb(pixels)
         new = level << levels.shift

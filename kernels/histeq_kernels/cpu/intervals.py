@@ -2,8 +2,8 @@
 
 A product guesses the interval; the borders between the intervals, the knots, decide. Most guesses need no
 decision: the product grows with the value, and `doubt_of` tells how far from a whole number it can be at a
-knot. A guess farther than that from any whole number is right. So a block of values is guessed in vectors, and
-the few in doubt are looked up one by one.
+knot. A guess farther than that from any whole number is right. So a block of values is guessed in vectors,
+and the few in doubt are looked up one by one.
 """
 
 import numpy as np
