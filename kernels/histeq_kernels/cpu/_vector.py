@@ -34,12 +34,12 @@ def _line(image):
 
 
 def _part(element: Any) -> Any:
-    """Return the function that gives a part of a uint32 memory as elements of a type."""
+    """Return the function that gives a part of a contiguous memory as elements of a type."""
 
     def part(memory, start, size):
         """Return `size` elements from entry `start` on."""
-        kind = np.dtype(str(element))
-        return memory[start : start + -(-size * kind.itemsize // 4)].view(kind)
+        kind, first = np.dtype(str(element)), int(start) * memory.itemsize
+        return memory.view(np.uint8)[first : first + int(size) * kind.itemsize].view(kind)
 
     return part
 

@@ -118,7 +118,7 @@ def count_gathered(image, positions, tile, i, memory, few, count, scratch, count
 def gather(pixels, xs, x, size, gathered, filled):
     """Copy the pixels at `size` positions from the x-th on: consecutive ones, but for those reflected."""
     first, last = np.uint64(xs[x]), np.uint64(xs[x + size - np.uint64(1)])
-    whole = size // np.uint64(8) * np.uint64(8) if last - first + np.uint64(1) == size else np.uint64(0)
+    whole = size // np.uint64(8) * np.uint64(8) if last + np.uint64(1) == first + size else np.uint64(0)
     for i in range(np.uint64(0), whole, np.uint64(8)):
         store_64(gathered, filled + i, load_64(pixels, first + i))
     for i in range(whole, size):
