@@ -399,6 +399,7 @@ def test_luma_strided(dtype):
     assert all(one.intact() for one in out)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # infinities, where it runs interpreted
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_floats(dtype):
     """Through the backend, which prepares the kernels' tables; the reference is NumPy's np.interp."""
