@@ -527,14 +527,11 @@ def test_wrong_windows():
 
 
 @pytest.mark.parametrize("color", ["luma", "luma-bgr"])
-@pytest.mark.parametrize("small", [True, False])
-def test_luma_of_every_arrangement(color, small, monkeypatch):
-    """The luma of a small image is taken whole, that of a large one in parts."""
+def test_luma_of_every_arrangement(color, monkeypatch):
+    """Where rows of pixels are not to be had, luma is taken in parts."""
     from histeq._backends import _local
 
-    if not small:
-        monkeypatch.setattr(_local, "_SMALL", 0)
-        monkeypatch.setattr(_local, "_PART", 500)
+    monkeypatch.setattr(_local, "_PART", 500)
     pixels = np.random.default_rng(5).integers(0, 256, (2, 45, 133, 4), np.uint8)
     arrangements = [
         (pixels[0, ..., :3].copy(), "HWC"),

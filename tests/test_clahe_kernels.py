@@ -7,9 +7,9 @@ import os
 
 import numpy as np
 import pytest
-from histeq_kernels.cpu import _whole, blend, clahe_avx512, histogram, recolor, tiles
+from histeq_kernels.cpu import _whole, blend, clahe_avx512, clahe_luma, histogram, luma, recolor, tiles
 from images import random_values, same
-from test_kernels import Guarded, only, rows_of
+from test_kernels import Guarded, color_output, color_rows, only, rows_of
 
 import histeq
 from histeq import _color, _tiles
@@ -20,6 +20,10 @@ CASES += [] if INTERPRETED else [((70, 1100), (3, 1)), ((300, 290), (1, 2)), ((4
 KERNELS = [
     (tiles.tile_tables, blend.blend_tiles),
     *only("avx512", (clahe_avx512.tile_tables_avx512, clahe_avx512.blend_tiles_avx512)),
+]
+LUMA_KERNELS = [
+    (clahe_luma.tile_tables_portable, clahe_luma.blend_tiles_portable),
+    *only("avx2", (clahe_luma.tile_tables_avx2, clahe_luma.blend_tiles_avx2)),
 ]
 
 
@@ -53,6 +57,42 @@ def test_eight_bits(shape, count, clip, counting, blending):
     assert same(tables.reshape(expected.shape), expected)
     assert not scratch.any()
     check_blend(image, grid, expected, blending.u8, levels, first=0, turn=0)
+
+
+@pytest.mark.parametrize(("counting", "blending"), LUMA_KERNELS)
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+@pytest.mark.parametrize("step", [1, 3, 4])
+@pytest.mark.parametrize(("shape", "count"), CASES)
+def test_luma_of_eight_bits(shape, count, step, order, counting, blending):
+    height, width = shape
+    image, planes = color_rows(np.random.default_rng(width), step, width, height)
+    in_order = planes[:3] if order == "rgb" else planes[2::-1]
+    y = _color.luma(*in_order).astype(np.uint8)
+    grid, levels = grid_of(shape, count), _tiles.levels_of(np.dtype(np.uint8), 256, (3, 250))
+    k, form = luma.COEFFICIENTS[order], np.array([256, levels.lowest, levels.span])
+    scratch, sums = np.zeros(histogram.SCRATCH, np.uint32), np.full(tiles.SUMS, 77, np.int32)
+    tables, tile = np.full((int(np.prod(grid.tiles)), 256), 77, np.uint8), np.array(grid.tile)
+    positions = [grid.positions(axis) for axis in range(3)]
+    half = len(tables) // 2
+    for part in ((0, half), (half, len(tables))):
+        counting.u8(*image, step, k, *positions, tile, *part, 2.0, form, scratch, sums, tables)
+    tables = tables.reshape(*grid.tiles, 256)
+    assert same(tables, expected_tables(y, grid, 2.0, levels))
+    assert not scratch.any()
+
+    around = [grid.neighbours(axis, 0, y.shape[axis]) for axis in range(3)]
+    new = levels.pixels(_tiles.blend(y, tables, tuple(around)))
+    expected = np.stack(_color.with_luma(*in_order, new))
+    expected = expected if order == "rgb" else expected[::-1]
+    room = np.zeros(65536, np.uint64), np.zeros(blend.FOUND, np.uint32), np.zeros(3 * width, np.uint8)
+    out, rows, channels_of = color_output(step, width, height)
+    blending.u8(*image, step, k, *around[1], *around[2], tables[0], *room, *rows)
+    assert same(channels_of()[:3], expected)
+    assert same(channels_of()[3:], planes[3:])
+    assert all(one.intact() for one in out)
+    blending.u8(*image, step, k, *around[1], *around[2], tables[0], *room, *image)
+    in_place = np.stack(image) if step == 1 else np.moveaxis(image[0].reshape(1, height, width, step), -1, 0)
+    assert same(np.ascontiguousarray(in_place[:3]), expected)
 
 
 @pytest.mark.parametrize("bins", [65536, 4096, 16])
@@ -150,7 +190,12 @@ def test_backends_agree(dtype):
 
 @pytest.mark.skipif(INTERPRETED, reason="nothing is compiled")
 def test_no_fused_multiply_add():
-    for kernel in (blend.blend_tiles.u8, blend.blend_tiles_direct.u16, blend.blend_volume.u8):
+    for kernel in (
+        blend.blend_tiles.u8,
+        blend.blend_tiles_direct.u16,
+        blend.blend_volume.u8,
+        clahe_luma.blend_tiles_portable.u8,
+    ):
         fresh = kernel.py_func
         signature = kernel.signatures[0]
         from numba import njit

@@ -14,6 +14,7 @@ from histeq_kernels.cpu import (
     blend,
     channels,
     clahe_avx512,
+    clahe_luma,
     equalize,
     histogram,
     luma,
@@ -231,13 +232,23 @@ def test_whole_16_bit(shape, rule):
         assert not memory[: histogram.SCRATCH].any()
 
 
-def color_rows(rng, step, width):
-    """Return two rows of color pixels, in planes or interleaved, and their channels."""
+def color_rows(rng, step, width, height=2):
+    """Return rows of color pixels, in planes or interleaved, and their channels."""
     if step == 1:
-        planes = [rows_of(rng, (1, 2, width)) for _ in range(3)]
+        planes = [rows_of(rng, (1, height, width)) for _ in range(3)]
         return planes, np.stack(planes)
-    pixels = rows_of(rng, (1, 2, width * step))
-    return [pixels] * 3, np.moveaxis(pixels.reshape(1, 2, width, step), -1, 0)
+    pixels = rows_of(rng, (1, height, width * step))
+    return [pixels] * 3, np.moveaxis(pixels.reshape(1, height, width, step), -1, 0)
+
+
+def color_output(step, width, height=2):
+    """Return guarded outputs, as the kernels take them, and a function that gives their channels."""
+    if step == 1:
+        out = [Guarded((1, height, width), np.uint8) for _ in range(3)]
+        return out, [one.inside for one in out], lambda: np.stack([one.inside for one in out])
+    one = Guarded((1, height, width * step), np.uint8)
+    channels = lambda: np.moveaxis(np.array(one.inside).reshape(1, height, width, step), -1, 0)  # noqa: E731
+    return [one], [one.inside] * 3, channels
 
 
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
@@ -259,14 +270,9 @@ def test_luma_rows(width, step, order):
     expected = np.stack(_color.replace_luma(*in_order, levels))
     expected = expected if order == "rgb" else expected[::-1]
     for kernel in LUMA_MAPPERS:
-        if step == 1:
-            out = [Guarded((1, 2, width), np.uint8) for _ in range(3)]
-            kernel.u8(*image, step, k, levels, chunks, *(one.inside for one in out))
-            got = np.stack([one.inside for one in out])
-        else:
-            out = [Guarded((1, 2, width * step), np.uint8)]
-            kernel.u8(*image, step, k, levels, chunks, *[out[0].inside] * 3)
-            got = np.moveaxis(np.array(out[0].inside).reshape(1, 2, width, step), -1, 0)
+        out, rows, channels_of = color_output(step, width)
+        kernel.u8(*image, step, k, levels, chunks, *rows)
+        got = channels_of()
         assert same(got[:3], expected)
         assert same(got[3:], planes[3:])  # alpha, where there is one
         assert all(one.intact() for one in out)
@@ -447,7 +453,20 @@ def test_unknown_variant():
 def test_every_variant_compiles():
     """The signatures are written by hand: each must fit its kernel's code."""
     compiled = 0
-    modules = (blend, channels, clahe_avx512, equalize, histogram, luma, lut, recolor, shared, table, tiles)
+    modules = (
+        blend,
+        channels,
+        clahe_avx512,
+        clahe_luma,
+        equalize,
+        histogram,
+        luma,
+        lut,
+        recolor,
+        shared,
+        table,
+        tiles,
+    )
     for module in (*modules, waiting):
         for value in vars(module).values():
             if isinstance(value, Kernel) and (

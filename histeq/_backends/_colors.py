@@ -105,6 +105,22 @@ def luma_rows(alpha: bool, *images: Array) -> tuple[Any, ...] | None:
     return None if planes is None else (1, *planes)
 
 
+def luma_lines(alpha: bool, *images: Array) -> tuple[Any, ...] | None:
+    """Return the same row by row of the images, none of them joined or turned."""
+    if any(image.dtype != np.uint8 or image.size == 0 for image in images):
+        return None
+    step, (_, depth, height, width) = 4 if alpha else 3, images[0].shape
+    if all(image.strides[3] == 1 for image in images):
+        return (1, *(image[c] for image in images for c in range(3)))
+    if any((image.strides[0], image.strides[3]) != (1, step) for image in images):
+        return None
+    lines = (
+        np.lib.stride_tricks.as_strided(image[0], (depth, height, step * width), (*image.strides[1:3], 1))
+        for image in images
+    )
+    return (step, *(one for one in lines for _ in range(3)))
+
+
 def _rgb(pixels: Pixels, image: Array) -> tuple[Array, Array, Array]:
     """Return the red, green and blue planes of a (C, D, H, W) image."""
     return (image[2], image[1], image[0]) if pixels.luma == "bgr" else (image[0], image[1], image[2])

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from histeq_kernels.cpu import blend as _blend
 from histeq_kernels.cpu import clahe_avx512 as _fastest
+from histeq_kernels.cpu import clahe_luma as _rows
 from histeq_kernels.cpu import histogram as _counters
 from histeq_kernels.cpu import luma as _luma
 from histeq_kernels.cpu import recolor as _recolor
@@ -34,8 +35,6 @@ At = tuple[int, int]  # which plane: (n, p)
 
 _PART = 1 << 16  # pixels brought into another form at once
 _PIECE = 1 << 18  # pixels worth a thread of their own
-_SMALL = 1 << 22  # pixels whose luma is kept whole, before and after: 8 MB
-_EVERYTHING = (slice(None),) * 3
 _KEPT = 1 << 23  # bytes of tables kept by a thread: those of 64 tiles of 16 bits
 
 
@@ -99,15 +98,12 @@ def clahe(
     around = tuple(grid.neighbours(axis, 0, pixels.image.shape[2 + axis]) for axis in range(3))
 
     def work(at: At, threads: int) -> None:
-        plane = _plain(pixels, at, levels)
-        target = _target(pixels, at, plane, levels, out)
+        plane, target = _plain(pixels, at, levels), None if pixels.luma else _plain_output(out[at], levels)
         if plane is not None and target is not None and math.prod(grid.tile) < _tables.MAX_AREA:
             first, stop = _bins_in_use(plane, levels)
             table = _space.tables((*grid.tiles, stop - first), levels.table_dtype)
             _tables_of(plane, grid, clip_limit, levels, first, threads, table)
             _blend_plane(plane, table, around, _form(levels, first), target, threads)
-            if pixels.luma:
-                _put(pixels, at, _EVERYTHING, plane, target, None, levels, out)
             return
         table = np.empty((*grid.tiles, levels.bins), levels.table_dtype)
         _make_tables(pixels, at, grid, clip_limit, levels, edges, threads, table)
@@ -143,9 +139,12 @@ def _make_tables(
 ) -> None:
     """Write the tables of one plane."""
     plane = _plain(pixels, at, levels)
-    if plane is None or math.prod(grid.tile) >= _tables.MAX_AREA:
+    lines = _luma_lines(pixels, levels, pixels.image[at[0]]) if pixels.mask is None else None
+    if (plane is None and lines is None) or math.prod(grid.tile) >= _tables.MAX_AREA:
         _tables_in_parts(pixels, at, grid, clip_limit, levels, edges, out)
-    else:
+    elif lines is not None:
+        _tables_of_luma(lines, grid, clip_limit, levels, threads, out)
+    elif plane is not None:
         _tables_of(plane, grid, clip_limit, levels, 0, threads, out)
 
 
@@ -160,14 +159,15 @@ def _blend_tables(
     out: Array,
 ) -> None:
     """Blend one plane."""
-    plane = _plain(pixels, at, levels)
-    target = _target(pixels, at, plane, levels, out)
-    if plane is None or target is None:
+    flat = len(tables) == pixels.image.shape[2] == 1
+    lines = _luma_lines(pixels, levels, pixels.image[at[0]], out[at[0]]) if flat else None
+    plane, target = _plain(pixels, at, levels), None if pixels.luma else _plain_output(out[at], levels)
+    if lines is not None:
+        _blend_luma(lines, tables[0], around, threads)
+    elif plane is not None and target is not None:
+        _blend_plane(plane, tables, around, _form(levels), target, threads)
+    else:
         _blend_in_parts(pixels, at, tables, around, levels, edges, out)
-        return
-    _blend_plane(plane, tables, around, _form(levels), target, threads)
-    if pixels.luma:
-        _put(pixels, at, _EVERYTHING, plane, target, None, levels, out)
 
 
 def _bins_in_use(plane: Array, levels: Levels) -> tuple[int, int]:
@@ -189,22 +189,11 @@ def _numbers(levels: Levels, first: int) -> NDArray[np.int64]:
 
 
 def _plain(pixels: Pixels, at: At, levels: Levels) -> Array | None:
-    """Return a plane of integers that the kernels take as it is, or a small image's luma; None: any other."""
+    """Return a plane of integers that the kernels take as it is; None: any other, and luma."""
     image = pixels.image
     if image.size == 0 or pixels.mask is not None or pixels.nodata is not None or image.dtype.kind == "f":
         return None
-    if not pixels.luma:
-        return _plain_output(image[at], levels)
-    if image[at].size > _SMALL or levels.bin_shift:
-        return None
-    return _bins(pixels, at, _EVERYTHING, levels, None)[0]
-
-
-def _target(pixels: Pixels, at: At, plane: Array | None, levels: Levels, out: Array) -> Array | None:
-    """Return what the plane of `_plain` is blended into; None where there is none."""
-    if plane is None or pixels.luma:
-        return None if plane is None else np.empty_like(plane)
-    return _plain_output(out[at], levels)
+    return None if pixels.luma else _plain_output(image[at], levels)
 
 
 def _plain_output(plane: Array, levels: Levels) -> Array | None:
@@ -261,6 +250,46 @@ def _blend_plane(
             kernel(plane[:, rows], *cut, *x, tables[0], *room, out[:, rows])
 
     _over_ranges(work, plane.shape[1], min(threads, plane.size // _PIECE))
+
+
+def _luma_lines(pixels: Pixels, levels: Levels, *images: Array) -> tuple[Any, ...] | None:
+    """Return 8-bit colour images whose luma the kernels take where it is: (k, bytes a pixel, their rows)."""
+    if not pixels.luma or pixels.nodata is not None or levels.bins != 256:
+        return None
+    lines = _colors.luma_lines(pixels.alpha, *images)
+    return None if lines is None else (_luma.COEFFICIENTS[str(pixels.luma)], *lines)
+
+
+def _tables_of_luma(
+    lines: tuple[Any, ...], grid: Grid, clip_limit: float, levels: Levels, threads: int, out: Array
+) -> None:
+    """Write the tables of the luma of a colour image."""
+    k, step, *rows = lines
+    positions = [grid.positions(axis) for axis in range(3)]
+    tile, form, tables = np.array(grid.tile, np.int64), _numbers(levels, 0), out.reshape(-1, 256)
+    kernel = _rows.counting()
+
+    def work(part: tuple[int, int]) -> None:
+        room = workspace().counters, _space.sums
+        kernel(*rows, step, k, *positions, tile, *part, clip_limit, form, *room, tables)
+
+    _over_ranges(work, len(tables), min(threads, math.prod(grid.shape) // _PIECE))
+
+
+def _blend_luma(lines: tuple[Any, ...], tables: Array, around: tuple[Neighbours, ...], threads: int) -> None:
+    """Blend the luma of a colour image of one slice."""
+    k, step, *rows = lines
+    _, y, x = around
+    height, width = rows[0].shape[1], x.tiles.shape[1]
+    kernel = _rows.blending()
+
+    def work(part: tuple[int, int]) -> None:
+        cut = y if part == (0, height) else y.cut(slice(*part))
+        old, new = ([row[:, slice(*part)] for row in three] for three in (rows[:3], rows[3:]))
+        room = _space.packed, _space.found, np.empty(3 * width, np.uint8)
+        kernel(*old, step, k, *cut, *x, tables, *room, *new)
+
+    _over_ranges(work, height, min(threads, height * width // _PIECE))
 
 
 def _over_ranges(work: Callable[[tuple[int, int]], None], length: int, parts: int) -> None:
@@ -341,25 +370,10 @@ def _bins(
     if pixels.luma:
         channels = [bits(image[c][box]) for c in _reference.rgb(pixels)]
         luma = np.empty(channels[0].shape, levels.table_dtype)
-        form = _rows_of(pixels, box, image)
-        if form is not None:
-            step, *lines = form
-            y = luma.reshape(*lines[0].shape[:2], -1)
-            _recolor.taking()(*lines, step, _luma.COEFFICIENTS[str(pixels.luma)], y)
-            return luma, None
         getattr(_recolor.take_luma, tag(luma))(*channels, luma)
         return luma, None
     values = bits(image[at[1]][box])
     return np.ascontiguousarray((values ^ values.dtype.type(_turn(levels))) >> levels.bin_shift), None
-
-
-def _rows_of(pixels: Pixels, box: Any, *images: Array) -> tuple[Any, ...] | None:
-    """Return a box of 8-bit colour images as the kernels for rows take them; None for any other."""
-    if pixels.image.dtype != np.uint8 or not all(isinstance(one, slice) for one in box):
-        return None
-    if any(one.strides[2] <= 0 for one in images):  # rows would be turned
-        return None
-    return _colors.luma_rows(pixels.alpha, *(one[(slice(None), *box)] for one in images))
 
 
 def _blend_in_parts(
@@ -403,11 +417,6 @@ def _put(
     if maps is not None or (pixels.luma and not served(out)):
         every = np.ones(level.shape, np.bool_) if maps is None else maps
         _reference.put(pixels, *at, box, level, every, levels, out)
-    elif pixels.luma and (form := _rows_of(pixels, box, image, target)) is not None and not levels.bin_shift:
-        step, *lines = form
-        y, new_y = (one.reshape(*lines[0].shape[:2], -1) for one in (index, level))
-        k = _luma.COEFFICIENTS[str(pixels.luma)]
-        _recolor.putting()(*lines[:3], step, k, y, new_y, *lines[3:])
     elif pixels.luma:
         rgb = _reference.rgb(pixels)
         new = level << levels.shift

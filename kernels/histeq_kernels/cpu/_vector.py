@@ -127,7 +127,7 @@ row = _row if config.DISABLE_JIT else _row_ir
 line = _line if config.DISABLE_JIT else _line_ir
 part = _part if config.DISABLE_JIT else _part_ir
 part_8, part_16, part_32 = part(types.uint8), part(types.uint16), part(types.uint32)
-part_i64, part_f64 = part(types.int64), part(types.float64)
+part_i32, part_i64, part_f64 = part(types.int32), part(types.int64), part(types.float64)
 load_64 = _load_64 if config.DISABLE_JIT else _load_64_ir
 store_64 = _store_64 if config.DISABLE_JIT else _store_64_ir
 

@@ -115,8 +115,10 @@ def luma_of_chunk(old, start, size, step, k, y, luma):
     """Write Y of some pixels of a row."""
     a, b, c = old
     planes, rgb, rgba = luma
-    whole = size - size % np.uint64(WIDTH)
-    for i in range(np.uint64(0), whole, np.uint64(WIDTH)):
+    wide = np.uint64(WIDTH)
+    vectors = (size + wide - np.uint64(1)) // wide if size >= wide else np.uint64(0)
+    for j in range(vectors):
+        i = min(wide * j, size - wide)  # the last ones with some that already were
         at = step * (start + i)
         if step == 1:
             planes(a, b, c, at, k, y, i)
@@ -124,7 +126,7 @@ def luma_of_chunk(old, start, size, step, k, y, luma):
             rgb(a, b, c, at, k, y, i)
         else:
             rgba(a, b, c, at, k, y, i)
-    for i in range(whole, size):
+    for i in range(size if vectors else np.uint64(0), size):
         p, q, r = _ycrcb.pixel(old, start + i, step)
         y[i] = _ycrcb.luma(p, q, r, k)
 

@@ -1,81 +1,12 @@
-"""The luma of colour images taken out, and put back changed: OpenCV's YCrCb.
-
-The kernels for rows take 8-bit pixels as those of `luma.py` do; `take_luma` and `put_luma` take any strides.
-"""
-
-from collections.abc import Callable
+"""The luma of colour images of any strides taken out, and put back changed: OpenCV's YCrCb."""
 
 import numpy as np
 
-from histeq_kernels.cpu import _ycrcb
-from histeq_kernels.cpu._kernel import flat, inline, kernel, plane, plane_out
-from histeq_kernels.cpu._vector import row
-from histeq_kernels.cpu.luma import clamp, luma_of, luma_of_chunk, replace_in_chunk
-from histeq_kernels.cpu.tiers import tier
+from histeq_kernels.cpu._kernel import inline, kernel, plane, plane_out
+from histeq_kernels.cpu.luma import clamp, luma_of
 
 _THREE = {element: ", ".join([plane(element)] * 3) for element in ("uint8", "uint16")}
 _OUT = {element: ", ".join([plane_out(element)] * 3) for element in ("uint8", "uint16")}
-_TAKE = f"void({_THREE['uint8']}, uint64, {flat('int16')}, {plane_out('uint8')})"
-_PUT = f"void({_THREE['uint8']}, uint64, {flat('int16')}, {', '.join([plane('uint8')] * 2)}, {_OUT['uint8']})"
-
-
-def taking() -> Callable[..., None]:
-    """Return the fastest kernel that takes Y out of rows."""
-    return (take_rows_portable if tier() == "portable" else take_rows_avx2).u8
-
-
-def putting() -> Callable[..., None]:
-    """Return the fastest kernel that puts another Y into rows."""
-    return (put_rows_portable if tier() == "portable" else put_rows_avx2).u8
-
-
-@kernel(u8=_TAKE)
-def take_rows_portable(first, second, third, step, k, y):
-    """Write Y; `k` has the channels' coefficients."""
-    luma = (_ycrcb.luma_planes_portable, _ycrcb.luma_rgb_portable, _ycrcb.luma_rgba_portable)
-    take_rows(first, second, third, step, k, y, luma)
-
-
-@kernel(u8=_TAKE)
-def take_rows_avx2(first, second, third, step, k, y):
-    """Do the same with 16-bit products."""
-    luma = (_ycrcb.luma_planes_avx2, _ycrcb.luma_rgb_avx2, _ycrcb.luma_rgba_avx2)
-    take_rows(first, second, third, step, k, y, luma)
-
-
-@kernel(u8=_PUT)
-def put_rows_portable(first, second, third, step, k, y, new_y, new_first, new_second, new_third):
-    """Write the pixels, whose Y is `y`, with another Y; Cr and Cb stay, and a fourth channel."""
-    replace = (_ycrcb.replace_planes_portable, _ycrcb.replace_rgb_portable, _ycrcb.replace_rgba_portable)
-    put_rows((first, second, third), step, k, y, new_y, (new_first, new_second, new_third), replace)
-
-
-@kernel(u8=_PUT)
-def put_rows_avx2(first, second, third, step, k, y, new_y, new_first, new_second, new_third):
-    """Do the same with 16-bit products."""
-    replace = (_ycrcb.replace_planes_avx2, _ycrcb.replace_rgb_avx2, _ycrcb.replace_rgba_avx2)
-    put_rows((first, second, third), step, k, y, new_y, (new_first, new_second, new_third), replace)
-
-
-@inline
-def take_rows(first, second, third, step, k, y, luma):
-    """Write Y of all rows."""
-    for d in range(np.uint64(y.shape[0])):
-        for h in range(np.uint64(y.shape[1])):
-            old, size = (row(first, d, h), row(second, d, h), row(third, d, h)), np.uint64(y.shape[2])
-            luma_of_chunk(old, np.uint64(0), size, step, k, row(y, d, h), luma)
-
-
-@inline
-def put_rows(old_three, step, k, y, new_y, new_three, replace):
-    """Write all rows with another Y."""
-    first, second, third = old_three
-    new_first, new_second, new_third = new_three
-    for d in range(np.uint64(y.shape[0])):
-        for h in range(np.uint64(y.shape[1])):
-            old, size = (row(first, d, h), row(second, d, h), row(third, d, h)), np.uint64(y.shape[2])
-            new = (row(new_first, d, h), row(new_second, d, h), row(new_third, d, h))
-            replace_in_chunk(old, np.uint64(0), size, step, k, row(y, d, h), row(new_y, d, h), new, replace)
 
 
 @kernel(
