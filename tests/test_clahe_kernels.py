@@ -55,7 +55,7 @@ def test_eight_bits(shape, count, clip, counting, blending):
         counting.u8(image, *positions, tile, *part, clip, form, scratch, sums, tables)
     expected = expected_tables(image, grid, clip, levels)
     assert same(tables.reshape(expected.shape), expected)
-    assert not scratch.any()
+    assert not scratch[: histogram.ZEROS].any()
     check_blend(image, grid, expected, blending.u8, levels, first=0, turn=0)
 
 
@@ -78,7 +78,7 @@ def test_luma_of_eight_bits(shape, count, step, order, counting, blending):
         counting.u8(*image, step, k, *positions, tile, *part, 2.0, form, scratch, sums, tables)
     tables = tables.reshape(*grid.tiles, 256)
     assert same(tables, expected_tables(y, grid, 2.0, levels))
-    assert not scratch.any()
+    assert not scratch[: histogram.ZEROS].any()
 
     around = [grid.neighbours(axis, 0, y.shape[axis]) for axis in range(3)]
     new = levels.pixels(_tiles.blend(y, tables, tuple(around)))
@@ -120,7 +120,7 @@ def test_sixteen_bits(shape, count, dtype, bins, clip):
         tiles.tile_tables_direct.u16(bits, *positions, tile, 0, number, clip, form, scratch, sums, tables)
         tables = tables.reshape(*grid.tiles, -1)
         assert same(tables, np.ascontiguousarray(expected[..., first:stop]))
-        assert not scratch.any()
+        assert not scratch[: histogram.ZEROS].any()
         check_blend(image, grid, tables, blend.blend_tiles_direct.u16, levels, first, turn)
 
 

@@ -62,18 +62,19 @@ def workspace() -> _Workspace:
     return space
 
 
-def rows(*planes: Array) -> list[Array] | None:
-    """Return planes of one shape as planes of the same pixels with contiguous rows, as long as may be.
+def rows(*planes: Array, join: bool = True) -> list[Array] | None:
+    """Return planes of one shape as planes of the same pixels with contiguous rows.
 
-    Axes are reordered and turned, in all planes alike. None where rows cannot be had without a copy.
+    Axes are reordered and turned, in all planes alike; rows that follow each other in memory become one if
+    they may be joined. None where rows cannot be had without a copy.
     """
     if all(plane.flags.c_contiguous for plane in planes):
-        return [plane.reshape(1, 1, -1) for plane in planes]
+        return [plane.reshape(1, 1, -1) for plane in planes] if join else list(planes)
     shape, strides = planes[0].shape, planes[0].strides
     turn = tuple(slice(None, None, -1 if stride < 0 else 1) for stride in strides)
     order = sorted(range(3), key=lambda axis: (shape[axis] != 1, -abs(strides[axis])))
     turned = [plane[turn].transpose(order) for plane in planes]
-    if all(plane.flags.c_contiguous for plane in turned):
+    if join and all(plane.flags.c_contiguous for plane in turned):
         return [plane.reshape(1, 1, -1) for plane in turned]
     if all(plane.strides[2] == plane.itemsize or plane.shape[2] == 1 for plane in turned):
         return turned
@@ -110,7 +111,8 @@ def split(parts: int, *planes: Array, step: int = 1) -> list[tuple[Array, ...]]:
     parts = max(parts, -(-plane.size // (_count.MAX_PIXELS // 2)), 1)
     if parts == 1:
         return [planes]
-    axis = max(range(3), key=lambda i: plane.shape[i] // (step if i == 2 else 1))
+    lengths = (*plane.shape[:2], plane.shape[2] // step)
+    axis = next((i for i in range(3) if lengths[i] >= 64 * parts), int(np.argmax(lengths)))
     unit = step if axis == 2 else 1
     length = plane.shape[axis] // unit
     bounds = [length * i // parts * unit for i in range(parts + 1)]

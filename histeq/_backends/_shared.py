@@ -31,7 +31,7 @@ def equalize(image: Array, table_of: Callable[[NDArray[np.int64]], Array], out: 
     threads : int
         How many threads, this one included.
     """
-    pieces = max(threads, image.size // _PIECE)
+    pieces = min(max(threads, image.size // _PIECE), _shared.most_pieces(image.shape))
     state = np.zeros(_shared.STATE, np.int64)
     counts = np.zeros((threads, 256), np.int64)
     table = np.zeros(256, np.uint8)

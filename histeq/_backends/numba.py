@@ -68,7 +68,8 @@ def equalize_plain(image: Array, rule: str, out: Array | None) -> Array | None:
     if kernel is not None:
         kernel(image, workspace().memory, out)
     else:
-        _equalize_large(image.reshape(1, 1, -1), out.reshape(1, 1, -1), threads)
+        shape = (1, 1, size) if _count.along_rows() else (1, *image.shape)
+        _equalize_large(image.reshape(shape), out.reshape(shape), threads)
     return out
 
 
@@ -254,7 +255,7 @@ def _shareable(pixels: Pixels, rule: str, out: Array) -> list[Array] | None:
         or _threads.num_threads() == 1
     ):
         return None
-    return rows(image[0, 0], out[0, 0])
+    return rows(image[0, 0], out[0, 0], join=_count.along_rows())
 
 
 # Counting ------------------------------------------------------------------------------------------
@@ -275,7 +276,7 @@ def _count_bits(pixels: Pixels, at: At, parts: int) -> NDArray[np.int64]:
     """Count a plane of 8- or 16-bit elements by their bit pattern."""
     plane = bits(pixels.image[at])
     length = _rules.levels_of(plane.dtype)
-    lines = rows(plane) if pixels.mask is None else None
+    lines = rows(plane, join=_count.along_rows()) if pixels.mask is None else None
     if lines is None:
         kernel = getattr(_count.histogram_strided, tag(plane))
         return add_up(kernel, split(parts, plane, mask_of(pixels, at[0], plane)), (length,))

@@ -12,11 +12,6 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-BLOCK = 512
-"""Pixels of one `slice_block`."""
-BLOCKS = 8
-"""Blocks whose masks `count_slices` counts at once: sixteen sums stay in registers meanwhile."""
-
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _V32 = ir.VectorType(_I8, 32)
 _V64 = ir.VectorType(_I8, 64)
@@ -167,134 +162,56 @@ def lookup_64_avx2(typingctx, pixels, i, steps, out):
 
 
 @intrinsic
-def lookup_64_avx512(typingctx, pixels, i, table, out):
-    """Map pixels i to i + 63 through a table of 256 bytes: two `vpermi2b` and a choice by the top bit."""
+def lookup_avx512(typingctx, source, size, table, target):
+    """Map `size` pixels through a table of 256 bytes: two `vpermi2b` and a choice by the top bit.
+
+    All but the size are addresses. Vectors are stored from a cache line on: one across two takes twice the
+    time. The pixels before that, and the last ones, go in vectors in part.
+    """
 
     def codegen(context, builder, signature, args):
-        pixel = _load(builder, _pointer(context, builder, signature, args, 0, args[1], _V64))
-        entries = _pointer(context, builder, signature, args, 2, _word(0), _V64)
-        quarter = [_load(builder, builder.gep(entries, [_word(k)])) for k in range(4)]
-        permute = "llvm.x86.avx512.vpermi2var.qi.512"
-        low = _call(builder, permute, _V64, quarter[0], pixel, quarter[1])
-        high = _call(builder, permute, _V64, quarter[2], pixel, quarter[3])
-        is_high = builder.icmp_signed("<", pixel, ir.Constant(_V64, [0] * 64))
-        target = _pointer(context, builder, signature, args, 3, args[1], _V64)
-        _store(builder, builder.select(is_high, high, low), target)
+        source, size, table, target = args
+        quarters = table_512(builder, table)
+
+        def some(at, length):
+            pixels = _masked_load(builder, builder.add(source, at), length, _V64)
+            _masked_store(builder, look_up_512(builder, quarters, pixels), builder.add(target, at), length)
+
+        before = builder.and_(builder.neg(target), _word(63))
+        before = builder.select(builder.icmp_unsigned("<", before, size), before, size)
+        some(_word(0), before)
+        rest = builder.sub(size, before)
+        with cgutils.for_range(builder, builder.lshr(rest, _word(6))) as loop:
+            some(builder.add(before, builder.shl(loop.index, _word(6))), None)
+        last = builder.and_(rest, _word(63))
+        some(builder.sub(size, last), last)
         return context.get_dummy_value()
 
-    return types.void(pixels, types.uint64, table, out), codegen
-
-
-def _slice_block(transpose):
-    """Return the intrinsic that writes the nibble masks of a block, with one way to transpose bits."""
-
-    @intrinsic
-    def slice_block(typingctx, pixels, i, masks, block):
-        """Write the nibble masks of the pixels from i on: 512 bits each, at masks[nibble, block].
-
-        Masks 0 to 15 have a bit for every pixel with that low nibble, 16 to 31 with that high nibble. The
-        pixels' order in a mask is the same in all of them, which is all that counting needs.
-        """
-
-        def codegen(context, builder, signature, args):
-            source = _pointer(context, builder, signature, args, 0, args[1], _V64)
-            target = _pointer(context, builder, signature, args, 2, _word(0), _Q8)
-            ahead = _pointer(context, builder, signature, args, 0, builder.add(args[1], _word(8192)), _I8)
-            for line in range(BLOCK // 64):  # beyond the cache, 8 KB ahead keeps up with memory
-                address = builder.gep(ahead, [_word(64 * line)])
-                arguments = ir.FunctionType(ir.VoidType(), [address.type, _I32, _I32, _I32])
-                prefetch = builder.module.declare_intrinsic("llvm.prefetch", [address.type], arguments)
-                builder.call(prefetch, [address, _I32(0), _I32(3), _I32(1)])
-            planes = _bit_planes(builder, source, transpose)
-            for half in range(2):
-                for nibble, mask in enumerate(_nibble_masks(builder, planes[4 * half : 4 * half + 4])):
-                    at = builder.add(_word((16 * half + nibble) * BLOCKS), args[3])
-                    _store(builder, mask, builder.gep(target, [at]))
-            return context.get_dummy_value()
-
-        return types.void(pixels, types.uint64, masks, types.uint64), codegen
-
-    return slice_block
+    word = types.uint64
+    return types.void(word, word, word, word), codegen
 
 
 @intrinsic
-def count_slices(typingctx, masks, high, totals):
-    """Add to totals[16 * high + low], eight lanes each, the pixels with both nibbles, for each low."""
+def address_of(typingctx, array, i, j):
+    """Return the address of array[i, j], an element or a row."""
 
     def codegen(context, builder, signature, args):
-        source = _pointer(context, builder, signature, args, 0, _word(0), _Q8)
-        target = _pointer(context, builder, signature, args, 2, builder.mul(args[1], _word(128)), _Q8)
-        sums = [cgutils.alloca_once_value(builder, ir.Constant(_Q8, [0] * 8)) for _ in range(16)]
-        for total in sums:
-            builder.store(ir.Constant(_Q8, [0] * 8), total)
-        first = builder.mul(builder.add(args[1], _word(16)), _word(BLOCKS))
-        with cgutils.for_range(builder, _word(BLOCKS)) as loop:
-            mask = _load(builder, builder.gep(source, [builder.add(first, loop.index)]))
-            some = _call(builder, "llvm.vector.reduce.or.v8i64", _I64, mask)
-            with builder.if_then(builder.icmp_unsigned("!=", some, _word(0))):
-                for low, total in enumerate(sums):
-                    at = builder.add(_word(low * BLOCKS), loop.index)
-                    both = builder.and_(mask, _load(builder, builder.gep(source, [at])))
-                    bits = _call(builder, "llvm.ctpop.v8i64", _Q8, both)
-                    builder.store(builder.add(builder.load(total), bits), total)
-        for low, total in enumerate(sums):
-            at = builder.gep(target, [_word(low)])
-            _store(builder, builder.add(_load(builder, at), builder.load(total)), at)
-        return context.get_dummy_value()
+        view = context.make_array(signature.args[0])(context, builder, args[0])
+        strides = cgutils.unpack_tuple(builder, view.strides, signature.args[0].ndim)
+        offset = builder.add(builder.mul(args[1], strides[0]), builder.mul(args[2], strides[1]))
+        return builder.add(builder.ptrtoint(view.data, _I64), offset)
 
-    return types.void(masks, types.uint64, totals), codegen
+    return types.uint64(array, types.uint64, types.uint64), codegen
 
 
-def _transpose_gfni(builder, pixels):
-    """Transpose the 8 x 8 bits of every word: the pixels are a matrix, applied to the unit vectors."""
-    unit = ir.Constant(_V64, [1 << (i % 8) for i in range(64)])
-    return _call(builder, "llvm.x86.vgf2p8affineqb.512", _V64, unit, pixels, ir.Constant(_I8, 0))
+@intrinsic
+def address_in(typingctx, memory, i):
+    """Return the address of an element of a contiguous array."""
 
+    def codegen(context, builder, signature, args):
+        return builder.ptrtoint(_pointer(context, builder, signature, args, 0, args[1], _I8), _I64)
 
-def _transpose_portable(builder, pixels):
-    """Transpose the 8 x 8 bits of every word by swapping ever larger squares.
-
-    No tier uses it: it lets processors without AVX-512 test all the rest.
-    """
-    words = builder.bitcast(pixels, _Q8)
-    for shift, mask in ((7, 0x00AA00AA00AA00AA), (14, 0x0000CCCC0000CCCC), (28, 0x00000000F0F0F0F0)):
-        by = ir.Constant(_Q8, [shift] * 8)
-        swap = builder.xor(words, builder.lshr(words, by))
-        swap = builder.and_(swap, ir.Constant(_Q8, [mask] * 8))
-        words = builder.xor(builder.xor(words, swap), builder.shl(swap, by))
-    return builder.bitcast(words, _V64)
-
-
-slice_block_avx512 = _slice_block(_transpose_gfni)
-slice_block_portable = _slice_block(_transpose_portable)
-
-
-def _bit_planes(builder, source, transpose):
-    """Return the eight bit planes of 512 pixels, one 512-bit vector each."""
-    gather = ir.Constant(ir.VectorType(_I32, 64), [8 * (i % 8) + i // 8 for i in range(64)])
-    rows = []
-    for k in range(8):
-        bits = transpose(builder, _load(builder, builder.gep(source, [_word(k)])))
-        rows.append(builder.bitcast(builder.shuffle_vector(bits, bits, gather), _Q8))
-    for step in (1, 2, 4):  # word b of every row belongs to plane b: transpose 8 x 8 words
-        low = [8 + i - step if i & step else i for i in range(8)]
-        high = [8 + i if i & step else i + step for i in range(8)]
-        low, high = (ir.Constant(ir.VectorType(_I32, 8), lanes) for lanes in (low, high))
-        for i in (i for i in range(8) if not i & step):
-            a, b = rows[i], rows[i + step]
-            rows[i] = builder.shuffle_vector(a, b, low)
-            rows[i + step] = builder.shuffle_vector(a, b, high)
-    return rows
-
-
-def _nibble_masks(builder, planes):
-    """Return, for each value of four bits, where the planes have it."""
-    ones = ir.Constant(_Q8, [-1] * 8)
-    inverse = [builder.xor(plane, ones) for plane in planes]
-    pick = [[inverse[b], planes[b]] for b in range(4)]
-    low = [builder.and_(pick[0][v & 1], pick[1][v >> 1]) for v in range(4)]
-    high = [builder.and_(pick[2][v & 1], pick[3][v >> 1]) for v in range(4)]
-    return [builder.and_(low[v & 3], high[v >> 2]) for v in range(16)]
+    return types.uint64(memory, types.uint64), codegen
 
 
 def _pointer(context, builder, signature, args, which, index, kind):
@@ -320,3 +237,52 @@ def _call(builder, name, result, *args):
 
 def _word(value):
     return ir.Constant(_I64, value)
+
+
+def table_512(builder, address):
+    """Load a table of 256 bytes as four vectors."""
+    entries = builder.inttoptr(address, _V64.as_pointer())
+    return [_load(builder, builder.gep(entries, [_word(k)])) for k in range(4)]
+
+
+def look_up_512(builder, table, pixels):
+    """Look 64 pixels up: two `vpermi2b` and a choice by the top bit."""
+    permute = "llvm.x86.avx512.vpermi2var.qi.512"
+    low = _call(builder, permute, _V64, table[0], pixels, table[1])
+    high = _call(builder, permute, _V64, table[2], pixels, table[3])
+    return builder.select(builder.icmp_signed("<", pixels, ir.Constant(_V64, [0] * 64)), high, low)
+
+
+def _masked_load(builder, address, size, kind):
+    """Load the first `size` lanes of a vector, None for all; the others are 0."""
+    pointer = builder.inttoptr(address, kind.as_pointer())
+    if size is None:
+        return _load(builder, pointer)
+    others = ir.Constant(kind, [0] * kind.count)
+    name = f"llvm.masked.load.{_name(kind)}.p0{_name(kind)}"
+    return _call(builder, name, kind, pointer, _I32(1), _first(builder, size, kind.count), others)
+
+
+def _masked_store(builder, value, address, size):
+    """Store the first `size` lanes of a vector, None for all."""
+    pointer = builder.inttoptr(address, value.type.as_pointer())
+    if size is None:
+        _store(builder, value, pointer)
+        return
+    name = f"llvm.masked.store.{_name(value.type)}.p0{_name(value.type)}"
+    mask = _first(builder, size, value.type.count)
+    _call(builder, name, ir.VoidType(), value, pointer, _I32(1), mask)
+
+
+def _name(kind):
+    """Return what LLVM calls a vector in the names of its functions."""
+    element = f"i{kind.element.width}" if isinstance(kind.element, ir.IntType) else "f32"
+    return f"v{kind.count}{element}"
+
+
+def _first(builder, size, lanes):
+    """Return a mask of the first lanes; all of them where `size` is larger than their number."""
+    ones = builder.sub(builder.shl(_word(1), size), _word(1))
+    ones = builder.select(builder.icmp_unsigned("<", size, _word(64)), ones, _word(-1))
+    bits = ones if lanes == 64 else builder.trunc(ones, ir.IntType(lanes))
+    return builder.bitcast(bits, ir.VectorType(ir.IntType(1), lanes))

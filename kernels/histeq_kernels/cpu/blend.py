@@ -6,9 +6,10 @@ arithmetic is that of `histeq/_tiles.py`: float32, every product and sum rounded
 
 import numpy as np
 
+from histeq_kernels.cpu._blend import blend_16, blend_one
 from histeq_kernels.cpu._kernel import flat, inline, kernel, plane, plane_out
 from histeq_kernels.cpu._vector import line, part_32, row
-from histeq_kernels.cpu._whole import blend_16, blend_one, whole
+from histeq_kernels.cpu._whole import whole
 
 CHUNK = 1024
 """Pixels of a row whose entries are kept at once."""

@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from histeq_kernels.cpu import _vector, blend, tiles
+from histeq_kernels.cpu import blend, tiles
+from histeq_kernels.cpu._blend import blend_avx512
 from histeq_kernels.cpu._kernel import inline, kernel
-from histeq_kernels.cpu._vector import row
-from histeq_kernels.cpu._whole import whole
-from histeq_kernels.cpu.histogram import count_row_sliced, fold_sliced
+from histeq_kernels.cpu._sliced import SUMS, count_sliced, fold_sliced, slice_block_avx512
+from histeq_kernels.cpu._vector import address_of, part_i64
+from histeq_kernels.cpu.histogram import FEW, ZEROS, count_row, fold
 from histeq_kernels.cpu.tiers import tier
 
 
@@ -28,71 +29,68 @@ def blending() -> Callable[..., None]:
 @kernel(u8=tiles._TABLES["uint8"])
 def tile_tables_avx512(image, zs, ys, xs, tile, start, stop, clip_limit, levels, scratch, sums, tables):
     """Write the tables of tiles `start` to `stop`: see `tiles.tile_tables`."""
-    area, counts = tile[0] * tile[1] * tile[2], sums[:256]
+    area, counts, positions = tile[0] * tile[1] * tile[2], sums[:256], (zs, ys, xs)
     for i in range(start, stop):
         for value in range(np.uint64(256)):
             counts[value] = 0
-        tiles.count_gathered(image, (zs, ys, xs), tile, i, sums, False, count_row, scratch, counts)
-        fold_sliced(scratch, counts)
+        if area < FEW:
+            tiles.count_gathered(image, positions, tile, i, sums, True, count_row, scratch, counts)
+            fold(True, scratch, counts)
+        else:
+            count_tile(image, positions, tile, i, sums, scratch, counts)
         tiles.clip_counts(counts, tiles.clipped_at(clip_limit, area, 256))
         tiles.fill_levels(counts, np.float32(levels[2]) / np.float32(area), levels, tables[np.uint64(i)])
 
 
 @inline
-def count_row(pixels, few, scratch, counts):
-    """Count a row into the scratch."""
-    count_row_sliced(pixels, scratch, _vector.slice_block_avx512)
+def count_tile(image, positions, tile, i, memory, scratch, counts):
+    """Count the i-th tile: what of it lies within the image where it is, what is reflected pixel by pixel."""
+    zs, ys, xs = positions
+    across, down = np.int64(xs.size) // tile[2], np.int64(ys.size) // tile[1]
+    front, top, left = i // (across * down) * tile[0], i // across % down * tile[1], i % across * tile[2]
+    height = max(min(tile[1], np.int64(image.shape[1]) - top), 0)
+    width = max(min(tile[2], np.int64(image.shape[2]) - left), 0)
+    for z in range(np.uint64(front), np.uint64(front + tile[0])):
+        first = address_of(image, np.uint64(zs[z]), np.uint64(top)) + np.uint64(left)
+        rows, columns, stride = np.uint64(height), np.uint64(width), np.uint64(image.strides[1])
+        count_sliced(first, rows, columns, stride, scratch, ZEROS, slice_block_avx512)
+        for y in range(top, top + tile[1]):
+            for x in range(left + (width if y < top + height else 0), left + tile[2]):
+                value = image[np.uint64(zs[z]), np.uint64(ys[np.uint64(y)]), np.uint64(xs[np.uint64(x)])]
+                scratch[np.uint64(SUMS) + value] += np.uint32(1)
+    wide = part_i64(memory, 256, 256)
+    for value in range(np.uint64(256)):
+        wide[value] = scratch[np.uint64(SUMS) + value]
+        scratch[np.uint64(SUMS) + value] = 0
+    fold_sliced(scratch, wide)
+    for value in range(np.uint64(256)):
+        counts[value] = wide[value]
 
 
 @kernel(u8=blend._signature("uint8", 2, 3))
 def blend_tiles_avx512(image, ys, y_weights, xs, x_weights, tables, form, packed, found, out):
     """Map the pixels of a (1, rows, columns) image: see `blend.blend_tiles`."""
-    height, width = np.uint64(image.shape[1]), np.uint64(image.shape[2])
-    room = found.view(np.uint8)[0]
-    top = np.uint64(0)
+    height, width, zero, one = (
+        np.uint64(image.shape[1]),
+        np.uint64(image.shape[2]),
+        np.uint64(0),
+        np.uint64(1),
+    )
+    top = zero
     while top < height:
         bottom = blend.end_of_run(ys, top, height)
-        upper, lower = tables[np.uint64(ys[0, top])], tables[np.uint64(ys[1, top])]
-        left = np.uint64(0)
+        upper = address_of(tables, np.uint64(ys[0, top]), zero)
+        lower = address_of(tables, np.uint64(ys[1, top]), zero)
+        left = zero
         while left < width:
-            right = blend.end_of_run(xs, left, min(width, left + np.uint64(blend.CHUNK)))
-            before, after = np.uint64(xs[0, left]), np.uint64(xs[1, left])
-            four = (upper[before], upper[after], lower[before], lower[after])
-            weights = (x_weights[0, left:right], x_weights[1, left:right])
+            right = blend.end_of_run(xs, left, width)
+            cell = (np.uint64(256 * xs[0, left]), np.uint64(256 * xs[1, left]))
+            before, after = address_of(x_weights, zero, left), address_of(x_weights, one, left)
             for y in range(top, bottom):
-                pixels, new = row(image, np.uint64(0), y)[left:right], row(out, np.uint64(0), y)[left:right]
-                blend_row(pixels, four, weights, y_weights[0, y], y_weights[1, y], room, new)
+                blend_avx512(
+                    address_of(image, zero, y) + left, right - left, upper, lower, cell[0], cell[1],
+                    before, after, y_weights[0, y], y_weights[1, y],
+                    address_of(out, zero, y) + left,
+                )  # fmt: skip
             left = right
         top = bottom
-
-
-@inline
-def blend_row(pixels, four, weights, above, below, room, new):
-    """Map the pixels of a row in one cell."""
-    size, chunk = np.uint64(pixels.size), np.uint64(blend.CHUNK)
-    second, third, fourth = chunk, chunk + chunk, chunk + chunk + chunk
-    a, b = room[:size], room[second : second + size]
-    c, d = room[third : third + size], room[fourth : fourth + size]
-    look_up(pixels, four[0], a)
-    look_up(pixels, four[1], b)
-    look_up(pixels, four[2], c)
-    look_up(pixels, four[3], d)
-    before, after = weights
-    for i in range(size):
-        upper = np.float32(np.int32(a[i])) * before[i] + np.float32(np.int32(b[i])) * after[i]
-        lower = np.float32(np.int32(c[i])) * before[i] + np.float32(np.int32(d[i])) * after[i]
-        new[i] = np.uint8(whole(upper * above + lower * below))
-
-
-@inline
-def look_up(pixels, table, new):
-    """Look up 64 pixels at a time, the last ones with some that already were."""
-    size, step = np.uint64(pixels.size), np.uint64(64)
-    if size < step:
-        for i in range(size):
-            new[i] = table[pixels[i]]
-        return
-    for i in range(np.uint64(0), size - np.uint64(63), step):
-        _vector.lookup_64_avx512(pixels, i, table, new)
-    if size % step:
-        _vector.lookup_64_avx512(pixels, size - step, table, new)

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from histeq_kernels.cpu import _vector, histogram, lut
+from histeq_kernels.cpu import _sliced, histogram, lut
 from histeq_kernels.cpu import table as rules
 from histeq_kernels.cpu._kernel import inline, kernel
-from histeq_kernels.cpu._vector import line, part_8, part_16, part_32, part_f64, part_i64
-from histeq_kernels.cpu.histogram import SMALL, count_row_direct, count_row_small, count_sliced, merge_small
+from histeq_kernels.cpu._vector import address_in, line, part_8, part_16, part_32, part_f64, part_i64
+from histeq_kernels.cpu.histogram import SMALL, count_row_direct, count_row_small, merge_small
 from histeq_kernels.cpu.lut import SMALL as FEW
 from histeq_kernels.cpu.lut import (
     fill_pairs,
@@ -71,11 +71,17 @@ def equalize_avx2(image, memory, out):
 @kernel(u8=_IMAGE)
 def equalize_avx512(image, memory, out):
     """Do the same with the counter and the lookup of the tier avx512."""
-    pixels, sums = image.reshape(1, 1, image.size), part_f64(memory, _SUMS, SUMS)
+    sums = part_f64(memory, _SUMS, SUMS)
     counts, table = part_i64(memory, _LEVELS, 256), part_8(memory, _TABLE, 256)
     for value in range(np.uint64(256)):
         counts[value] = 0
-    count_sliced(pixels, memory, counts, _vector.slice_block_avx512)
+    first, height, width = (
+        address_in(line(image), np.uint64(0)),
+        np.uint64(image.shape[0]),
+        np.uint64(image.shape[1]),
+    )
+    _sliced.count_sliced(first, height, width, width, memory, histogram.ZEROS, _sliced.slice_block_avx512)
+    _sliced.fold_sliced(memory, counts)
     fill(counts, 0, 0, 255, rules.opencv_number, rules.opencv_level, sums, table)
     map_row_avx512(line(image), table, line(out))
 

@@ -8,24 +8,34 @@ from collections.abc import Callable
 
 import numpy as np
 
-from histeq_kernels.cpu import _vector, intervals
+from histeq_kernels.cpu import _sliced, intervals
 from histeq_kernels.cpu._kernel import COUNTS_OUT, flat, inline, kernel, plane
 from histeq_kernels.cpu._vector import load_64, row
 from histeq_kernels.cpu.tiers import tier
 
-SCRATCH = (1 << 16) + 256
-"""Entries of the scratch: uint32, zero before and after every call."""
+ZEROS = (1 << 16) + 256
+"""Entries of the scratch, uint32, that are zero before and after every call."""
+SCRATCH = ZEROS + _sliced.ROOM
+"""All entries of the scratch; it begins with a cache line."""
 MAX_PIXELS = 1 << 32
 """No call counts more pixels than this, or an entry of the scratch could overflow."""
 SMALL = 1 << 17
 """Below this many pixels folding 65,536 entries (10 microseconds) costs more than counting pairs gains."""
 
+FEW = 1 << 12
+"""Below this many pixels adding up the sums of bit planes costs more than they gain."""
+
 _ROWS = f"void({plane('uint8')}, uint32[::1], {COUNTS_OUT})"
+
+
+def along_rows() -> bool:
+    """Tell whether the fastest kernel wants rows as long as may be; the other, blocks of several."""
+    return tier() != "avx512"
 
 
 def counting(pixels: int) -> Callable[..., None]:
     """Return the fastest kernel that counts this many contiguous 8-bit pixels."""
-    if tier() == "avx512" and pixels >= _vector.BLOCK * _vector.BLOCKS:
+    if tier() == "avx512" and pixels >= FEW:
         return histogram_avx512.u8
     return histogram_small.u8 if pixels < SMALL else histogram.u8
 
@@ -45,13 +55,15 @@ def histogram(image, scratch, counts):
 @kernel(u8=_ROWS)
 def histogram_avx512(image, scratch, counts):
     """Add the counts of 8-bit pixels to `counts`: 512 pixels as bit planes."""
-    count_sliced(image, scratch, counts, _vector.slice_block_avx512)
+    _sliced.rows_sliced(image, scratch, ZEROS, _sliced.slice_block_avx512)
+    _sliced.fold_sliced(scratch, counts)
 
 
 @kernel(u8=_ROWS)
 def histogram_sliced(image, scratch, counts):
     """Do as `histogram_avx512` without its one special instruction, so that any processor can test it."""
-    count_sliced(image, scratch, counts, _vector.slice_block_portable)
+    _sliced.rows_sliced(image, scratch, ZEROS, _sliced.slice_block_portable)
+    _sliced.fold_sliced(scratch, counts)
 
 
 @kernel(u16=f"void({plane('uint16')}, uint32[::1], {COUNTS_OUT})")
@@ -338,64 +350,3 @@ def count_row_direct(pixels, counters):
         count_two_words(load_64(pixels, i), load_64(pixels, half + i), one, counters)
     for i in range(half + half, np.uint64(pixels.size)):
         counters[pixels[i]] += one
-
-
-@inline
-def count_sliced(image, scratch, counts, slice_block):
-    """Count 512 pixels at a time by their bit planes.
-
-    A value occurs as often as there are bits set in the mask of its high nibble and that of its low nibble
-    together. The masks fill the first 4096 entries of the scratch, the sums (eight lanes a value) the next.
-    """
-    rows_sliced(image, scratch, slice_block)
-    fold_sliced(scratch, counts)
-
-
-@inline
-def rows_sliced(image, scratch, slice_block):
-    """Count the blocks of all rows."""
-    for z in range(np.uint64(image.shape[0])):
-        for y in range(np.uint64(image.shape[1])):
-            count_row_sliced(row(image, z, y), scratch, slice_block)
-
-
-@inline
-def count_row_sliced(pixels, scratch, slice_block):
-    """Count a row."""
-    masks, sums = scratch[:4096].view(np.uint64), scratch[4096:8192].view(np.uint64)
-    block, step = np.uint64(_vector.BLOCK), np.uint64(_vector.BLOCK * _vector.BLOCKS)
-    whole = np.uint64(pixels.size) // step * step
-    for i in range(np.uint64(0), whole, step):
-        for b in range(np.uint64(_vector.BLOCKS)):
-            slice_block(pixels, i + b * block, masks, b)
-        for high in range(np.uint64(16)):
-            _vector.count_slices(masks, high, sums)
-    count_tail(pixels, whole, scratch)
-
-
-@inline
-def fold_sliced(scratch, counts):
-    """Add the sums and the tails to `counts`; leave zeros."""
-    sums = scratch[4096:8192].view(np.uint64)
-    for value in range(np.uint64(256)):
-        total = np.uint64(0)
-        for lane in range(np.uint64(8)):
-            total += sums[np.uint64(8) * value + lane]
-            sums[np.uint64(8) * value + lane] = 0
-        for table in range(np.uint64(8192), np.uint64(9216), np.uint64(256)):
-            total += scratch[table + value]
-            scratch[table + value] = 0
-        counts[value] += np.int64(total)
-    for i in range(np.uint64(4096)):
-        scratch[i] = 0
-
-
-@inline
-def count_tail(pixels, start, scratch):
-    """Count the last pixels of a row into four tables of the scratch, which begin at entry 8192."""
-    tables = scratch[8192:9216]
-    whole = start + (np.uint64(pixels.size) - start) // np.uint64(8) * np.uint64(8)
-    for i in range(start, whole, np.uint64(8)):
-        count_word(load_64(pixels, i), np.uint32(1), tables)
-    for i in range(whole, np.uint64(pixels.size)):
-        tables[pixels[i]] += np.uint32(1)

@@ -10,7 +10,7 @@ import numpy as np
 
 from histeq_kernels.cpu import _vector, intervals
 from histeq_kernels.cpu._kernel import flat, inline, inline_per_pixel, kernel, plane, plane_out
-from histeq_kernels.cpu._vector import load_64, row, store_64
+from histeq_kernels.cpu._vector import address_in, load_64, row, store_64
 from histeq_kernels.cpu.tiers import tier
 
 SCRATCH = 1 << 16
@@ -259,8 +259,6 @@ def map_avx512(image, table, out):
 @inline
 def map_row_avx512(pixels, table, new):
     """Look up a row."""
-    whole = np.uint64(pixels.size - pixels.size % 64)
-    for i in range(np.uint64(0), whole, np.uint64(64)):
-        _vector.lookup_64_avx512(pixels, i, table, new)
-    for i in range(whole, np.uint64(pixels.size)):
-        new[i] = table[pixels[i]]
+    zero = np.uint64(0)
+    source, target = address_in(pixels, zero), address_in(new, zero)
+    _vector.lookup_avx512(source, np.uint64(pixels.size), address_in(table, zero), target)

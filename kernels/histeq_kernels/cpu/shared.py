@@ -10,9 +10,9 @@ that comes too late finds none left. `state` is what they share:
 
 from collections.abc import Callable
 
-from histeq_kernels.cpu import _vector
 from histeq_kernels.cpu._kernel import COUNTS_OUT, flat, inline, kernel, plane, plane_out
-from histeq_kernels.cpu.histogram import fold_pairs, fold_sliced, rows_pairs, rows_sliced
+from histeq_kernels.cpu._sliced import fold_sliced, rows_sliced, slice_block_avx512
+from histeq_kernels.cpu.histogram import ZEROS, fold_pairs, rows_pairs
 from histeq_kernels.cpu.lut import fill_pairs, map_avx2, map_avx512, rows_mapped_by_pairs
 from histeq_kernels.cpu.tiers import tier
 from histeq_kernels.cpu.waiting import STATE as _STATE
@@ -32,6 +32,14 @@ def counting() -> Callable[..., None]:
 def mapping() -> Callable[..., None]:
     """Return the kernel that maps pieces of an image."""
     return {"portable": map_pieces, "avx2": map_pieces_avx2, "avx512": map_pieces_avx512}[tier()].u8
+
+
+def most_pieces(shape: tuple[int, ...]) -> int:
+    """Return into how many pieces an image can be cut."""
+    depth, height, width = shape
+    if depth * height < 8:
+        return width
+    return depth if height < depth else (height + 7) // 8
 
 
 @kernel(u8=_COUNT)
@@ -54,7 +62,7 @@ def count_pieces_avx512(image, pieces, state, scratch, counts):
     taken = 0
     i = add(state, 0, 1)
     while i < pieces:
-        rows_sliced(piece(image, i, pieces), scratch, _vector.slice_block_avx512)
+        rows_sliced(piece(image, i, pieces), scratch, ZEROS, slice_block_avx512)
         taken += 1
         i = add(state, 0, 1)
     if taken:
@@ -98,10 +106,11 @@ def map_pieces_avx512(image, pieces, state, table, scratch, out):
 
 @inline
 def piece(image, i, pieces):
-    """Return the i-th piece of a (depth, rows, columns) image: part of its longest axis."""
+    """Return the i-th piece of a (depth, rows, columns) image: some columns, slices, or eights of rows."""
     depth, height, width = image.shape
-    if width >= depth * height:
+    if depth * height < 8:
         return image[:, :, width * i // pieces : width * (i + 1) // pieces]
-    if height >= depth:
-        return image[:, height * i // pieces : height * (i + 1) // pieces]
-    return image[depth * i // pieces : depth * (i + 1) // pieces]
+    if height < depth:
+        return image[depth * i // pieces : depth * (i + 1) // pieces]
+    eights = (height + 7) // 8  # what is counted together
+    return image[:, eights * i // pieces * 8 : eights * (i + 1) // pieces * 8]

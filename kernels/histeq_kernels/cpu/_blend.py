@@ -1,0 +1,143 @@
+"""Blending the entries of four 8-bit tables: the arithmetic of CLAHE, in vectors."""
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, config
+from numba.extending import intrinsic
+
+from histeq_kernels.cpu._kernel import inline
+from histeq_kernels.cpu._vector import (
+    _load,
+    _masked_load,
+    _masked_store,
+    _pointer,
+    _store,
+    _word,
+    look_up_512,
+    table_512,
+)
+from histeq_kernels.cpu._whole import SHIFT, whole
+
+_WORDS, _FLOATS = ir.VectorType(ir.IntType(32), 16), ir.VectorType(ir.FloatType(), 16)
+_BYTES, _V64 = ir.VectorType(ir.IntType(8), 16), ir.VectorType(ir.IntType(8), 64)
+
+
+def _blend_16(words, i, before, after, k, above, below, new):
+    """Blend 16 pixels: words[i:], which hold the entries of four 8-bit tables each, become new[k:].
+
+    Parameters
+    ----------
+    words : the entry at the upper left in the lowest byte, upper right, lower left, lower right
+    before, after : float32, the weights of left and right, from the k-th on
+    above, below : float32, the weights of upper and lower
+    """
+    entries = words[i : i + 16].copy()[:, None].view(np.uint8).astype(np.float32)
+    left, right = before[k : k + 16], after[k : k + 16]
+    upper = entries[:, 0] * left + entries[:, 1] * right
+    lower = entries[:, 2] * left + entries[:, 3] * right
+    new[k : k + 16] = np.rint(upper * above + lower * below)
+
+
+@intrinsic
+def _blend_16_ir(typingctx, words, i, before, after, k, above, below, new):
+    def codegen(context, builder, signature, args):
+        def at(which, index, kind):
+            return _pointer(context, builder, signature, args, which, args[index], kind)
+
+        def entry(byte):
+            moved = builder.lshr(packed, ir.Constant(_WORDS, [8 * byte] * 16))
+            return builder.and_(moved, ir.Constant(_WORDS, [255] * 16))
+
+        packed = _load(builder, at(0, 1, _WORDS))
+        left, right = _load(builder, at(2, 4, _FLOATS)), _load(builder, at(3, 4, _FLOATS))
+        rows = (_everywhere(builder, args[5]), _everywhere(builder, args[6]))
+        level = _blended(builder, [entry(byte) for byte in range(4)], (left, right), rows)
+        _store(builder, level, at(7, 4, _BYTES))
+        return context.get_dummy_value()
+
+    weight = types.float32
+    return types.void(words, types.uint64, before, after, types.uint64, weight, weight, new), codegen
+
+
+def _everywhere(builder, value):
+    """Return a float in all lanes."""
+    one = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), value, _word(0))
+    return builder.shuffle_vector(one, one, ir.Constant(_WORDS, [0] * 16))
+
+
+def _blended(builder, entries, columns, rows):
+    """Return the levels of 16 pixels, from the entries of four tables and the weights; every step rounds."""
+
+    def between(a, b, weights):
+        return builder.fadd(builder.fmul(a, weights[0]), builder.fmul(b, weights[1]))
+
+    a, b, c, d = (builder.sitofp(entry, _FLOATS) for entry in entries)
+    level = between(between(a, b, columns), between(c, d, columns), rows)
+    rounded = builder.fadd(level, ir.Constant(_FLOATS, [float(SHIFT)] * 16))
+    return builder.trunc(builder.bitcast(rounded, _WORDS), _BYTES)
+
+
+blend_16 = _blend_16 if config.DISABLE_JIT else _blend_16_ir
+
+
+@inline
+def blend_one(word, before, after, above, below):
+    """Blend one pixel."""
+    byte = np.uint32(255)
+    a = np.float32(np.int32(word & byte))
+    b = np.float32(np.int32((word >> np.uint32(8)) & byte))
+    c = np.float32(np.int32((word >> np.uint32(16)) & byte))
+    d = np.float32(np.int32(word >> np.uint32(24)))
+    return np.uint8(whole((a * before + b * after) * above + (c * before + d * after) * below))
+
+
+@intrinsic
+def blend_avx512(typingctx, source, size, upper, lower, left, right, before, after, above, below, target):
+    """Map `size` pixels in one cell: look up all four tables, 64 pixels at a time, and blend.
+
+    Parameters
+    ----------
+    source, target : addresses of the first pixel
+    upper, lower, left, right : the tables are at upper + left, upper + right, lower + left, lower + right
+    before, after : addresses of the columns' weights, float32
+    above, below : the row's weights, float32
+    """
+
+    def codegen(context, builder, signature, args):
+        source, size, upper, lower, left, right, before, after, above, below, target = args
+        corners = [builder.add(y, x) for y in (upper, lower) for x in (left, right)]
+        tables = [table_512(builder, corner) for corner in corners]
+        rows = (_everywhere(builder, above), _everywhere(builder, below))
+
+        def sixteen(found, part, at, length):
+            """Blend the part-th 16 of 64 pixels."""
+            lanes = ir.Constant(_WORDS, [16 * part + i for i in range(16)])
+            entries = [builder.zext(builder.shuffle_vector(one, one, lanes), _WORDS) for one in found]
+            at = builder.add(at, _word(16 * part))
+            columns = [
+                _masked_load(builder, builder.add(w, builder.mul(at, _word(4))), length, _FLOATS)
+                for w in (before, after)
+            ]
+            _masked_store(builder, _blended(builder, entries, columns, rows), builder.add(target, at), length)
+
+        with cgutils.for_range(builder, builder.lshr(size, _word(6))) as loop:
+            at = builder.shl(loop.index, _word(6))
+            pixels = _masked_load(builder, builder.add(source, at), None, _V64)
+            found = [look_up_512(builder, table, pixels) for table in tables]
+            for part in range(4):
+                sixteen(found, part, at, None)
+        last = builder.and_(size, _word(63))
+        with builder.if_then(builder.icmp_unsigned("!=", last, _word(0))):
+            at = builder.sub(size, last)
+            pixels = _masked_load(builder, builder.add(source, at), last, _V64)
+            found = [look_up_512(builder, table, pixels) for table in tables]
+            for part in range(4):
+                rest = builder.sub(last, _word(16 * part))
+                some = builder.icmp_signed(">", rest, _word(0))
+                with builder.if_then(some):
+                    sixteen(found, part, at, rest)
+        return context.get_dummy_value()
+
+    word, weight = types.uint64, types.float32
+    return types.void(*[word] * 8, weight, weight, word), codegen
