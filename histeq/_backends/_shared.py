@@ -32,21 +32,21 @@ def equalize(image: Array, table_of: Callable[[NDArray[np.int64]], Array], out: 
         How many threads, this one included.
     """
     pieces = min(max(threads, image.size // _PIECE), _shared.most_pieces(image.shape))
-    state = np.zeros(_shared.STATE, np.int64)
+    state = np.zeros(_shared.STATE + 2 * pieces, np.int64)
     counts = np.zeros((threads, 256), np.int64)
     table = np.zeros(256, np.uint8)
     count, apply = _shared.counting(), _shared.mapping()
 
     def take_part(i: int) -> None:
-        space = workspace()
-        count(image, pieces, state, space.counters, counts[i])
+        space, first = workspace(), pieces * i // threads
+        count(image, pieces, first, state, space.counters, counts[i])
         if i:
-            apply(image, pieces, state, table, space.pairs, out)
+            apply(image, pieces, first, state, table, space.pairs, out)
 
     _threads.call_helpers(take_part, threads - 1)
     take_part(0)
-    _threads.wait(state, 1, pieces)
+    _threads.wait(state, 0, pieces)
     table[:] = table_of(counts.sum(axis=0))
-    _threads.tell(state, 2)
-    apply(image, pieces, state, table, workspace().pairs, out)
-    _threads.wait(state, 4, pieces)
+    _threads.tell(state, 1)
+    apply(image, pieces, 0, state, table, workspace().pairs, out)
+    _threads.wait(state, 2, pieces)

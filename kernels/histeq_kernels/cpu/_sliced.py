@@ -36,7 +36,6 @@ SUMS = 4096
 ROOM = (24 * BLOCKS + 8) * 16
 """Entries of uint32 for masks, 24 a block, and for one block."""
 
-_AHEAD = 512  # bytes: the part of each row that is fetched from memory while a block is sliced
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _V64, _Q8 = ir.VectorType(_I8, 64), ir.VectorType(_I64, 8)
 
@@ -121,7 +120,6 @@ def _slice_block(transpose):
             rows = []
             for k in range(8):
                 address = builder.add(source, builder.mul(stride, _word(k)))
-                _prefetch(builder, builder.add(address, _word(_AHEAD)))
                 rows.append(_load(builder, builder.inttoptr(address, _V64.as_pointer())))
             planes, target = _bit_planes(builder, rows, transpose), builder.inttoptr(masks, _Q8.as_pointer())
             low, middle = (_bit_pairs(builder, *planes[k : k + 2]) for k in (0, 2))
@@ -215,13 +213,6 @@ def _any(builder, vector):
     """Tell whether any bit is set."""
     lanes = builder.icmp_unsigned("!=", vector, ir.Constant(_Q8, [0] * 8))
     return builder.icmp_unsigned("!=", builder.bitcast(lanes, _I8), _I8(0))
-
-
-def _prefetch(builder, address):
-    pointer = builder.inttoptr(address, _I8.as_pointer())
-    arguments = ir.FunctionType(ir.VoidType(), [pointer.type, _I32, _I32, _I32])
-    prefetch = builder.module.declare_intrinsic("llvm.prefetch", [pointer.type], arguments)
-    builder.call(prefetch, [pointer, _I32(0), _I32(3), _I32(1)])
 
 
 def _transpose_gfni(builder, pixels):

@@ -10,7 +10,7 @@ import numpy as np
 
 from histeq_kernels.cpu import _vector, intervals
 from histeq_kernels.cpu._kernel import flat, inline, inline_per_pixel, kernel, plane, plane_out
-from histeq_kernels.cpu._vector import address_in, load_64, row, store_64
+from histeq_kernels.cpu._vector import address_in, address_of, load_64, row, store_64
 from histeq_kernels.cpu.tiers import tier
 
 SCRATCH = 1 << 16
@@ -250,10 +250,17 @@ def map_row_avx2(pixels, table, steps, new):
 
 @inline
 def map_avx512(image, table, out):
-    """Look up 64 pixels at a time."""
+    """Look up 64 pixels at a time; rows that follow each other in memory are one."""
+    height, width, entries = (
+        np.uint64(image.shape[1]),
+        np.uint64(image.shape[2]),
+        address_in(table, np.uint64(0)),
+    )
+    if image.strides[1] == image.shape[2] == out.strides[1]:
+        height, width = np.uint64(1), height * width
     for z in range(np.uint64(image.shape[0])):
-        for y in range(np.uint64(image.shape[1])):
-            map_row_avx512(row(image, z, y), table, row(out, z, y))
+        for y in range(height):
+            _vector.lookup_avx512(address_of(image, z, y), width, entries, address_of(out, z, y))
 
 
 @inline

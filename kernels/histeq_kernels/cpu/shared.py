@@ -2,10 +2,13 @@
 
 A thread that sleeps takes 25 to 150 microseconds to wake, as long as a good part of the work. So a thread is
 called once for both passes, and no piece belongs to anyone: whoever is awake takes the next, and a thread
-that comes too late finds none left. `state` is what they share:
+that comes too late finds none left. Each thread begins at a place of its own, `first`, so that it mostly maps
+what it counted, from its own cache, call after call. `state` is what they share:
 
-    0  the next piece to count       1  pieces counted, and added to somebody's counts
-    2  1 when the table is there     3  the next piece to map         4  pieces mapped
+    0  pieces counted, and added to somebody's counts
+    1  1 when the table is there
+    2  pieces mapped
+    3  onwards: for each piece, whether it was taken to be counted; then, whether it was to be mapped
 """
 
 from collections.abc import Callable
@@ -16,12 +19,13 @@ from histeq_kernels.cpu.histogram import ZEROS, fold_pairs, rows_pairs
 from histeq_kernels.cpu.lut import fill_pairs, map_avx2, map_avx512, rows_mapped_by_pairs
 from histeq_kernels.cpu.tiers import tier
 from histeq_kernels.cpu.waiting import STATE as _STATE
-from histeq_kernels.cpu.waiting import add, await_at_least
+from histeq_kernels.cpu.waiting import add, await_at_least, look
 
-STATE = 5
+STATE = 3
+"""Entries of the state, besides two a piece."""
 
-_COUNT = f"void({plane('uint8')}, int64, {_STATE}, uint32[::1], {COUNTS_OUT})"
-_MAP = f"void({plane('uint8')}, int64, {_STATE}, {flat('uint8')}, uint16[::1], {plane_out('uint8')})"
+_COUNT = f"void({plane('uint8')}, int64, int64, {_STATE}, uint32[::1], {COUNTS_OUT})"
+_MAP = f"void({plane('uint8')}, int64, int64, {_STATE}, {flat('uint8')}, uint16[::1], {plane_out('uint8')})"
 
 
 def counting() -> Callable[..., None]:
@@ -43,65 +47,71 @@ def most_pieces(shape: tuple[int, ...]) -> int:
 
 
 @kernel(u8=_COUNT)
-def count_pieces(image, pieces, state, scratch, counts):
+def count_pieces(image, pieces, first, state, scratch, counts):
     """Count pieces until none is left; `counts` is this thread's own, zero on entry."""
     taken = 0
-    i = add(state, 0, 1)
-    while i < pieces:
-        rows_pairs(piece(image, i, pieces), scratch, counts)
-        taken += 1
-        i = add(state, 0, 1)
+    for k in range(pieces):
+        i = (first + k) % pieces
+        if take(state, STATE + i):
+            rows_pairs(piece(image, i, pieces), scratch, counts)
+            taken += 1
     if taken:
         fold_pairs(scratch, counts)
-        add(state, 1, taken)
+        add(state, 0, taken)
 
 
 @kernel(u8=_COUNT)
-def count_pieces_avx512(image, pieces, state, scratch, counts):
+def count_pieces_avx512(image, pieces, first, state, scratch, counts):
     """Do the same with the counter of the tier avx512."""
     taken = 0
-    i = add(state, 0, 1)
-    while i < pieces:
-        rows_sliced(piece(image, i, pieces), scratch, ZEROS, slice_block_avx512)
-        taken += 1
-        i = add(state, 0, 1)
+    for k in range(pieces):
+        i = (first + k) % pieces
+        if take(state, STATE + i):
+            rows_sliced(piece(image, i, pieces), scratch, ZEROS, slice_block_avx512)
+            taken += 1
     if taken:
         fold_sliced(scratch, counts)
-        add(state, 1, taken)
+        add(state, 0, taken)
 
 
 @kernel(u8=_MAP)
-def map_pieces(image, pieces, state, table, scratch, out):
+def map_pieces(image, pieces, first, state, table, scratch, out):
     """Wait for the table, unless that takes long; map pieces until none is left."""
-    if await_at_least(state, 2, 1):
+    if await_at_least(state, 1, 1):
         fill_pairs(table, scratch)
-        i = add(state, 3, 1)
-        while i < pieces:
-            rows_mapped_by_pairs(piece(image, i, pieces), table, scratch, piece(out, i, pieces))
-            add(state, 4, 1)
-            i = add(state, 3, 1)
+        for k in range(pieces):
+            i = (first + k) % pieces
+            if take(state, STATE + pieces + i):
+                rows_mapped_by_pairs(piece(image, i, pieces), table, scratch, piece(out, i, pieces))
+                add(state, 2, 1)
 
 
 @kernel(u8=_MAP)
-def map_pieces_avx2(image, pieces, state, table, scratch, out):
+def map_pieces_avx2(image, pieces, first, state, table, scratch, out):
     """Do the same with the lookup of the tier avx2."""
-    if await_at_least(state, 2, 1):
-        i = add(state, 3, 1)
-        while i < pieces:
-            map_avx2(piece(image, i, pieces), table, scratch, piece(out, i, pieces))
-            add(state, 4, 1)
-            i = add(state, 3, 1)
+    if await_at_least(state, 1, 1):
+        for k in range(pieces):
+            i = (first + k) % pieces
+            if take(state, STATE + pieces + i):
+                map_avx2(piece(image, i, pieces), table, scratch, piece(out, i, pieces))
+                add(state, 2, 1)
 
 
 @kernel(u8=_MAP)
-def map_pieces_avx512(image, pieces, state, table, scratch, out):
+def map_pieces_avx512(image, pieces, first, state, table, scratch, out):
     """Do the same with the lookup of the tier avx512."""
-    if await_at_least(state, 2, 1):
-        i = add(state, 3, 1)
-        while i < pieces:
-            map_avx512(piece(image, i, pieces), table, piece(out, i, pieces))
-            add(state, 4, 1)
-            i = add(state, 3, 1)
+    if await_at_least(state, 1, 1):
+        for k in range(pieces):
+            i = (first + k) % pieces
+            if take(state, STATE + pieces + i):
+                map_avx512(piece(image, i, pieces), table, piece(out, i, pieces))
+                add(state, 2, 1)
+
+
+@inline
+def take(state, which):
+    """Tell whether nobody else has taken a piece; now it is taken."""
+    return look(state, which) == 0 and add(state, which, 1) == 0
 
 
 @inline
