@@ -93,51 +93,64 @@ def blend_one(word, before, after, above, below):
 
 
 @intrinsic
-def blend_avx512(typingctx, source, size, upper, lower, left, right, before, after, above, below, target):
-    """Map `size` pixels in one cell: look up all four tables, 64 pixels at a time, and blend.
+def blend_avx512(typingctx, source, target, shape, corners, columns, rows):
+    """Map a cell, pixels between the same four tables: look up all four, 64 pixels at a time, and blend.
 
     Parameters
     ----------
-    source, target : addresses of the first pixel
-    upper, lower, left, right : the tables are at upper + left, upper + right, lower + left, lower + right
-    before, after : addresses of the columns' weights, float32
-    above, below : the row's weights, float32
+    source, target : (address of the first pixel, bytes from row to row)
+    shape : (rows, columns)
+    corners : addresses of the tables at the upper left, upper right, lower left, lower right
+    columns : addresses of the weights of left and right, float32, one a column
+    rows : addresses of the weights of upper and lower, float32, one a row
     """
 
     def codegen(context, builder, signature, args):
-        source, size, upper, lower, left, right, before, after, above, below, target = args
-        corners = [builder.add(y, x) for y in (upper, lower) for x in (left, right)]
+        source, target, shape, corners, columns, rows = (cgutils.unpack_tuple(builder, one) for one in args)
         tables = [table_512(builder, corner) for corner in corners]
-        rows = (_everywhere(builder, above), _everywhere(builder, below))
-
-        def sixteen(found, part, at, length):
-            """Blend the part-th 16 of 64 pixels."""
-            lanes = ir.Constant(_WORDS, [16 * part + i for i in range(16)])
-            entries = [builder.zext(builder.shuffle_vector(one, one, lanes), _WORDS) for one in found]
-            at = builder.add(at, _word(16 * part))
-            columns = [
-                _masked_load(builder, builder.add(w, builder.mul(at, _word(4))), length, _FLOATS)
-                for w in (before, after)
-            ]
-            _masked_store(builder, _blended(builder, entries, columns, rows), builder.add(target, at), length)
-
-        with cgutils.for_range(builder, builder.lshr(size, _word(6))) as loop:
-            at = builder.shl(loop.index, _word(6))
-            pixels = _masked_load(builder, builder.add(source, at), None, _V64)
-            found = [look_up_512(builder, table, pixels) for table in tables]
-            for part in range(4):
-                sixteen(found, part, at, None)
-        last = builder.and_(size, _word(63))
-        with builder.if_then(builder.icmp_unsigned("!=", last, _word(0))):
-            at = builder.sub(size, last)
-            pixels = _masked_load(builder, builder.add(source, at), last, _V64)
-            found = [look_up_512(builder, table, pixels) for table in tables]
-            for part in range(4):
-                rest = builder.sub(last, _word(16 * part))
-                some = builder.icmp_signed(">", rest, _word(0))
-                with builder.if_then(some):
-                    sixteen(found, part, at, rest)
+        with cgutils.for_range(builder, shape[0]) as loop:
+            at = builder.mul(loop.index, _word(4))
+            weights = [_everywhere(builder, _weight(builder, builder.add(one, at))) for one in rows]
+            old, new = (builder.add(one[0], builder.mul(one[1], loop.index)) for one in (source, target))
+            _blend_row(builder, old, new, shape[1], tables, columns, weights)
         return context.get_dummy_value()
 
-    word, weight = types.uint64, types.float32
-    return types.void(*[word] * 8, weight, weight, word), codegen
+    word = types.uint64
+    kinds = [types.UniTuple(word, n) for n in (2, 2, 2, 4, 2, 2)]
+    return types.void(*kinds), codegen
+
+
+def _blend_row(builder, source, target, width, tables, columns, rows):
+    """Write the code for one row: whole vectors, then one in part."""
+
+    def sixteen(found, part, at, length):
+        """Blend the part-th 16 of 64 pixels."""
+        lanes = ir.Constant(_WORDS, [16 * part + i for i in range(16)])
+        entries = [builder.zext(builder.shuffle_vector(one, one, lanes), _WORDS) for one in found]
+        start = builder.add(at, _word(16 * part))
+        here = [builder.add(one, builder.mul(start, _word(4))) for one in columns]
+        weights = [_masked_load(builder, one, length, _FLOATS) for one in here]
+        level = _blended(builder, entries, weights, rows)
+        _masked_store(builder, level, builder.add(target, start), length)
+
+    def look_up(at, length):
+        pixels = _masked_load(builder, builder.add(source, at), length, _V64)
+        return [look_up_512(builder, table, pixels) for table in tables]
+
+    with cgutils.for_range(builder, builder.lshr(width, _word(6))) as loop:
+        at = builder.shl(loop.index, _word(6))
+        found = look_up(at, None)
+        for part in range(4):
+            sixteen(found, part, at, None)
+    last = builder.and_(width, _word(63))
+    with builder.if_then(builder.icmp_unsigned("!=", last, _word(0))):
+        at = builder.sub(width, last)
+        found = look_up(at, last)
+        for part in range(4):
+            rest = builder.sub(last, _word(16 * part))
+            with builder.if_then(builder.icmp_signed(">", rest, _word(0))):
+                sixteen(found, part, at, rest)
+
+
+def _weight(builder, address):
+    return builder.load(builder.inttoptr(address, ir.FloatType().as_pointer()))

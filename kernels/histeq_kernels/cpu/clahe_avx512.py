@@ -11,8 +11,8 @@ from histeq_kernels.cpu import blend, tiles
 from histeq_kernels.cpu._blend import blend_avx512
 from histeq_kernels.cpu._kernel import inline, kernel
 from histeq_kernels.cpu._sliced import SUMS, count_sliced, fold_sliced, slice_block_avx512
-from histeq_kernels.cpu._vector import address_of, part_i64
-from histeq_kernels.cpu.histogram import FEW, ZEROS, count_row, fold
+from histeq_kernels.cpu._vector import address_of, part_i32, part_i64
+from histeq_kernels.cpu.histogram import FEW, ZEROS, fold_small
 from histeq_kernels.cpu.tiers import tier
 
 
@@ -29,13 +29,13 @@ def blending() -> Callable[..., None]:
 @kernel(u8=tiles._TABLES["uint8"])
 def tile_tables_avx512(image, zs, ys, xs, tile, start, stop, clip_limit, levels, scratch, sums, tables):
     """Write the tables of tiles `start` to `stop`: see `tiles.tile_tables`."""
-    area, counts, positions = tile[0] * tile[1] * tile[2], sums[:256], (zs, ys, xs)
+    area, counts, positions = tile[0] * tile[1] * tile[2], part_i32(sums, 0, 256), (zs, ys, xs)
     for i in range(start, stop):
         for value in range(np.uint64(256)):
             counts[value] = 0
         if area < FEW:
-            tiles.count_gathered(image, positions, tile, i, sums, True, count_row, scratch, counts)
-            fold(True, scratch, counts)
+            tiles.count_small(image, positions, tile, i, scratch)
+            fold_small(scratch, counts)
         else:
             count_tile(image, positions, tile, i, sums, scratch, counts)
         tiles.clip_counts(counts, tiles.clipped_at(clip_limit, area, 256))
@@ -76,21 +76,19 @@ def blend_tiles_avx512(image, ys, y_weights, xs, x_weights, tables, form, packed
         np.uint64(0),
         np.uint64(1),
     )
-    top = zero
+    strides, top = (np.uint64(image.strides[1]), np.uint64(out.strides[1])), zero
     while top < height:
-        bottom = blend.end_of_run(ys, top, height)
+        bottom, left = blend.end_of_run(ys, top, height), zero
         upper = address_of(tables, np.uint64(ys[0, top]), zero)
         lower = address_of(tables, np.uint64(ys[1, top]), zero)
-        left = zero
+        rows = (address_of(y_weights, zero, top), address_of(y_weights, one, top))
         while left < width:
             right = blend.end_of_run(xs, left, width)
-            cell = (np.uint64(256 * xs[0, left]), np.uint64(256 * xs[1, left]))
-            before, after = address_of(x_weights, zero, left), address_of(x_weights, one, left)
-            for y in range(top, bottom):
-                blend_avx512(
-                    address_of(image, zero, y) + left, right - left, upper, lower, cell[0], cell[1],
-                    before, after, y_weights[0, y], y_weights[1, y],
-                    address_of(out, zero, y) + left,
-                )  # fmt: skip
+            before, after = np.uint64(256 * xs[0, left]), np.uint64(256 * xs[1, left])
+            corners = (upper + before, upper + after, lower + before, lower + after)
+            columns = (address_of(x_weights, zero, left), address_of(x_weights, one, left))
+            old = (address_of(image, zero, top) + left, strides[0])
+            new = (address_of(out, zero, top) + left, strides[1])
+            blend_avx512(old, new, (bottom - top, right - left), corners, columns, rows)
             left = right
         top = bottom

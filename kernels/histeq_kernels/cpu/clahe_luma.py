@@ -10,7 +10,7 @@ import numpy as np
 from histeq_kernels.cpu import _ycrcb, blend, tiles
 from histeq_kernels.cpu._kernel import flat, inline, kernel, plane, plane_out
 from histeq_kernels.cpu._vector import line, part_8, part_32, part_i32, row
-from histeq_kernels.cpu.histogram import SMALL, count_row, fold
+from histeq_kernels.cpu.histogram import count_row, fold
 from histeq_kernels.cpu.luma import luma_of_chunk, replace_in_chunk
 from histeq_kernels.cpu.tiers import tier
 
@@ -83,7 +83,7 @@ def make_tables(old, step, k, positions, tile, start, stop, clip_limit, levels, 
     """Count, clip, write the levels."""
     scratch, sums = memory
     area, counts = tile[0] * tile[1] * tile[2], part_i32(sums, 0, 256)
-    few = area < SMALL
+    few = area < tiles.FEW
     for i in range(start, stop):
         for value in range(np.uint64(256)):
             counts[value] = 0

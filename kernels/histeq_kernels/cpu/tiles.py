@@ -6,9 +6,9 @@ The arithmetic is that of `histeq/_tiles.py`, which states it in NumPy.
 import numpy as np
 
 from histeq_kernels.cpu._kernel import COUNTS, flat, inline, kernel, plane
-from histeq_kernels.cpu._vector import load_64, part_8, row, store_64
+from histeq_kernels.cpu._vector import load_64, part_8, part_i32, row, store_64
 from histeq_kernels.cpu._whole import whole
-from histeq_kernels.cpu.histogram import SMALL, count_row, count_two_words, fold
+from histeq_kernels.cpu.histogram import count_row_pairs, count_two_words, count_word, fold_pairs, fold_small
 
 BLOCK = 256
 """Bins that are looked at together."""
@@ -17,6 +17,8 @@ SPARSE = 16
 RAMP = 65536
 SUMS = RAMP + SPARSE + 2 * BLOCK
 """Entries that the kernels for 16 bits work in; those from RAMP on hold two short tables."""
+FEW = 1 << 16
+"""Below this many pixels in a tile folding the pairs costs more than counting them gains."""
 GATHERED = 1 << 17
 """Pixels of an 8-bit tile that are counted together."""
 MAX_AREA = 1 << 31
@@ -44,13 +46,16 @@ def tile_tables(image, zs, ys, xs, tile, start, stop, clip_limit, levels, scratc
     scratch, sums : zeros before and after; of any content
     tables : (tiles, bins)
     """
-    area, counts = tile[0] * tile[1] * tile[2], sums[:256]
-    few = area < SMALL
+    area, counts, positions = tile[0] * tile[1] * tile[2], part_i32(sums, 0, 256), (zs, ys, xs)
     for i in range(start, stop):
         for value in range(np.uint64(256)):
             counts[value] = 0
-        count_gathered(image, (zs, ys, xs), tile, i, sums, few, count_row, scratch, counts)
-        fold(few, scratch, counts)
+        if area < FEW:
+            count_small(image, positions, tile, i, scratch)
+            fold_small(scratch, counts)
+        else:
+            count_gathered(image, positions, tile, i, sums, scratch, counts)
+            fold_pairs(scratch, counts)
         clip_counts(counts, clipped_at(clip_limit, area, 256))
         fill_levels(counts, np.float32(levels[2]) / np.float32(area), levels, tables[np.uint64(i)])
 
@@ -91,8 +96,27 @@ def tile_table(counts, clip_limit, levels, clipped, table):
 
 
 @inline
-def count_gathered(image, positions, tile, i, memory, few, count, scratch, counts):
-    """Count the pixels of the i-th tile, brought together a part at a time: most rows are too short to count.
+def count_small(image, positions, tile, i, scratch):
+    """Count the pixels of the i-th tile in four tables: those within the image in words, the others alone."""
+    zs, ys, xs = positions
+    tall, wide = np.int64(ys.size) // tile[1], np.int64(xs.size) // tile[2]
+    front, top = np.uint64(i // (tall * wide) * tile[0]), np.uint64(i // wide % tall * tile[1])
+    left, width = np.uint64(i % wide * tile[2]), np.uint64(image.shape[2])
+    right = left + np.uint64(tile[2])
+    inside = max(min(right, width), left)
+    whole = left + (inside - left) // np.uint64(8) * np.uint64(8)
+    for z in range(front, front + np.uint64(tile[0])):
+        for y in range(top, top + np.uint64(tile[1])):
+            pixels = row(image, np.uint64(zs[z]), np.uint64(ys[y]))
+            for x in range(left, whole, np.uint64(8)):
+                count_word(load_64(pixels, x), np.uint32(1), scratch)
+            for x in range(whole, right):
+                scratch[pixels[np.uint64(xs[x])]] += np.uint32(1)
+
+
+@inline
+def count_gathered(image, positions, tile, i, memory, scratch, counts):
+    """Count the pairs of the i-th tile, brought together a part at a time: most rows are too short to count.
 
     The parts are kept in `memory`, behind 256 entries.
     """
@@ -109,9 +133,9 @@ def count_gathered(image, positions, tile, i, memory, few, count, scratch, count
                 gather(pixels, xs, left + x, some, gathered, filled)
                 x, filled = x + some, filled + some
                 if filled == np.uint64(GATHERED):
-                    count(gathered, few, scratch, counts)
+                    count_row_pairs(gathered, scratch, counts)
                     filled = np.uint64(0)
-    count(part_8(memory, 256, np.int64(filled)), few, scratch, counts)
+    count_row_pairs(part_8(memory, 256, np.int64(filled)), scratch, counts)
 
 
 @inline
