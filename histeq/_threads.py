@@ -16,12 +16,14 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+Signal = tuple[NDArray[np.int64], int]
 
 _requested: int | None = None  # what set_num_threads was told
 
@@ -101,24 +103,29 @@ def run(work: Callable[[Any], object], pieces: Iterable[Any]) -> None:
     done = np.zeros(1, np.int64)
     errors: list[BaseException] = []
 
-    def drain(_: int) -> None:
+    def drain(_: int) -> Signal:
+        count = 0
         for piece in queue:
+            count += 1
             try:
                 if not errors:  # after an exception nothing new is begun
                     work(piece)
             except BaseException as error:
                 errors.append(error)
-            tell(done, 0)
+        return done, count
 
     call_helpers(drain, helpers)
-    drain(0)
-    wait(done, 0, len(pieces))
+    wait(done, 0, len(pieces) - drain(0)[1])
     if errors:
         raise errors[0]
 
 
-def call_helpers(work: Callable[[int], object], count: int) -> None:
-    """Call work(1), ..., work(count) on helping threads, sooner or later, without waiting for any of them."""
+def call_helpers(work: Callable[[int], Signal | None], count: int) -> None:
+    """Call work(1), ..., work(count) on helping threads, sooner or later, without waiting for any of them.
+
+    If it returns (state, amount), the amount is added to state[0] as the helper's last deed: one who waits
+    for it finds the GIL free. A thread that has to sleep for the GIL wakes too late.
+    """
     _helpers.call(work, count)
 
 
@@ -149,12 +156,12 @@ class _Helpers:
     """Threads that take tasks. After each they look out for the next one a while before they sleep."""
 
     def __init__(self) -> None:
-        self._tasks: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._tasks: SimpleQueue[Callable[[], Signal | None] | None] = SimpleQueue()
         self._posted = np.zeros(1, np.int64)
         self._count = 0
         self._lock = threading.Lock()
 
-    def call(self, work: Callable[[int], object], count: int) -> None:
+    def call(self, work: Callable[[int], Signal | None], count: int) -> None:
         """Post work(1), ..., work(count)."""
         with self._lock, suppress(RuntimeError):  # no new threads while the interpreter shuts down
             while self._count < count:
@@ -162,22 +169,21 @@ class _Helpers:
                 self._count += 1
         for i in range(1, min(count, self._count) + 1):
             self._tasks.put(functools.partial(work, i))
-        tell(self._posted, 0)
+        with self._lock:  # without giving up the GIL, for which a helper would keep this thread waiting
+            self._posted[0] += 1
 
     def _serve(self) -> None:
-        while (task := self._next()) is not None:
-            task()
+        nothing = np.zeros(1, np.int64), 0
+        signal = nothing
+        while True:
+            posted = int(self._posted[0])
+            awake = num_threads() <= usable_cpus() and self._tasks.empty()
+            _waiting().raise_and_wait.i64(*signal, self._posted, posted + awake)
+            task = self._tasks.get()
+            if task is None:
+                return
+            signal = task() or nothing
             del task  # it holds on to images
-
-    def _next(self) -> Callable[[], object] | None:
-        """Return the next task; None: no more."""
-        posted = int(self._posted[0])
-        with suppress(Empty):
-            return self._tasks.get_nowait()
-        if num_threads() <= usable_cpus() and _look_out(self._posted, 0, posted + 1):
-            with suppress(Empty):
-                return self._tasks.get_nowait()
-        return self._tasks.get()
 
     def stop(self) -> None:
         """End the threads."""

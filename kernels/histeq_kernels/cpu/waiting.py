@@ -23,6 +23,13 @@ def wait_for(state, which, value, done):
     done[0] = await_at_least(state, which, value)
 
 
+@kernel(i64=f"void({STATE}, int64, {STATE}, int64)")
+def raise_and_wait(state, amount, posted, value):
+    """Add to state[0], then wait until posted[0] has reached `value`, unless that takes long."""
+    add(state, 0, amount)
+    await_at_least(posted, 0, value)
+
+
 @kernel(i64=f"void({STATE}, int64, int64)")
 def raise_by(state, which, amount):
     """Add to state[which], after all that was written before."""
