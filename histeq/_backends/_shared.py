@@ -35,18 +35,17 @@ def equalize(image: Array, table_of: Callable[[NDArray[np.int64]], Array], out: 
     state = np.zeros(_shared.STATE + 2 * pieces, np.int64)
     counts = np.zeros((threads, 256), np.int64)
     table = np.zeros(256, np.uint8)
-    count, apply = _shared.counting(), _shared.mapping()
+    kernel = _shared.working()
 
-    def take_part(i: int) -> None:
+    def take_part(i: int, passes: int = _shared.COUNT | _shared.MAP) -> None:
         space, first = workspace(), pieces * i // threads
-        count(image, pieces, first, state, space.counters, counts[i])
-        if i:
-            apply(image, pieces, first, state, table, space.pairs, out)
+        room = space.counters, counts[i], table, space.pairs
+        kernel(image, pieces, first, passes, state, *room, out)
 
     _threads.call_helpers(take_part, threads - 1)
-    take_part(0)
+    take_part(0, _shared.COUNT)
     _threads.wait(state, 0, pieces)
     table[:] = table_of(counts.sum(axis=0))
     _threads.tell(state, 1)
-    apply(image, pieces, 0, state, table, workspace().pairs, out)
+    take_part(0, _shared.MAP)
     _threads.wait(state, 2, pieces)

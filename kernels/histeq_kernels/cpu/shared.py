@@ -23,19 +23,18 @@ from histeq_kernels.cpu.waiting import add, await_at_least, look
 
 STATE = 3
 """Entries of the state, besides two a piece."""
+COUNT, MAP = 1, 2
+"""The passes, to be added up. Who does both at once needs no GIL in between."""
 
-_COUNT = f"void({plane('uint8')}, int64, int64, {_STATE}, uint32[::1], {COUNTS_OUT})"
-_MAP = f"void({plane('uint8')}, int64, int64, {_STATE}, {flat('uint8')}, uint16[::1], {plane_out('uint8')})"
+_WORK = (
+    f"void({plane('uint8')}, int64, int64, int64, {_STATE}, uint32[::1], {COUNTS_OUT}, {flat('uint8')}, "
+    f"uint16[::1], {plane_out('uint8')})"
+)
 
 
-def counting() -> Callable[..., None]:
-    """Return the kernel that counts pieces of an image."""
-    return (count_pieces_avx512 if tier() == "avx512" else count_pieces).u8
-
-
-def mapping() -> Callable[..., None]:
-    """Return the kernel that maps pieces of an image."""
-    return {"portable": map_pieces, "avx2": map_pieces_avx2, "avx512": map_pieces_avx512}[tier()].u8
+def working() -> Callable[..., None]:
+    """Return the kernel of the tier in use."""
+    return {"portable": work_portable, "avx2": work_avx2, "avx512": work_avx512}[tier()].u8
 
 
 def most_pieces(shape: tuple[int, ...]) -> int:
@@ -46,66 +45,76 @@ def most_pieces(shape: tuple[int, ...]) -> int:
     return depth if height < depth else (height + 7) // 8
 
 
-@kernel(u8=_COUNT)
-def count_pieces(image, pieces, first, state, scratch, counts):
-    """Count pieces until none is left; `counts` is this thread's own, zero on entry."""
-    taken = 0
-    for k in range(pieces):
-        i = (first + k) % pieces
-        if take(state, STATE + i):
-            rows_pairs(piece(image, i, pieces), scratch, counts)
-            taken += 1
-    if taken:
-        fold_pairs(scratch, counts)
-        add(state, 0, taken)
+@kernel(u8=_WORK)
+def work_portable(image, pieces, first, passes, state, scratch, counts, table, pairs, out):
+    """Count pieces until none is left; wait for the table, unless that takes long; map pieces.
+
+    Parameters
+    ----------
+    first : the piece to begin with
+    passes : `COUNT`, `MAP` or both
+    scratch, pairs : those of `histogram` and `lut`
+    counts : this thread's own, zero on entry
+    """
+    if passes & COUNT:
+        count_pieces(image, pieces, first, state, scratch, counts, rows_pairs, fold_pairs)
+    if passes & MAP and await_at_least(state, 1, 1):
+        fill_pairs(table, pairs)
+        map_pieces(image, pieces, first, state, table, pairs, out, rows_mapped_by_pairs)
 
 
-@kernel(u8=_COUNT)
-def count_pieces_avx512(image, pieces, first, state, scratch, counts):
-    """Do the same with the counter of the tier avx512."""
-    taken = 0
-    for k in range(pieces):
-        i = (first + k) % pieces
-        if take(state, STATE + i):
-            rows_sliced(piece(image, i, pieces), scratch, ZEROS, slice_block_avx512)
-            taken += 1
-    if taken:
-        fold_sliced(scratch, counts)
-        add(state, 0, taken)
-
-
-@kernel(u8=_MAP)
-def map_pieces(image, pieces, first, state, table, scratch, out):
-    """Wait for the table, unless that takes long; map pieces until none is left."""
-    if await_at_least(state, 1, 1):
-        fill_pairs(table, scratch)
-        for k in range(pieces):
-            i = (first + k) % pieces
-            if take(state, STATE + pieces + i):
-                rows_mapped_by_pairs(piece(image, i, pieces), table, scratch, piece(out, i, pieces))
-                add(state, 2, 1)
-
-
-@kernel(u8=_MAP)
-def map_pieces_avx2(image, pieces, first, state, table, scratch, out):
+@kernel(u8=_WORK)
+def work_avx2(image, pieces, first, passes, state, scratch, counts, table, pairs, out):
     """Do the same with the lookup of the tier avx2."""
-    if await_at_least(state, 1, 1):
-        for k in range(pieces):
-            i = (first + k) % pieces
-            if take(state, STATE + pieces + i):
-                map_avx2(piece(image, i, pieces), table, scratch, piece(out, i, pieces))
-                add(state, 2, 1)
+    if passes & COUNT:
+        count_pieces(image, pieces, first, state, scratch, counts, rows_pairs, fold_pairs)
+    if passes & MAP and await_at_least(state, 1, 1):
+        map_pieces(image, pieces, first, state, table, pairs, out, map_avx2)
 
 
-@kernel(u8=_MAP)
-def map_pieces_avx512(image, pieces, first, state, table, scratch, out):
-    """Do the same with the lookup of the tier avx512."""
-    if await_at_least(state, 1, 1):
-        for k in range(pieces):
-            i = (first + k) % pieces
-            if take(state, STATE + pieces + i):
-                map_avx512(piece(image, i, pieces), table, piece(out, i, pieces))
-                add(state, 2, 1)
+@kernel(u8=_WORK)
+def work_avx512(image, pieces, first, passes, state, scratch, counts, table, pairs, out):
+    """Do the same with counter and lookup of the tier avx512."""
+    if passes & COUNT:
+        count_pieces(image, pieces, first, state, scratch, counts, rows_as_planes, fold_sliced)
+    if passes & MAP and await_at_least(state, 1, 1):
+        map_pieces(image, pieces, first, state, table, pairs, out, map_rows)
+
+
+@inline
+def rows_as_planes(image, scratch, counts):
+    """Count all rows as bit planes."""
+    rows_sliced(image, scratch, ZEROS, slice_block_avx512)
+
+
+@inline
+def map_rows(image, table, pairs, out):
+    """Map all rows."""
+    map_avx512(image, table, out)
+
+
+@inline
+def count_pieces(image, pieces, first, state, scratch, counts, count_rows, fold):
+    """Count pieces until none is left."""
+    taken = 0
+    for k in range(pieces):
+        i = (first + k) % pieces
+        if take(state, STATE + i):
+            count_rows(piece(image, i, pieces), scratch, counts)
+            taken += 1
+    if taken:
+        fold(scratch, counts)
+        add(state, 0, taken)
+
+
+@inline
+def map_pieces(image, pieces, first, state, table, pairs, out, map_piece):
+    """Map pieces until none is left."""
+    for k in range(pieces):
+        i = (first + k) % pieces
+        if take(state, STATE + pieces + i):
+            map_piece(piece(image, i, pieces), table, pairs, piece(out, i, pieces))
+            add(state, 2, 1)
 
 
 @inline
