@@ -51,6 +51,28 @@ def _store_64(out, i, word):
     out[i : i + np.uint64(8 // size)] = np.array([word], np.uint64).view(out.dtype)
 
 
+def _look_up_8(pixels, i, table, new):
+    """Map eight pixels from element i on, to be stored as one vector."""
+    new[i : i + np.uint64(8)] = table[pixels[i : i + np.uint64(8)]]
+
+
+@intrinsic
+def _look_up_8_ir(typingctx, pixels, i, table, new):
+    def codegen(context, builder, signature, args):
+        kind = ir.VectorType(context.get_data_type(signature.args[3].dtype), 8)
+        result = ir.Constant(kind, ir.Undefined)
+        for k in range(8):
+            at = builder.add(args[1], _word(k))
+            pixel = _load(builder, _pointer(context, builder, signature, args, 0, at, ir.IntType(16)))
+            index = builder.zext(pixel, _I64)
+            entry = _load(builder, _pointer(context, builder, signature, args, 2, index, kind.element))
+            result = builder.insert_element(result, entry, _word(k))
+        _store(builder, result, _pointer(context, builder, signature, args, 3, args[1], kind))
+        return context.get_dummy_value()
+
+    return types.void(pixels, types.uint64, table, new), codegen
+
+
 @intrinsic
 def _row_ir(typingctx, image, z, y):
     result = types.Array(image.dtype, 1, "C", readonly=not image.mutable)
@@ -124,6 +146,7 @@ part = _part if config.DISABLE_JIT else _part_ir
 part_8, part_16, part_32 = part(types.uint8), part(types.uint16), part(types.uint32)
 part_i32, part_i64, part_f64 = part(types.int32), part(types.int64), part(types.float64)
 load_64 = _load_64 if config.DISABLE_JIT else _load_64_ir
+look_up_8 = _look_up_8 if config.DISABLE_JIT else _look_up_8_ir
 store_64 = _store_64 if config.DISABLE_JIT else _store_64_ir
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from histeq_kernels.cpu import _vector, intervals
 from histeq_kernels.cpu._kernel import flat, inline, inline_per_pixel, kernel, plane, plane_out
-from histeq_kernels.cpu._vector import address_in, address_of, load_64, row, store_64
+from histeq_kernels.cpu._vector import address_in, address_of, load_64, look_up_8, row, store_64
 from histeq_kernels.cpu.tiers import tier
 
 SCRATCH = 1 << 16
@@ -164,15 +164,10 @@ def map_direct(image, table, out):
 
 @inline
 def map_row_direct(pixels, table, new):
-    """Look up a row of 16-bit pixels, loaded four at a time."""
-    mask = np.uint64(0xFFFF)
-    whole = np.uint64(pixels.size - pixels.size % 4)
-    for i in range(np.uint64(0), whole, np.uint64(4)):
-        word = load_64(pixels, i)
-        new[i] = table[word & mask]
-        new[i + np.uint64(1)] = table[(word >> np.uint64(16)) & mask]
-        new[i + np.uint64(2)] = table[(word >> np.uint64(32)) & mask]
-        new[i + np.uint64(3)] = table[word >> np.uint64(48)]
+    """Look up a row of 16-bit pixels, stored eight at a time."""
+    whole = np.uint64(pixels.size - pixels.size % 8)
+    for i in range(np.uint64(0), whole, np.uint64(8)):
+        look_up_8(pixels, i, table, new)
     for i in range(whole, np.uint64(pixels.size)):
         new[i] = table[pixels[i]]
 
