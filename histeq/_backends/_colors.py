@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from histeq_kernels.cpu import channels as _channels
+from histeq_kernels.cpu import histogram as _count
 from histeq_kernels.cpu import luma as _luma
 from numpy.typing import NDArray
 
@@ -18,7 +19,7 @@ Array = NDArray[Any]
 
 def count_luma(pixels: Pixels, n: int, parts: int) -> NDArray[np.int64]:
     """Count the luma of one image."""
-    form = luma_rows(pixels.alpha, pixels.image[n])
+    form = luma_rows(pixels.alpha, pixels.image[n], join=_count.along_rows())
     if form is not None and pixels.mask is None and pixels.nodata is None:
         step, *channels = form
         k, by_rows = _luma.COEFFICIENTS[str(pixels.luma)], _luma.counting()
@@ -62,8 +63,8 @@ def has_channel_rows(pixels: Pixels, out: Array | None = None) -> bool:
 
 def count_channels(pixels: Pixels, n: int, parts: int) -> NDArray[np.int64]:
     """Count the channels of one image of interleaved channels."""
-    step, [lines] = _form(pixels.alpha, pixels.image[n])
-    kernel = _channels.histogram_channels.u8
+    step, [lines] = _form(pixels.alpha, pixels.image[n], join=_count.along_rows())
+    kernel = _channels.counting()
 
     def count(piece: Array, counts: NDArray[np.int64]) -> None:
         kernel(piece, step, workspace().chunks, workspace().channel_counters, counts)
@@ -88,20 +89,20 @@ def apply_channels(pixels: Pixels, n: int, table: Array, out: Array, parts: int)
     _threads.run(work, split(parts, lines, new, step=step))
 
 
-def _form(alpha: bool, *images: Array) -> tuple[int, list[Array]]:
-    form = pixel_rows(alpha, *images)
+def _form(alpha: bool, *images: Array, join: bool = True) -> tuple[int, list[Array]]:
+    form = pixel_rows(alpha, *images, join=join)
     assert form is not None
     return form
 
 
-def luma_rows(alpha: bool, *images: Array) -> tuple[Any, ...] | None:
+def luma_rows(alpha: bool, *images: Array, join: bool = True) -> tuple[Any, ...] | None:
     """Return colour images as the luma kernels take them: (step, rows, rows, rows of the first, ...)."""
     if images[0].dtype != np.uint8:
         return None
-    form = pixel_rows(alpha, *images)
+    form = pixel_rows(alpha, *images, join=join)
     if form is not None:
         return (form[0], *(lines for lines in form[1] for _ in range(3)))
-    planes = rows(*(one[c] for one in images for c in range(3)))
+    planes = rows(*(one[c] for one in images for c in range(3)), join=join)
     return None if planes is None else (1, *planes)
 
 

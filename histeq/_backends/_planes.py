@@ -23,6 +23,7 @@ Array = NDArray[Any]
 PIECE = 1 << 18
 """The fewest pixels worth a thread of their own: handing work to a thread costs 25-150 microseconds."""
 _ALL = np.ones((1, 1, 1), np.uint8)
+_SHORT = 256  # pixels of a row
 
 
 def _aligned(size: int, dtype: type) -> Array:
@@ -47,7 +48,7 @@ class _Workspace:
     @functools.cached_property
     def channel_counters(self) -> Array:
         """One row of counters a channel; only colour images need it."""
-        return np.zeros((3, _count.SCRATCH), np.uint32)
+        return _aligned(3 * _count.SCRATCH, np.uint32).reshape(3, -1)
 
 
 _local = threading.local()
@@ -65,9 +66,10 @@ def workspace() -> _Workspace:
 def rows(*planes: Array, join: bool = True) -> list[Array] | None:
     """Return planes of one shape as planes of the same pixels with contiguous rows.
 
-    Axes are reordered and turned, in all planes alike; rows that follow each other in memory become one if
-    they may be joined. None where rows cannot be had without a copy.
+    Axes are reordered and turned, in all planes alike; rows that follow each other in memory become one,
+    unless they shall not be joined and are not short. None where rows cannot be had without a copy.
     """
+    join = join or planes[0].shape[2] < _SHORT
     if all(plane.flags.c_contiguous for plane in planes):
         return [plane.reshape(1, 1, -1) for plane in planes] if join else list(planes)
     shape, strides = planes[0].shape, planes[0].strides
@@ -81,10 +83,10 @@ def rows(*planes: Array, join: bool = True) -> list[Array] | None:
     return None
 
 
-def pixel_rows(alpha: bool, *images: Array) -> tuple[int, list[Array]] | None:
+def pixel_rows(alpha: bool, *images: Array, join: bool = True) -> tuple[int, list[Array]] | None:
     """Return (C, D, H, W) images of interleaved bytes, all of one shape, as (bytes a pixel, their rows).
 
-    None unless all are such images. Rows that follow each other in memory become one.
+    None unless all are such images. Rows that follow each other in memory become one if they may be joined.
     """
     step = 4 if alpha else 3
     lines = []
@@ -98,7 +100,7 @@ def pixel_rows(alpha: bool, *images: Array) -> tuple[int, list[Array]] | None:
             lines.append(np.lib.stride_tricks.as_strided(image[0], shape, strides))
         else:  # strides of 1 and 3 merge: no copy
             lines.append(image.transpose(1, 2, 3, 0).reshape(depth, height, width * step))
-    return step, rows(*lines) or lines
+    return step, rows(*lines, join=join) or lines
 
 
 def split(parts: int, *planes: Array, step: int = 1) -> list[tuple[Array, ...]]:

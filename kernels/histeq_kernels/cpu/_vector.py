@@ -73,6 +73,30 @@ def _look_up_8_ir(typingctx, pixels, i, table, new):
     return types.void(pixels, types.uint64, table, new), codegen
 
 
+def _cumulate_16(counts, i, below):
+    """Make sixteen int32 counts from element i on cumulative, `below` included; return the last."""
+    counts[i : i + np.uint64(16)] = np.cumsum(counts[i : i + np.uint64(16)], dtype=np.int32) + below
+    return counts[i + np.uint64(15)]
+
+
+@intrinsic
+def _cumulate_16_ir(typingctx, counts, i, below):
+    def codegen(context, builder, signature, args):
+        kind = ir.VectorType(_I32, 16)
+        at, zeros = _pointer(context, builder, signature, args, 0, args[1], kind), ir.Constant(kind, [0] * 16)
+        total = _load(builder, at)
+        for step in (1, 2, 4, 8):  # each adds the sum of as many elements before it
+            lanes = [16 + k if k < step else k - step for k in range(16)]
+            moved = builder.shuffle_vector(total, zeros, ir.Constant(kind, lanes))
+            total = builder.add(total, moved)
+        first = builder.insert_element(zeros, args[2], _word(0))
+        total = builder.add(total, builder.shuffle_vector(first, zeros, zeros))
+        _store(builder, total, at)
+        return builder.extract_element(total, _word(15))
+
+    return types.int32(counts, types.uint64, types.int32), codegen
+
+
 @intrinsic
 def _row_ir(typingctx, image, z, y):
     result = types.Array(image.dtype, 1, "C", readonly=not image.mutable)
@@ -146,6 +170,7 @@ part = _part if config.DISABLE_JIT else _part_ir
 part_8, part_16, part_32 = part(types.uint8), part(types.uint16), part(types.uint32)
 part_i32, part_i64, part_f64 = part(types.int32), part(types.int64), part(types.float64)
 load_64 = _load_64 if config.DISABLE_JIT else _load_64_ir
+cumulate_16 = _cumulate_16 if config.DISABLE_JIT else _cumulate_16_ir
 look_up_8 = _look_up_8 if config.DISABLE_JIT else _look_up_8_ir
 store_64 = _store_64 if config.DISABLE_JIT else _store_64_ir
 

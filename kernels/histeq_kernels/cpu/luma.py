@@ -12,16 +12,19 @@ import numpy as np
 
 from histeq_kernels.cpu import _ycrcb
 from histeq_kernels.cpu._kernel import COUNTS_OUT, flat, inline, kernel, plane, plane_out
-from histeq_kernels.cpu._vector import row
+from histeq_kernels.cpu._sliced import count_sliced, fold_sliced, slice_block_avx512
+from histeq_kernels.cpu._vector import address_in, line, part_8, row
 from histeq_kernels.cpu._ycrcb import COEFFICIENTS, WIDTH
-from histeq_kernels.cpu.histogram import SMALL, count_row, fold
-from histeq_kernels.cpu.lut import fill_steps, map_row_avx2
+from histeq_kernels.cpu.histogram import SMALL, ZEROS, count_row, fold
+from histeq_kernels.cpu.lut import fill_steps, map_row_avx2, map_row_avx512
 from histeq_kernels.cpu.tiers import tier
 
 __all__ = ["CHUNK", "COEFFICIENTS", "apply_luma", "counting", "histogram_luma", "mapping"]
 
 CHUNK = 2048
 """Pixels whose Y is kept at once, in the first-level cache."""
+BLOCK = 2 * CHUNK
+"""Pixels of several rows that are counted at once in the tier avx512; those of four fill the chunks."""
 
 _HALF = 1 << 13
 _PLANES = {element: ", ".join([plane(element)] * 3) for element in ("uint8", "uint16")}
@@ -35,12 +38,18 @@ _APPLY_ROWS = f"void({_PLANES['uint8']}, uint64, {_K}, {flat('uint8')}, uint8[:,
 
 def counting() -> Callable[..., None]:
     """Return the fastest kernel that counts Y of rows."""
-    return (histogram_luma_portable if tier() == "portable" else histogram_luma_avx2).u8
+    kernels = {
+        "portable": histogram_luma_portable,
+        "avx2": histogram_luma_avx2,
+        "avx512": histogram_luma_avx512,
+    }
+    return kernels[tier()].u8
 
 
 def mapping() -> Callable[..., None]:
     """Return the fastest kernel that maps Y of rows."""
-    return (apply_luma_portable if tier() == "portable" else apply_luma_avx2).u8
+    kernels = {"portable": apply_luma_portable, "avx2": apply_luma_avx2, "avx512": apply_luma_avx512}
+    return kernels[tier()].u8
 
 
 @kernel(u8=_COUNT_ROWS)
@@ -55,6 +64,27 @@ def histogram_luma_avx2(first, second, third, step, k, chunks, scratch, counts):
     """Do the same with 16-bit products."""
     luma = (_ycrcb.luma_planes_avx2, _ycrcb.luma_rgb_avx2, _ycrcb.luma_rgba_avx2)
     count_luma(first, second, third, step, k, chunks, scratch, counts, luma)
+
+
+@kernel(u8=_COUNT_ROWS)
+def histogram_luma_avx512(first, second, third, step, k, chunks, scratch, counts):
+    """Do the same with the counter of the tier avx512: blocks of several rows."""
+    luma = (_ycrcb.luma_planes_avx2, _ycrcb.luma_rgb_avx2, _ycrcb.luma_rgba_avx2)
+    memory, zero = line(chunks), np.uint64(0)
+    tall = np.uint64(8 if first.shape[1] >= 8 else 1)
+    wide, width = np.uint64(BLOCK) // tall, np.uint64(first.shape[2]) // step
+    for d in range(np.uint64(first.shape[0])):
+        for top in range(zero, np.uint64(first.shape[1]), tall):
+            height = min(tall, np.uint64(first.shape[1]) - top)
+            for start in range(zero, width, wide):
+                size = min(wide, width - start)
+                for y in range(height):
+                    old = (row(first, d, top + y), row(second, d, top + y), row(third, d, top + y))
+                    target = part_8(memory, np.int64(wide * y), np.int64(size))
+                    luma_of_chunk(old, start, size, step, k, target, luma)
+                begin = address_in(memory, zero)
+                count_sliced(begin, height, size, wide, scratch, ZEROS, slice_block_avx512)
+    fold_sliced(scratch, counts)
 
 
 @kernel(u8=_APPLY_ROWS)
@@ -74,6 +104,15 @@ def apply_luma_avx2(first, second, third, step, k, table, chunks, new_first, new
     fill_steps(table, chunks[2])
     old, new = (first, second, third), (new_first, new_second, new_third)
     map_luma(old, step, k, table, chunks, new, luma, replace, map_row_avx2)
+
+
+@kernel(u8=_APPLY_ROWS)
+def apply_luma_avx512(first, second, third, step, k, table, chunks, new_first, new_second, new_third):
+    """Do the same with the lookup of the tier avx512."""
+    luma = (_ycrcb.luma_planes_avx2, _ycrcb.luma_rgb_avx2, _ycrcb.luma_rgba_avx2)
+    replace = (_ycrcb.replace_planes_avx2, _ycrcb.replace_rgb_avx2, _ycrcb.replace_rgba_avx2)
+    old, new = (first, second, third), (new_first, new_second, new_third)
+    map_luma(old, step, k, table, chunks, new, luma, replace, lookup_avx512)
 
 
 @inline
@@ -155,6 +194,12 @@ def lookup(pixels, table, steps, new):
     """Look up a row, one pixel at a time."""
     for i in range(np.uint64(pixels.size)):
         new[i] = table[pixels[i]]
+
+
+@inline
+def lookup_avx512(pixels, table, steps, new):
+    """Look up a row, 64 pixels at a time."""
+    map_row_avx512(pixels, table, new)
 
 
 @kernel(

@@ -6,7 +6,7 @@ The arithmetic is that of `histeq/_tiles.py`, which states it in NumPy.
 import numpy as np
 
 from histeq_kernels.cpu._kernel import COUNTS, flat, inline, kernel, plane
-from histeq_kernels.cpu._vector import load_64, part_8, part_i32, row, store_64
+from histeq_kernels.cpu._vector import cumulate_16, load_64, part_8, part_i32, row, store_64
 from histeq_kernels.cpu._whole import whole
 from histeq_kernels.cpu.histogram import count_row_pairs, count_two_words, count_word, fold_pairs, fold_small
 
@@ -15,8 +15,9 @@ BLOCK = 256
 SPARSE = 16
 """Where fewer than one in so many bins gets a pixel of what is left of the excess, each is looked at."""
 RAMP = 65536
-SUMS = RAMP + SPARSE + 2 * BLOCK
-"""Entries that the kernels for 16 bits work in; those from RAMP on hold two short tables."""
+NOTHING = RAMP + SPARSE + BLOCK
+SUMS = NOTHING + BLOCK
+"""Entries that the kernels for 16 bits work in; from RAMP on they are two short tables, the second of zeros."""
 FEW = 1 << 16
 """Below this many pixels in a tile folding the pairs costs more than counting them gains."""
 GATHERED = 1 << 17
@@ -92,7 +93,7 @@ def tile_table(counts, clip_limit, levels, clipped, table):
     scale, total = np.float32(levels[2]) / np.float32(area), np.int64(0)
     for i in range(np.uint64(counts.size)):
         total += clipped[i]
-        table[i] = level_of(np.float32(total) * scale, levels)
+        table[i] = level_of(np.float32(total) * scale, np.int32(levels[1]), np.int32(levels[2]))
 
 
 @inline
@@ -198,18 +199,17 @@ def clip_counts(counts, clip):
 @inline
 def fill_levels(counts, scale, levels, table):
     """Write the levels of the cumulative counts, which overwrite the counts."""
-    total = np.int32(0)
+    low, span, total = np.int32(levels[1]), np.int32(levels[2]), np.int32(0)
+    for i in range(np.uint64(0), np.uint64(counts.size), np.uint64(16)):
+        total = cumulate_16(counts, i, total)
     for i in range(np.uint64(counts.size)):
-        total = np.int32(total + counts[i])
-        counts[i] = total
-    for i in range(np.uint64(counts.size)):
-        table[i] = level_of(np.float32(counts[i]) * scale, levels)
+        table[i] = level_of(np.float32(counts[i]) * scale, low, span)
 
 
 @inline
-def level_of(level, levels):
+def level_of(level, low, span):
     """Return a level, rounded half to even and limited."""
-    return np.int32(min(whole(level), np.int32(levels[2])) + np.int32(levels[1]))
+    return np.int32(min(whole(level), span) + low)
 
 
 @inline
@@ -227,24 +227,23 @@ def gather_bins(counters, sums, shift, turn):
 
 
 @inline
-def clip_blocks(counters, clip, sums):
+def clip_blocks(counters, first, size, clip, sums):
     """Move counters to `sums`, clipped, and leave zeros; return the excess. Empty blocks are marked by -1."""
     excess, most = np.int64(0), np.int32(clip)
-    for start in range(np.uint64(0), np.uint64(counters.size), np.uint64(BLOCK)):
-        stop = min(start + np.uint64(BLOCK), np.uint64(counters.size))
-        some = np.uint32(0)
+    for start in range(np.uint64(0), size, np.uint64(BLOCK)):
+        stop = min(start + np.uint64(BLOCK), size)
+        some, above = np.uint32(0), np.int32(0)
         for i in range(start, stop):
-            some |= counters[i]
+            some |= counters[first + i]
         if some == 0:
             sums[start] = -1
             continue
-        block, clipped = counters[start:stop], sums[start:stop]
-        above = np.int32(0)
-        for i in range(np.uint64(block.size)):
-            count = np.int32(block[i])
-            block[i] = 0
-            clipped[i] = min(count, most)
+        for i in range(start, stop):
+            count = np.int32(counters[first + i])
+            sums[i] = min(count, most)
             above += max(count - most, 0)
+        for i in range(start, stop):
+            counters[first + i] = 0
         excess += above
     return excess
 
@@ -257,20 +256,16 @@ def fill_levels_direct(counters, sums, clip, area, levels, table):
     gets a pixel of what is left of the excess, up to the bin `end`; both count from the table's first.
     """
     bins, first, size = levels[0], levels[5], np.int64(table.size)
+    low, span, scale = np.int32(levels[1]), np.int32(levels[2]), np.float32(levels[2]) / np.float32(area)
     if levels[3] or levels[4]:
         gather_bins(counters, sums, np.uint64(levels[3]), np.uint64(levels[4]))
-    excess = clip_blocks(counters[first : first + size], clip, sums)
+    excess = clip_blocks(counters, np.uint64(first), np.uint64(size), clip, sums)
     share, rest = np.int32(excess // bins), excess % bins
     step = max(bins // rest, 1) if rest else bins
     end = rest * step - first
     following = -first % step
     total = share * np.int32(first) + np.int32(min(rest, (first + step - 1) // step))
-    scale = np.float32(levels[2]) / np.float32(area)
-    ramp = sums[RAMP:]
-    for i in range(min(step, SPARSE) + BLOCK):
-        ramp[i] = i // step + 1
-    nothing = SPARSE + BLOCK
-    ramp[nothing:] = 0
+    fill_ramp(sums, step)
     done = 0  # the entries that are written; those up to the block in hand get the level of `total`
     for start in range(0, size, BLOCK):
         stop = min(start + BLOCK, size)
@@ -278,27 +273,32 @@ def fill_levels_direct(counters, sums, clip, area, levels, table):
         dense = step < SPARSE and stop <= end
         if empty and share == 0 and not dense:
             while following < min(stop, end):
-                fill_run(table, done, following, level_of(np.float32(total) * scale, levels))
+                fill_run(table, done, following, level_of(np.float32(total) * scale, low, span))
                 done, total, following = following, np.int32(total + 1), following + step
             continue
-        fill_run(table, done, start, level_of(np.float32(total) * scale, levels))
-        done, counts, entries = stop, sums[start:stop], table[start:stop]
+        fill_run(table, done, start, level_of(np.float32(total) * scale, low, span))
+        done, extra = stop, NOTHING
+        if empty:
+            for i in range(np.uint64(start), np.uint64(stop)):
+                sums[i] = 0
         if dense:
             ahead = (step + start - following) % step
-            extra = ramp[ahead : ahead + stop - start]
-            following += (extra[extra.size - 1] - (ahead > 0)) * step
-            total = fill_block(
-                counts, empty, extra, share, np.int32(total - (ahead > 0)), scale, levels, entries
-            )
-            continue
-        if empty:
-            counts[:] = 0
-        while following < min(stop, end):
+            extra, total = RAMP + ahead, np.int32(total - (ahead > 0))
+            following += (sums[np.uint64(extra + stop - start - 1)] - (ahead > 0)) * step
+        while following < min(stop, end) and not dense:
             sums[np.uint64(following)] += 1
             following += step
-        extra = ramp[nothing : nothing + stop - start]
-        total = fill_block(counts, False, extra, share, total, scale, levels, entries)
-    fill_run(table, done, size, level_of(np.float32(total) * scale, levels))
+        total = fill_block(sums, start, stop, extra, share, total, scale, low, span, table)
+    fill_run(table, done, size, level_of(np.float32(total) * scale, low, span))
+
+
+@inline
+def fill_ramp(sums, step):
+    """Write how many of the bins up to each have got a pixel of what is left, one every `step`; and zeros."""
+    for i in range(min(step, SPARSE) + BLOCK):
+        sums[np.uint64(RAMP + i)] = i // step + 1
+    for i in range(np.uint64(NOTHING), np.uint64(sums.size)):
+        sums[i] = 0
 
 
 @inline
@@ -309,22 +309,16 @@ def fill_run(table, start, stop, level):
 
 
 @inline
-def fill_block(counts, empty, extra, share, total, scale, levels, entries):
-    """Write the levels of a block of bins; `extra` is added to the cumulative counts. Return the last one."""
-    added = np.int32(0)
-    if empty:
-        for i in range(np.uint64(entries.size)):
-            upto = np.int32(np.int32(total + extra[i]) + share * np.int32(i + np.uint64(1)))
-            entries[i] = level_of(np.float32(upto) * scale, levels)
-    else:
-        for i in range(np.uint64(counts.size)):
-            added = np.int32(added + counts[i])
-            counts[i] = added
-        for i in range(np.uint64(entries.size)):
-            upto = np.int32(np.int32(total + extra[i]) + share * np.int32(i + np.uint64(1)))
-            entries[i] = level_of(np.float32(np.int32(upto + counts[i])) * scale, levels)
-    last = np.uint64(entries.size - 1)
-    return np.int32(total + added + extra[last] + share * np.int32(entries.size))
+def fill_block(sums, start, stop, extra, share, total, scale, low, span, table):
+    """Write the levels of a block of bins, with sums[extra:] added to their cumulative counts; return the last."""
+    added, begin, ahead = np.int32(0), np.uint64(start), np.uint64(extra)
+    for i in range(begin, np.uint64(stop), np.uint64(16)):  # what lies behind the last one does not matter
+        added = cumulate_16(sums, i, added)
+    for i in range(np.uint64(stop - start)):
+        upto = np.int32(np.int32(total + sums[ahead + i]) + share * np.int32(i + np.uint64(1)))
+        table[begin + i] = level_of(np.float32(np.int32(upto + sums[begin + i])) * scale, low, span)
+    last = np.uint64(stop - start - 1)
+    return np.int32(total + sums[begin + last] + sums[ahead + last] + share * np.int32(stop - start))
 
 
 @kernel(u16=f"void({plane('uint16')}, {flat('int64')}, int64[::1])")
