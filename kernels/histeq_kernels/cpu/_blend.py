@@ -20,7 +20,11 @@ from histeq_kernels.cpu._vector import (
 from histeq_kernels.cpu._whole import SHIFT, whole
 
 _WORDS, _FLOATS = ir.VectorType(ir.IntType(32), 16), ir.VectorType(ir.FloatType(), 16)
-_BYTES, _V64 = ir.VectorType(ir.IntType(8), 16), ir.VectorType(ir.IntType(8), 64)
+_SHORTS, _BYTES, _V64 = (
+    ir.VectorType(ir.IntType(16), 16),
+    ir.VectorType(ir.IntType(8), 16),
+    ir.VectorType(ir.IntType(8), 64),
+)
 
 
 def _blend_16(words, i, before, after, k, above, below, new):
@@ -60,13 +64,52 @@ def _blend_16_ir(typingctx, words, i, before, after, k, above, below, new):
     return types.void(words, types.uint64, before, after, types.uint64, weight, weight, new), codegen
 
 
+def _blend_pairs(pairs, i, before, after, k, above, below, new):
+    """Blend 16 pixels with 16-bit entries: pairs[2 * i:] becomes new[k:].
+
+    Parameters
+    ----------
+    pairs : uint32, two a pixel: the upper left entry in the lower half, the upper right one; the lower two
+    """
+    words = pairs[2 * i : 2 * i + np.uint64(32)].copy().view(np.uint16).astype(np.float32).reshape(16, 4)
+    left, right = before[k : k + np.uint64(16)], after[k : k + np.uint64(16)]
+    upper = words[:, 0] * left + words[:, 1] * right
+    lower = words[:, 2] * left + words[:, 3] * right
+    new[k : k + np.uint64(16)] = np.rint(upper * above + lower * below)
+
+
+@intrinsic
+def _blend_pairs_ir(typingctx, pairs, i, before, after, k, above, below, new):
+    def codegen(context, builder, signature, args):
+        def at(which, index, kind):
+            return _pointer(context, builder, signature, args, which, index, kind)
+
+        def halves(pair):
+            half, bits = ir.Constant(_WORDS, [65535] * 16), ir.Constant(_WORDS, [16] * 16)
+            return [builder.and_(pair, half), builder.lshr(pair, bits)]
+
+        words = _load(builder, at(0, builder.add(args[1], args[1]), ir.VectorType(ir.IntType(32), 32)))
+        upper, lower = (
+            builder.shuffle_vector(words, words, ir.Constant(_WORDS, list(range(first, 32, 2))))
+            for first in (0, 1)
+        )
+        columns = _load(builder, at(2, args[4], _FLOATS)), _load(builder, at(3, args[4], _FLOATS))
+        rows = (_everywhere(builder, args[5]), _everywhere(builder, args[6]))
+        level = _blended(builder, halves(upper) + halves(lower), columns, rows, _SHORTS)
+        _store(builder, level, at(7, args[4], _SHORTS))
+        return context.get_dummy_value()
+
+    weight = types.float32
+    return types.void(pairs, types.uint64, before, after, types.uint64, weight, weight, new), codegen
+
+
 def _everywhere(builder, value):
     """Return a float in all lanes."""
     one = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), value, _word(0))
     return builder.shuffle_vector(one, one, ir.Constant(_WORDS, [0] * 16))
 
 
-def _blended(builder, entries, columns, rows):
+def _blended(builder, entries, columns, rows, kind=_BYTES):
     """Return the levels of 16 pixels, from the entries of four tables and the weights; every step rounds."""
 
     def between(a, b, weights):
@@ -75,10 +118,11 @@ def _blended(builder, entries, columns, rows):
     a, b, c, d = (builder.sitofp(entry, _FLOATS) for entry in entries)
     level = between(between(a, b, columns), between(c, d, columns), rows)
     rounded = builder.fadd(level, ir.Constant(_FLOATS, [float(SHIFT)] * 16))
-    return builder.trunc(builder.bitcast(rounded, _WORDS), _BYTES)
+    return builder.trunc(builder.bitcast(rounded, _WORDS), kind)
 
 
 blend_16 = _blend_16 if config.DISABLE_JIT else _blend_16_ir
+blend_pairs = _blend_pairs if config.DISABLE_JIT else _blend_pairs_ir
 
 
 @inline

@@ -6,9 +6,9 @@ arithmetic is that of `histeq/_tiles.py`: float32, every product and sum rounded
 
 import numpy as np
 
-from histeq_kernels.cpu._blend import blend_16, blend_one
+from histeq_kernels.cpu._blend import blend_16, blend_one, blend_pairs
 from histeq_kernels.cpu._kernel import flat, inline, kernel, plane, plane_out
-from histeq_kernels.cpu._vector import line, part_32, row
+from histeq_kernels.cpu._vector import line, part_32, part_64, row
 from histeq_kernels.cpu._whole import whole
 
 CHUNK = 1024
@@ -75,7 +75,29 @@ def blend_tiles_direct(image, ys, y_weights, xs, x_weights, tables, form, packed
     form : the bits to turn in a pixel, by how much it is then shifted right to give a bin, the first bin of
         the tables, by how much a level is shifted left to give a pixel
     """
-    blend_cells(image, ys, y_weights, xs, x_weights, tables, form, (packed, found), out)
+    height, width = np.uint64(image.shape[1]), np.uint64(image.shape[2])
+    room, before, after = line(found), x_weights[0], x_weights[1]
+    top = np.uint64(0)
+    while top < height:
+        bottom, left = end_of_run(ys, top, height), np.uint64(0)
+        while left < width:
+            right = end_of_run(xs, left, min(width, left + np.uint64(CHUNK)))
+            cell = (top, bottom, left, right)
+            across = (np.uint64(xs[0, left]), np.uint64(xs[1, left]))
+            four = (np.uint64(ys[0, top]), np.uint64(ys[1, top]), across[0], across[1])
+            low, high = limits_of(image, cell, np.uint64(form[0]))
+            worth = (right - left) * (bottom - top) >= (high - low)
+            if worth:
+                pack_direct(tables, four, low, high, form, packed)
+            for y in range(top, bottom):
+                pixels, new = row(image, np.uint64(0), y), row(out, np.uint64(0), y)
+                if worth:
+                    look_up_packed(pixels, left, right, packed, room)
+                else:
+                    look_up_direct(pixels, left, right, tables, four, form, room)
+                blend_halves(room, left, right, before, after, y_weights[0, y], y_weights[1, y], form, new)
+            left = right
+        top = bottom
 
 
 @kernel(u8=_signature("uint8", 3, 4), u16=_signature("uint16", 3, 4))
@@ -103,25 +125,6 @@ def bilinear(tables, top, bottom, left, right, v, wx, above, below):
     upper = np.float32(tables[top, left, v]) * wx[0] + np.float32(tables[top, right, v]) * wx[1]
     lower = np.float32(tables[bottom, left, v]) * wx[0] + np.float32(tables[bottom, right, v]) * wx[1]
     return upper * above + lower * below
-
-
-@inline
-def blend_cells(image, ys, y_weights, xs, x_weights, tables, form, scratch, out):
-    """Go through a 16-bit image cell by cell, in parts of at most CHUNK columns."""
-    height, width = np.uint64(image.shape[1]), np.uint64(image.shape[2])
-    top = np.uint64(0)
-    while top < height:
-        bottom = end_of_run(ys, top, height)
-        left = np.uint64(0)
-        while left < width:
-            right = end_of_run(xs, left, min(width, left + np.uint64(CHUNK)))
-            upper, lower = tables[np.uint64(ys[0, top])], tables[np.uint64(ys[1, top])]
-            before, after = np.uint64(xs[0, left]), np.uint64(xs[1, left])
-            four = (upper[before], upper[after], lower[before], lower[after])
-            weights = (x_weights[0, left:right], x_weights[1, left:right])
-            blend_cell_direct(image, top, bottom, left, right, four, y_weights, weights, form, scratch, out)
-            left = right
-        top = bottom
 
 
 @inline
@@ -199,82 +202,81 @@ def blend_row(room, here, left, right, before, after, above, below, new):
 
 
 @inline
-def blend_cell_direct(image, top, bottom, left, right, four, y_weights, weights, form, scratch, out):
-    """Map 16-bit pixels: where a cell has pixels enough, its four tables are packed as for 8 bits."""
-    turn, shift, first, back = np.uint64(form[0]), np.uint64(form[1]), np.uint64(form[2]), np.uint64(form[3])
-    low, high = limits_of(image, top, bottom, left, right, turn)
-    packed, found = scratch
-    before, after = found[0][: right - left], found[1][: right - left]
-    worth = (right - left) * (bottom - top) >= (high - low)
-    if worth:
-        pack_direct(four, low, high, turn, shift, first, packed)
-    a, b, c, d = four
-    for y in range(top, bottom):
-        pixels, new = row(image, np.uint64(0), y)[left:right], row(out, np.uint64(0), y)[left:right]
-        if worth:
-            for i in range(np.uint64(pixels.size)):
-                entries = packed[pixels[i]]
-                before[i], after[i] = np.uint32(entries), np.uint32(entries >> np.uint64(32))
-        else:
-            for i in range(np.uint64(pixels.size)):
-                v = ((np.uint64(pixels[i]) ^ turn) >> shift) - first
-                before[i] = np.uint32(a[v]) | np.uint32(b[v]) << np.uint32(16)
-                after[i] = np.uint32(c[v]) | np.uint32(d[v]) << np.uint32(16)
-        blend_halves(before, after, weights, y_weights[0, y], y_weights[1, y], back, turn, new)
-
-
-@inline
-def limits_of(image, top, bottom, left, right, turn):
+def limits_of(image, cell, turn):
     """Return the smallest and the largest value of a cell."""
+    top, bottom, left, right = cell
     low, high, turned = np.uint16(65535), np.uint16(0), np.uint16(turn)
     for y in range(top, bottom):
-        pixels = row(image, np.uint64(0), y)[left:right]
-        for i in range(np.uint64(pixels.size)):
-            value = np.uint16(pixels[i] ^ turned)
+        pixels = row(image, np.uint64(0), y)
+        for x in range(left, right):
+            value = np.uint16(pixels[x] ^ turned)
             low = value if value < low else low
             high = value if value > high else high
     return np.uint64(low), np.uint64(high)
 
 
 @inline
-def pack_direct(four, low, high, turn, shift, first, packed):
+def pack_direct(tables, four, low, high, form, packed):
     """Write the entries of four 16-bit tables into one of 64 bits, for turned pixels from `low` to `high`."""
-    a, b, c, d = four
+    turn, shift, first = np.uint64(form[0]), np.uint64(form[1]), np.uint64(form[2])
     if turn == 0 and shift == 0:
-        begin, end = low - first, high - first + np.uint64(1)
-        a, b, c, d, run = (
-            a[begin:end],
-            b[begin:end],
-            c[begin:end],
-            d[begin:end],
-            packed[low : high + np.uint64(1)],
-        )
-        for i in range(np.uint64(run.size)):
-            run[i] = packed_entries(a[i], b[i], c[i], d[i])
+        for i in range(low - first, high - first + np.uint64(1)):
+            packed[first + i] = packed_entries(tables, four, i)
     else:
         for value in range(low, high + np.uint64(1)):
-            i = (value >> shift) - first
-            packed[value ^ turn] = packed_entries(a[i], b[i], c[i], d[i])
+            packed[value ^ turn] = packed_entries(tables, four, (value >> shift) - first)
 
 
 @inline
-def packed_entries(a, b, c, d):
-    """Return four 16-bit entries as one word."""
-    ab = np.uint64(a) | np.uint64(b) << np.uint64(16)
-    return ab | np.uint64(c) << np.uint64(32) | np.uint64(d) << np.uint64(48)
+def packed_entries(tables, four, i):
+    """Return the i-th entries of four tables as one word: the upper left lowest, upper right, lower two."""
+    upper, lower, left, right = four
+    above = np.uint64(tables[upper, left, i]) | np.uint64(tables[upper, right, i]) << np.uint64(16)
+    below = np.uint64(tables[lower, left, i]) | np.uint64(tables[lower, right, i]) << np.uint64(16)
+    return above | below << np.uint64(32)
 
 
 @inline
-def blend_halves(upper_entries, lower_entries, weights, above, below, back, turn, new):
-    """Blend entries of 16 bits, two a word."""
-    half, bits = np.uint32(65535), np.uint32(16)
-    before, after = weights
-    for i in range(np.uint64(new.size)):
-        a, b = np.float32(np.int32(upper_entries[i] & half)), np.float32(np.int32(upper_entries[i] >> bits))
-        c, d = np.float32(np.int32(lower_entries[i] & half)), np.float32(np.int32(lower_entries[i] >> bits))
-        upper, lower = a * before[i] + b * after[i], c * before[i] + d * after[i]
-        level = whole(upper * above + lower * below)
-        new[i] = np.uint16(level)
+def look_up_packed(pixels, left, right, packed, room):
+    """Write the packed entries of 16-bit pixels."""
+    entries = part_64(room, 0, CHUNK)
+    for i in range(right - left):
+        entries[i] = packed[pixels[left + i]]
+
+
+@inline
+def look_up_direct(pixels, left, right, tables, four, form, room):
+    """Do the same without packed tables, where a cell has too few pixels for them."""
+    entries, turn, shift, first = (
+        part_64(room, 0, CHUNK),
+        np.uint64(form[0]),
+        np.uint64(form[1]),
+        np.uint64(form[2]),
+    )
+    for i in range(right - left):
+        bin_ = ((np.uint64(pixels[left + i]) ^ turn) >> shift) - first
+        entries[i] = packed_entries(tables, four, bin_)
+
+
+@inline
+def blend_halves(room, left, right, before, after, above, below, form, new):
+    """Blend the entries of a row; `room` has those of a pixel as two words."""
+    whole_ones = (right - left) // np.uint64(16) * np.uint64(16)
+    for i in range(np.uint64(0), whole_ones, np.uint64(16)):
+        blend_pairs(room, i, before, after, left + i, above, below, new)
+    for i in range(whole_ones, right - left):
+        new[left + i] = blend_pair(room, i, before[left + i], after[left + i], above, below)
+    back, turn = np.uint64(form[3]), np.uint64(form[0])
     if back or turn:
-        for i in range(np.uint64(new.size)):
-            new[i] = (np.uint64(new[i]) << back) ^ turn
+        for x in range(left, right):
+            new[x] = (np.uint64(new[x]) << back) ^ turn
+
+
+@inline
+def blend_pair(pairs, i, before, after, above, below):
+    """Blend one pixel with 16-bit entries."""
+    half, bits = np.uint32(65535), np.uint32(16)
+    upper, lower = pairs[i + i], pairs[i + i + np.uint64(1)]
+    a, b = np.float32(np.int32(upper & half)), np.float32(np.int32(upper >> bits))
+    c, d = np.float32(np.int32(lower & half)), np.float32(np.int32(lower >> bits))
+    return np.uint16(whole((a * before + b * after) * above + (c * before + d * after) * below))

@@ -17,7 +17,7 @@ SPARSE = 16
 RAMP = 65536
 NOTHING = RAMP + SPARSE + BLOCK
 SUMS = NOTHING + BLOCK
-"""Entries that the kernels for 16 bits work in; from RAMP on they are two short tables, the second of zeros."""
+"""Entries that the kernels for 16 bits work in; from RAMP on, two short tables, the second of zeros."""
 FEW = 1 << 16
 """Below this many pixels in a tile folding the pairs costs more than counting them gains."""
 GATHERED = 1 << 17
@@ -310,7 +310,7 @@ def fill_run(table, start, stop, level):
 
 @inline
 def fill_block(sums, start, stop, extra, share, total, scale, low, span, table):
-    """Write the levels of a block of bins, with sums[extra:] added to their cumulative counts; return the last."""
+    """Write the levels of a block of bins, sums[extra:] added to their cumulative counts; return the last."""
     added, begin, ahead = np.int32(0), np.uint64(start), np.uint64(extra)
     for i in range(begin, np.uint64(stop), np.uint64(16)):  # what lies behind the last one does not matter
         added = cumulate_16(sums, i, added)
