@@ -77,9 +77,22 @@ WHOLES = [
     *only("avx2", equalize.equalize_avx2),
     *only("avx512", equalize.equalize_avx512),
 ]
-LUMA_COUNTERS = [luma.histogram_luma_portable, *only("avx2", luma.histogram_luma_avx2)]
-LUMA_MAPPERS = [luma.apply_luma_portable, *only("avx2", luma.apply_luma_avx2)]
-CHANNEL_MAPPERS = [channels.apply_channels_portable, *only("avx2", channels.apply_channels_avx2)]
+LUMA_COUNTERS = [
+    luma.histogram_luma_portable,
+    *only("avx2", luma.histogram_luma_avx2),
+    *only("avx512", luma.histogram_luma_avx512),
+]
+LUMA_MAPPERS = [
+    luma.apply_luma_portable,
+    *only("avx2", luma.apply_luma_avx2),
+    *only("avx512", luma.apply_luma_avx512),
+]
+CHANNEL_COUNTERS = [channels.histogram_channels, *only("avx512", channels.histogram_channels_avx512)]
+CHANNEL_MAPPERS = [
+    channels.apply_channels_portable,
+    *only("avx2", channels.apply_channels_avx2),
+    *only("avx512", channels.apply_channels_avx512),
+]
 
 
 def name(kernel):
@@ -122,6 +135,21 @@ def counters():
 @pytest.mark.parametrize("kernel", COUNTERS, ids=name)
 def test_histogram(kernel, size):
     image = rows_of(np.random.default_rng(size), (2, 2, size))
+    scratch, counts = counters(), np.ones(256, np.int64)
+    kernel.u8(image, scratch, counts)
+    assert same(counts, np.bincount(image.ravel(), minlength=256) + 1)
+    assert not scratch[: histogram.ZEROS].any()
+
+
+@pytest.mark.parametrize("joined", [False, True])
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 7, 600), (2, 8, 64), (2, 9, 255), (1, 8, 256), (3, 17, 257), (1, 24, 1000), (1, 200, 70), (1, 8, 0)],
+)
+@pytest.mark.parametrize("kernel", COUNTERS, ids=name)
+def test_histogram_of_blocks(kernel, shape, joined):
+    image = rows_of(np.random.default_rng(shape[2]), shape)
+    image = np.ascontiguousarray(image) if joined else image
     scratch, counts = counters(), np.ones(256, np.int64)
     kernel.u8(image, scratch, counts)
     assert same(counts, np.bincount(image.ravel(), minlength=256) + 1)
@@ -256,9 +284,10 @@ def color_output(step, width, height=2):
 @pytest.mark.parametrize(
     "width", [0, 1, 31, 32, 33, 64, 100, *([] if INTERPRETED else [2047, 2048, 2049, 5000])]
 )
-def test_luma_rows(width, step, order):
+@pytest.mark.parametrize("height", [2, 9])
+def test_luma_rows(height, width, step, order):
     rng = np.random.default_rng(width)
-    image, planes = color_rows(rng, step, width)
+    image, planes = color_rows(rng, step, width, height)
     in_order = planes[:3] if order == "rgb" else planes[2::-1]
     k, chunks = luma.COEFFICIENTS[order], np.zeros((8, luma.CHUNK), np.uint8)
     for kernel in LUMA_COUNTERS:
@@ -270,7 +299,7 @@ def test_luma_rows(width, step, order):
     expected = np.stack(_color.replace_luma(*in_order, levels))
     expected = expected if order == "rgb" else expected[::-1]
     for kernel in LUMA_MAPPERS:
-        out, rows, channels_of = color_output(step, width)
+        out, rows, channels_of = color_output(step, width, height)
         kernel.u8(*image, step, k, levels, chunks, *rows)
         got = channels_of()
         assert same(got[:3], expected)
@@ -282,19 +311,21 @@ def test_luma_rows(width, step, order):
 @pytest.mark.parametrize(
     "width", [0, 1, 31, 32, 33, 64, 100, *([] if INTERPRETED else [2047, 2048, 2049, 5000])]
 )
-def test_channel_rows(width, step):
+@pytest.mark.parametrize("height", [2, 9])
+def test_channel_rows(height, width, step):
     rng = np.random.default_rng(width)
-    (image, *_), planes = color_rows(rng, step, width)
+    (image, *_), planes = color_rows(rng, step, width, height)
     chunks, scratch = np.zeros((8, luma.CHUNK), np.uint8), np.zeros((3, histogram.SCRATCH), np.uint32)
-    counts = np.zeros((3, 256), np.int64)
-    channels.histogram_channels.u8(image, step, chunks, scratch, counts)
-    assert same(counts, np.stack([np.bincount(plane.ravel(), minlength=256) for plane in planes[:3]]))
-    assert not scratch[: histogram.ZEROS].any()
+    for kernel in CHANNEL_COUNTERS:
+        counts = np.zeros((3, 256), np.int64)
+        kernel.u8(image, step, chunks, scratch, counts)
+        assert same(counts, np.stack([np.bincount(plane.ravel(), minlength=256) for plane in planes[:3]]))
+        assert not scratch[:, : histogram.ZEROS].any()
     levels = rng.integers(0, 256, (3, 256), np.uint8)
     for kernel in CHANNEL_MAPPERS:
         out = Guarded(image.shape, np.uint8)
         kernel.u8(image, step, levels, chunks, out.inside)
-        got = np.moveaxis(np.array(out.inside).reshape(1, 2, width, step), -1, 0)
+        got = np.moveaxis(np.array(out.inside).reshape(1, height, width, step), -1, 0)
         assert all(same(got[c], levels[c][planes[c]]) for c in range(3))
         assert same(got[3:], planes[3:])
         assert out.intact()

@@ -82,19 +82,51 @@ def _cumulate_16(counts, i, below):
 @intrinsic
 def _cumulate_16_ir(typingctx, counts, i, below):
     def codegen(context, builder, signature, args):
-        kind = ir.VectorType(_I32, 16)
-        at, zeros = _pointer(context, builder, signature, args, 0, args[1], kind), ir.Constant(kind, [0] * 16)
-        total = _load(builder, at)
-        for step in (1, 2, 4, 8):  # each adds the sum of as many elements before it
-            lanes = [16 + k if k < step else k - step for k in range(16)]
-            moved = builder.shuffle_vector(total, zeros, ir.Constant(kind, lanes))
-            total = builder.add(total, moved)
-        first = builder.insert_element(zeros, args[2], _word(0))
-        total = builder.add(total, builder.shuffle_vector(first, zeros, zeros))
+        at = _pointer(context, builder, signature, args, 0, args[1], ir.VectorType(_I32, 16))
+        total = _cumulative(builder, _load(builder, at), args[2])
         _store(builder, total, at)
         return builder.extract_element(total, _word(15))
 
     return types.int32(counts, types.uint64, types.int32), codegen
+
+
+def _add_up_16(counts, i, below, sums, k):
+    """Write the cumulative counts of sixteen elements from counts[i] on, `below` included, to sums[k:]."""
+    total = below + np.cumsum(counts[i : i + np.uint64(16)], dtype=np.int64)
+    sums[k : k + np.uint64(16)] = total
+    return total[15]
+
+
+@intrinsic
+def _add_up_16_ir(typingctx, counts, i, below, sums, k):
+    def codegen(context, builder, signature, args):
+        wide = signature.args[0].dtype.bitwidth == 64  # else sums have 32 bits too: twice as many go at once
+        lanes, element = (8, _I64) if wide else (16, _I32)
+        total = args[2] if wide else builder.trunc(args[2], _I32)
+        for first in range(0, 16, lanes):
+            at = builder.add(args[1], _word(first))
+            pointer = _pointer(context, builder, signature, args, 0, at, ir.VectorType(element, lanes))
+            upto = _cumulative(builder, _load(builder, pointer), total)
+            total = builder.extract_element(upto, _word(lanes - 1))
+            real = builder.sitofp(upto, ir.VectorType(ir.DoubleType(), lanes))
+            at = builder.add(args[4], _word(first))
+            _store(builder, real, _pointer(context, builder, signature, args, 3, at, real.type))
+        return total if wide else builder.sext(total, _I64)
+
+    return types.int64(counts, types.uint64, types.int64, sums, types.uint64), codegen
+
+
+def _cumulative(builder, counts, below):
+    """Return the cumulative sums of a vector, begun with `below`."""
+    lanes, zeros = counts.type.count, ir.Constant(counts.type, [0] * counts.type.count)
+    step = 1
+    while step < lanes:  # each adds the sum of as many elements before it
+        order = [lanes + k if k < step else k - step for k in range(lanes)]
+        moved = builder.shuffle_vector(counts, zeros, ir.Constant(ir.VectorType(_I32, lanes), order))
+        counts, step = builder.add(counts, moved), 2 * step
+    first = builder.insert_element(zeros, below, _word(0))
+    everywhere = ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
+    return builder.add(counts, builder.shuffle_vector(first, zeros, everywhere))
 
 
 @intrinsic
@@ -172,6 +204,7 @@ part_64, part_i32, part_i64 = part(types.uint64), part(types.int32), part(types.
 part_f64 = part(types.float64)
 load_64 = _load_64 if config.DISABLE_JIT else _load_64_ir
 cumulate_16 = _cumulate_16 if config.DISABLE_JIT else _cumulate_16_ir
+add_up_16 = _add_up_16 if config.DISABLE_JIT else _add_up_16_ir
 look_up_8 = _look_up_8 if config.DISABLE_JIT else _look_up_8_ir
 store_64 = _store_64 if config.DISABLE_JIT else _store_64_ir
 
