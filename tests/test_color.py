@@ -67,6 +67,16 @@ def test_channels_equal_pillow(backend):
     assert same(result, expected)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_channels_of_one_pixel(backend, threads):
+    histeq.set_num_threads(threads)
+    try:
+        image = np.array([[[97, 108, 29]]], np.uint8)
+        assert same(histeq.equalize(image, layout="HWC", color="channels", backend=backend), image)
+    finally:
+        histeq.set_num_threads(None)
+
+
 @pytest.mark.parametrize("color", ["luma", "luma-bgr", "channels"])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 def test_alpha_passes_through(color, dtype, backend):

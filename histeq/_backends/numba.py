@@ -220,7 +220,7 @@ def equalize(
     kernel = _kernel_for_planes(pixels, rule, out_range, out)
 
     def work(at: At, parts: int) -> None:
-        if kernel is not None and parts == 1:
+        if kernel is not None and parts == 1 and len(at) == 2:
             kernel(pixels.image[at].reshape(1, -1), workspace().memory, out[at].reshape(1, -1))
             return
         table = lookup_table(_count_unit(pixels, edges, at, parts), rule, dtype, out_range)
