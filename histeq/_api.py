@@ -90,10 +90,9 @@ def equalize(
            [ 31, 159, 223],
            [159, 223, 255]], dtype=uint8)
     """
-    unset = layout is None and mask is None and nodata is None
-    unset = unset and bins is None and value_range is None and out_range is None
-    if unset and color == "luma" and type(rule) is str and type(image) is np.ndarray:
-        result = _dispatch.choose(image, backend).equalize_plain(image, rule, out)
+    unset = mask is None and nodata is None and bins is None and value_range is None and out_range is None
+    if unset and type(rule) is type(color) is str and type(image) is np.ndarray:
+        result = _dispatch.choose(image, backend).equalize_plain(image, rule, layout, color, out)
         if result is not None:
             return result
     if (host := _guests.host_of(image, backend)) is not None:

@@ -51,7 +51,9 @@ class Backend(Protocol):
     def copy(self, source: Array, target: Array) -> None:
         """Copy `source` into `target`, of the same shape."""
 
-    def equalize_plain(self, image: Array, rule: str, out: Array | None) -> Array | None:
+    def equalize_plain(
+        self, image: Array, rule: str, layout: Any, color: str, out: Array | None
+    ) -> Array | None:
         """Equalize by an integer rule what needs no checks and no views; None: take the general way."""
 
     def bin_edges(self, pixels: Pixels, bins: int, value_range: tuple[float, float] | None) -> Array:

@@ -16,6 +16,7 @@ from histeq_kernels.cpu import (
     clahe_avx512,
     clahe_luma,
     equalize,
+    equalize_color,
     histogram,
     luma,
     lut,
@@ -87,6 +88,17 @@ LUMA_MAPPERS = [
     *only("avx2", luma.apply_luma_avx2),
     *only("avx512", luma.apply_luma_avx512),
 ]
+SMALL_LUMA = [
+    equalize_color.luma_portable,
+    *only("avx2", equalize_color.luma_avx2),
+    *only("avx512", equalize_color.luma_avx512),
+]
+SMALL_CHANNELS = [
+    equalize_color.channels_portable,
+    *only("avx2", equalize_color.channels_avx2),
+    *only("avx512", equalize_color.channels_avx512),
+]
+SMALL_COLOR = {"luma": SMALL_LUMA, "luma-bgr": SMALL_LUMA, "channels": SMALL_CHANNELS}
 CHANNEL_COUNTERS = [channels.histogram_channels, *only("avx512", channels.histogram_channels_avx512)]
 CHANNEL_MAPPERS = [
     channels.apply_channels_portable,
@@ -331,6 +343,33 @@ def test_channel_rows(height, width, step):
         assert out.intact()
 
 
+@pytest.mark.parametrize("count", [3, 4])
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1), (2, 1), (3, 11), (4, 8), (7, 64), (5, 77), *([] if INTERPRETED else [(64, 65), (300, 301)])],
+)
+def test_small_color(shape, count):
+    rng = np.random.default_rng(shape[1])
+    image = rng.integers(20, 20 + rng.integers(1, 236), (*shape, count), np.uint8)
+    image[..., 1] //= 2
+    memory, chunks = np.zeros(equalize.MEMORY, np.uint32), np.zeros((8, luma.CHUNK), np.uint8)
+    for kernel, color in ((k, c) for c, kernels in SMALL_COLOR.items() for k in kernels):
+        expected = histeq.equalize(image, layout="HWC", color=color, backend="numpy")
+        watched = np.full(image.size + 2 * GUARD, 0x5A, np.uint8)
+        out = watched[GUARD:-GUARD].reshape(image.shape)
+        coefficients = (
+            () if color == "channels" else (luma.COEFFICIENTS["rgb" if color == "luma" else "bgr"],)
+        )
+        kernel.u8(image, *coefficients, memory, chunks, out)
+        assert same(out, expected)
+        assert (watched[:GUARD] == 0x5A).all()
+        assert (watched[-GUARD:] == 0x5A).all()
+        assert not memory[: histogram.ZEROS].any()
+        np.copyto(out, image)
+        kernel.u8(out, *coefficients, memory, chunks, out)
+        assert same(out, expected)
+
+
 def test_arithmetic_of_every_color():
     """The luma kernels' 16-bit arithmetic is exact."""
     rng = np.random.default_rng(5)
@@ -490,6 +529,7 @@ def test_every_variant_compiles():
         clahe_avx512,
         clahe_luma,
         equalize,
+        equalize_color,
         histogram,
         luma,
         lut,

@@ -60,7 +60,7 @@ class _Bins:
         return self
 
 
-def equalize_plain(image: Array, rule: str, out: Array | None) -> Array | None:
+def equalize_plain(image: Array, rule: str, layout: Any, color: str, out: Array | None) -> Array | None:
     """Take no shortcut."""
     return None
 

@@ -84,7 +84,7 @@ def copy(source: Array, target: Array) -> None:
         target[...] = source
 
 
-def equalize_plain(image: Array, rule: str, out: Array | None) -> Array | None:
+def equalize_plain(image: Array, rule: str, layout: Any, color: str, out: Array | None) -> Array | None:
     """Take no shortcut: the checks are hidden behind the device's work."""
     return None
 

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 from histeq_kernels.cpu import equalize as _whole
+from histeq_kernels.cpu import equalize_color as _whole_color
 from histeq_kernels.cpu import histogram as _count
+from histeq_kernels.cpu import luma as _luma
 from histeq_kernels.cpu import lut as _lut
 from histeq_kernels.cpu import table as _table
 from histeq_kernels.cpu.tiers import tier
@@ -41,6 +43,7 @@ At = tuple[int, ...]  # which plane: (n, p); or image: (n,)
 name = "numba"
 _UINT8, _UINT16 = np.dtype(np.uint8), np.dtype(np.uint16)
 _MOST = 1 << 31  # pixels whose counts the kernels of whole images hold
+_SMALL_COLOR = {"luma": _luma.COEFFICIENTS["rgb"], "luma-bgr": _luma.COEFFICIENTS["bgr"], "channels": None}
 
 
 def device() -> str:
@@ -49,13 +52,17 @@ def device() -> str:
     return f"CPU, {threads} thread{'s' if threads > 1 else ''}, instructions: {tier()}"
 
 
-def equalize_plain(image: Array, rule: str, out: Array | None) -> Array | None:
+def equalize_plain(image: Array, rule: str, layout: Any, color: str, out: Array | None) -> Array | None:
     """Equalize a contiguous uint8 or uint16 image, at the least cost of a call.
 
     Returns None for anything that needs a second look: the caller goes the general way then.
     """
     size = image.size
-    if image.ndim != 2 or not image.flags.c_contiguous or size >= _MOST:
+    if not image.flags.c_contiguous or size >= _MOST:
+        return None
+    if image.ndim == 3:
+        return _equalize_small_color(image, rule, layout, color, out)
+    if image.ndim != 2 or layout is not None or color != "luma":
         return None
     threads = 1 if size < _shared.WORTH_IT else _threads.num_threads()
     kernel = _whole_kernel(image.dtype, size, rule) if threads == 1 else None
@@ -70,6 +77,27 @@ def equalize_plain(image: Array, rule: str, out: Array | None) -> Array | None:
     else:
         shape = (1, 1, size) if _count.along_rows() else (1, *image.shape)
         _equalize_large(image.reshape(shape), out.reshape(shape), threads)
+    return out
+
+
+def _equalize_small_color(
+    image: Array, rule: str, layout: Any, color: str, out: Array | None
+) -> Array | None:
+    """Do the same with few pixels of interleaved channels."""
+    if image.dtype != _UINT8 or rule != "opencv" or type(layout) is not str or layout != "HWC":
+        return None
+    height, width, channels = image.shape
+    if channels not in (3, 4) or not 0 < height * width < _whole.SMALL or color not in _SMALL_COLOR:
+        return None
+    if out is None:
+        out = np.empty_like(image)
+    elif not _is_plain_output(out, image):
+        return None
+    space, k = workspace(), _SMALL_COLOR[color]
+    if k is None:
+        _whole_color.channels()(image, space.memory, space.chunks, out)
+    else:
+        _whole_color.luma()(image, k, space.memory, space.chunks, out)
     return out
 
 

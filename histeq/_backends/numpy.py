@@ -50,7 +50,7 @@ def copy(source: Array, target: Array) -> None:
     np.copyto(target, source)
 
 
-def equalize_plain(image: Array, rule: str, out: Array | None) -> Array | None:
+def equalize_plain(image: Array, rule: str, layout: Any, color: str, out: Array | None) -> Array | None:
     """Take no shortcut: this backend is the reference."""
     return None
 

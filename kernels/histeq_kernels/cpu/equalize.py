@@ -30,8 +30,8 @@ __all__ = ["MEMORY", "SMALL", "direct", "equalizing"]
 
 _SUMS = histogram.SCRATCH
 _TABLE = _SUMS + 2 * SUMS
-_LEVELS = _TABLE + 64
-MEMORY = _LEVELS + lut.SCRATCH // 2
+LEVELS = _TABLE + 64
+MEMORY = LEVELS + lut.SCRATCH // 2
 """Entries of the memory to work in, uint32: counters (`histogram.SCRATCH`, zero before and after every call),
 cumulative counts (`table.SUMS` float64), a table of 256 uint8, one of 65536 uint16 (`lut.SCRATCH`)."""
 
@@ -54,7 +54,7 @@ def equalize_portable(image, memory, out):
     if pixels.size < FEW:
         map_row_small(pixels, table, new)
     else:
-        pairs = part_16(memory, _LEVELS, 65536)
+        pairs = part_16(memory, LEVELS, 65536)
         fill_pairs(table, pairs)
         map_row_pairs(pixels, table, pairs, new)
 
@@ -63,7 +63,7 @@ def equalize_portable(image, memory, out):
 def equalize_avx2(image, memory, out):
     """Do the same with the lookup of the tier avx2."""
     pixels = line(image)
-    table, steps = table_of_small(pixels, memory), part_8(memory, _LEVELS, 256)
+    table, steps = table_of_small(pixels, memory), part_8(memory, LEVELS, 256)
     fill_steps(table, steps)
     map_row_avx2(pixels, table, steps, line(out))
 
@@ -72,7 +72,7 @@ def equalize_avx2(image, memory, out):
 def equalize_avx512(image, memory, out):
     """Do the same with the counter and the lookup of the tier avx512."""
     sums = part_f64(memory, _SUMS, SUMS)
-    counts, table = part_i64(memory, _LEVELS, 256), part_8(memory, _TABLE, 256)
+    counts, table = part_i64(memory, LEVELS, 256), part_8(memory, _TABLE, 256)
     for value in range(np.uint64(256)):
         counts[value] = 0
     first, height, width = (
@@ -138,7 +138,7 @@ def equalize_pillow(image, memory, out):
 @inline
 def equalize_direct(image, number_of, level_of, memory, out):
     """Count, write the table, map."""
-    pixels, levels = line(image), part_16(memory, _LEVELS, 65536)
+    pixels, levels = line(image), part_16(memory, LEVELS, 65536)
     count_row_direct(pixels, memory)
     fill_direct(part_32(memory, 0, 65536), pixels.size, number_of, level_of, memory, levels)
     map_row_direct(pixels, levels, line(out))

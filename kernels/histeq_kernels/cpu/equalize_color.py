@@ -1,0 +1,122 @@
+"""Counting, tables and mapping of small colour images in one call, by the default rule: see `equalize.py`."""
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+
+from histeq_kernels.cpu import _ycrcb
+from histeq_kernels.cpu import table as rules
+from histeq_kernels.cpu._kernel import flat, inline, kernel
+from histeq_kernels.cpu._vector import line, part_8, part_32
+from histeq_kernels.cpu.channels import put_together, take_apart
+from histeq_kernels.cpu.equalize import LEVELS, fill_direct
+from histeq_kernels.cpu.histogram import count_row_small, merge_small
+from histeq_kernels.cpu.luma import CHUNK, lookup, lookup_avx512, luma_of_chunk, replace_in_chunk
+from histeq_kernels.cpu.lut import fill_steps, map_row_avx2
+from histeq_kernels.cpu.tiers import tier
+
+_IMAGE, _ROOM = "Array(uint8, 3, 'C', readonly=True)", "uint32[::1], uint8[:, ::1]"
+_LUMA = f"void({_IMAGE}, {flat('int16')}, {_ROOM}, uint8[:, :, ::1])"
+_CHANNELS = f"void({_IMAGE}, {_ROOM}, uint8[:, :, ::1])"
+
+
+@functools.cache
+def luma() -> Callable[..., None]:
+    """Return the kernel that equalizes the luma of a contiguous image of 3 or 4 interleaved channels."""
+    return {"portable": luma_portable, "avx2": luma_avx2, "avx512": luma_avx512}[tier()].u8
+
+
+@functools.cache
+def channels() -> Callable[..., None]:
+    """Return the kernel that equalizes each of three interleaved channels; a fourth is copied."""
+    return {"portable": channels_portable, "avx2": channels_avx2, "avx512": channels_avx512}[tier()].u8
+
+
+@kernel(u8=_LUMA)
+def luma_portable(image, k, memory, chunks, out):
+    """Equalize Y; `k` has the channels' coefficients, `memory` is that of `equalize`, `chunks` of `luma`."""
+    luma = (_ycrcb.luma_planes_portable, _ycrcb.luma_rgb_portable, _ycrcb.luma_rgba_portable)
+    replace = (_ycrcb.replace_planes_portable, _ycrcb.replace_rgb_portable, _ycrcb.replace_rgba_portable)
+    equalize_luma(image, k, memory, chunks, out, luma, replace, lookup)
+
+
+@kernel(u8=_LUMA)
+def luma_avx2(image, k, memory, chunks, out):
+    """Do the same with 16-bit products and the lookup of the tier avx2."""
+    luma = (_ycrcb.luma_planes_avx2, _ycrcb.luma_rgb_avx2, _ycrcb.luma_rgba_avx2)
+    replace = (_ycrcb.replace_planes_avx2, _ycrcb.replace_rgb_avx2, _ycrcb.replace_rgba_avx2)
+    equalize_luma(image, k, memory, chunks, out, luma, replace, map_row_avx2)
+
+
+@kernel(u8=_LUMA)
+def luma_avx512(image, k, memory, chunks, out):
+    """Do the same with the lookup of the tier avx512."""
+    luma = (_ycrcb.luma_planes_avx2, _ycrcb.luma_rgb_avx2, _ycrcb.luma_rgba_avx2)
+    replace = (_ycrcb.replace_planes_avx2, _ycrcb.replace_rgb_avx2, _ycrcb.replace_rgba_avx2)
+    equalize_luma(image, k, memory, chunks, out, luma, replace, lookup_avx512)
+
+
+@kernel(u8=_CHANNELS)
+def channels_portable(image, memory, chunks, out):
+    """Equalize each channel."""
+    equalize_channels(image, memory, chunks, out, lookup)
+
+
+@kernel(u8=_CHANNELS)
+def channels_avx2(image, memory, chunks, out):
+    """Do the same with the lookup of the tier avx2."""
+    equalize_channels(image, memory, chunks, out, map_row_avx2)
+
+
+@kernel(u8=_CHANNELS)
+def channels_avx512(image, memory, chunks, out):
+    """Do the same with the lookup of the tier avx512."""
+    equalize_channels(image, memory, chunks, out, lookup_avx512)
+
+
+@inline
+def equalize_luma(image, k, memory, chunks, out, luma, replace, look_up):
+    """Count Y chunk by chunk; compute it again to map it."""
+    old, new, step = line(image), line(out), np.uint64(image.shape[2])
+    y, mapped, size = chunks[0], chunks[1], np.uint64(old.size) // step
+    for start in range(np.uint64(0), size, np.uint64(CHUNK)):
+        some = min(np.uint64(CHUNK), size - start)
+        luma_of_chunk((old, old, old), start, some, step, k, y, luma)
+        count_row_small(part_8(y, 0, np.int64(some)), memory)
+    table, steps = make_table(0, size, memory)
+    for start in range(np.uint64(0), size, np.uint64(CHUNK)):
+        some = min(np.uint64(CHUNK), size - start)
+        luma_of_chunk((old, old, old), start, some, step, k, y, luma)
+        look_up(part_8(y, 0, np.int64(some)), table, steps, mapped)
+        replace_in_chunk((old, old, old), start, some, step, k, y, mapped, (new, new, new), replace)
+
+
+@inline
+def equalize_channels(image, memory, chunks, out, look_up):
+    """Count the channels chunk by chunk; take them apart again to map them."""
+    old, new, step = line(image), line(out), np.uint64(image.shape[2])
+    apart, size = (chunks[0], chunks[1], chunks[2], chunks[3]), np.uint64(old.size) // step
+    for start in range(np.uint64(0), size, np.uint64(CHUNK)):
+        some = min(np.uint64(CHUNK), size - start)
+        take_apart(old, start, some, step, apart)
+        for c in range(3):
+            count_row_small(part_8(apart[c], 0, np.int64(some)), part_32(memory, 1024 * c, 1024))
+    tables = (make_table(0, size, memory), make_table(1, size, memory), make_table(2, size, memory))
+    for start in range(np.uint64(0), size, np.uint64(CHUNK)):
+        some = min(np.uint64(CHUNK), size - start)
+        take_apart(old, start, some, step, apart)
+        for c in range(3):
+            look_up(part_8(apart[c], 0, np.int64(some)), tables[c][0], tables[c][1], apart[c])
+        put_together(chunks, start, some, step, new)
+
+
+@inline
+def make_table(c, size, memory):
+    """Return the table of the c-th counters, and its steps for the lookup of the tier avx2."""
+    merge_small(part_32(memory, 1024 * c, 1024))
+    table, steps = part_8(memory, LEVELS + 64 * c, 256), part_8(memory, LEVELS + 64 * (3 + c), 256)
+    counters = part_32(memory, 1024 * c, 256)
+    fill_direct(counters, np.int64(size), rules.opencv_number, rules.opencv_level, memory, table)
+    fill_steps(table, steps)
+    return table, steps
