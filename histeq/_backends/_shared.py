@@ -38,9 +38,9 @@ def equalize(image: Array, table_of: Callable[[NDArray[np.int64]], Array], out: 
     kernel = _shared.working()
 
     def take_part(i: int, passes: int = _shared.COUNT | _shared.MAP) -> None:
-        space, first = workspace(), pieces * i // threads
+        space, share = workspace(), (pieces * i // threads, pieces * (i + 1) // threads)
         room = space.counters, counts[i], table, space.pairs
-        kernel(image, pieces, first, passes, state, *room, out)
+        kernel(image, pieces, share, passes, state, *room, out)
 
     _threads.call_helpers(take_part, threads - 1)
     take_part(0, _shared.COUNT)

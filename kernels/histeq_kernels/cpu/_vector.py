@@ -244,33 +244,48 @@ def lookup_64_avx2(typingctx, pixels, i, steps, out):
 
 
 @intrinsic
-def lookup_avx512(typingctx, source, size, table, target):
+def lookup_avx512(typingctx, source, size, table, target, past_caches):
     """Map `size` pixels through a table of 256 bytes: two `vpermi2b` and a choice by the top bit.
 
-    All but the size are addresses. Vectors are stored from a cache line on: one across two takes twice the
-    time. The pixels before that, and the last ones, go in vectors in part.
+    All are addresses but the size and `past_caches`, which says whether to write straight to memory. The last
+    pixels come first: those were counted last, and are in a cache. Vectors are stored from a cache line on:
+    one across two takes twice the time. The pixels before that, and the last ones, go in vectors in part.
     """
 
     def codegen(context, builder, signature, args):
-        source, size, table, target = args
+        source, size, table, target, past_caches = args
         quarters = table_512(builder, table)
 
         def some(at, length):
             pixels = _masked_load(builder, builder.add(source, at), length, _V64)
             _masked_store(builder, look_up_512(builder, quarters, pixels), builder.add(target, at), length)
 
+        def vectors(start, count, nontemporal):
+            with cgutils.for_range(builder, count) as loop:
+                left = builder.sub(builder.sub(count, _word(1)), loop.index)
+                at = builder.add(start, builder.shl(left, _word(6)))
+                pixels = _masked_load(builder, builder.add(source, at), None, _V64)
+                pointer = builder.inttoptr(builder.add(target, at), _V64.as_pointer())
+                stored = builder.store(look_up_512(builder, quarters, pixels), pointer, align=64)
+                if nontemporal:
+                    stored.set_metadata("nontemporal", builder.module.add_metadata([_I32(1)]))
+            if nontemporal:  # such stores keep no order: whoever is told that they are done must see them
+                _call(builder, "llvm.x86.sse.sfence", ir.VoidType())
+
         before = builder.and_(builder.neg(target), _word(63))
         before = builder.select(builder.icmp_unsigned("<", before, size), before, size)
-        some(_word(0), before)
         rest = builder.sub(size, before)
-        with cgutils.for_range(builder, builder.lshr(rest, _word(6))) as loop:
-            some(builder.add(before, builder.shl(loop.index, _word(6))), None)
         last = builder.and_(rest, _word(63))
         some(builder.sub(size, last), last)
+        with builder.if_else(builder.icmp_unsigned("!=", past_caches, _word(0))) as branches:
+            for branch, nontemporal in zip(branches, (True, False), strict=True):
+                with branch:
+                    vectors(before, builder.lshr(rest, _word(6)), nontemporal)
+        some(_word(0), before)
         return context.get_dummy_value()
 
     word = types.uint64
-    return types.void(word, word, word, word), codegen
+    return types.void(word, word, word, word, word), codegen
 
 
 @intrinsic
@@ -335,12 +350,12 @@ def look_up_512(builder, table, pixels):
     return builder.select(builder.icmp_signed("<", pixels, ir.Constant(_V64, [0] * 64)), high, low)
 
 
-def _masked_load(builder, address, size, kind):
-    """Load the first `size` lanes of a vector, None for all; the others are 0."""
+def _masked_load(builder, address, size, kind, others=None):
+    """Load the first `size` lanes of a vector, None for all; the others are those of `others`, or 0."""
     pointer = builder.inttoptr(address, kind.as_pointer())
     if size is None:
         return _load(builder, pointer)
-    others = ir.Constant(kind, [0] * kind.count)
+    others = others or ir.Constant(kind, [0] * kind.count)
     name = f"llvm.masked.load.{_name(kind)}.p0{_name(kind)}"
     return _call(builder, name, kind, pointer, _I32(1), _first(builder, size, kind.count), others)
 

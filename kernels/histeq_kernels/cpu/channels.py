@@ -10,7 +10,7 @@ import numpy as np
 
 from histeq_kernels.cpu import _ycrcb
 from histeq_kernels.cpu._kernel import inline, kernel, plane, plane_out
-from histeq_kernels.cpu._sliced import count_sliced, fold_sliced, slice_block_avx512
+from histeq_kernels.cpu._sliced import TALL, count_sliced, fold_sliced, slice_block_avx512
 from histeq_kernels.cpu._vector import address_in, line, part_8, row
 from histeq_kernels.cpu._ycrcb import WIDTH
 from histeq_kernels.cpu.histogram import SMALL, ZEROS, count_row, fold
@@ -60,7 +60,7 @@ def histogram_channels(image, step, chunks, scratch, counts):
 def histogram_channels_avx512(image, step, chunks, scratch, counts):
     """Do the same with the counter of the tier avx512: blocks of several rows."""
     memory, zero, block = line(chunks), np.uint64(0), np.int64(BLOCK)
-    tall = np.uint64(8 if image.shape[1] >= 8 else 1)
+    tall = np.uint64(TALL if image.shape[1] >= TALL // 2 else 1)
     wide, width = np.uint64(BLOCK) // tall, np.uint64(image.shape[2]) // step
     for d in range(np.uint64(image.shape[0])):
         for top in range(zero, np.uint64(image.shape[1]), tall):

@@ -12,7 +12,7 @@ import numpy as np
 
 from histeq_kernels.cpu import _ycrcb
 from histeq_kernels.cpu._kernel import COUNTS_OUT, flat, inline, kernel, plane, plane_out
-from histeq_kernels.cpu._sliced import count_sliced, fold_sliced, slice_block_avx512
+from histeq_kernels.cpu._sliced import TALL, count_sliced, fold_sliced, slice_block_avx512
 from histeq_kernels.cpu._vector import address_in, line, part_8, row
 from histeq_kernels.cpu._ycrcb import COEFFICIENTS, WIDTH
 from histeq_kernels.cpu.histogram import SMALL, ZEROS, count_row, fold
@@ -71,7 +71,7 @@ def histogram_luma_avx512(first, second, third, step, k, chunks, scratch, counts
     """Do the same with the counter of the tier avx512: blocks of several rows."""
     luma = (_ycrcb.luma_planes_avx2, _ycrcb.luma_rgb_avx2, _ycrcb.luma_rgba_avx2)
     memory, zero = line(chunks), np.uint64(0)
-    tall = np.uint64(8 if first.shape[1] >= 8 else 1)
+    tall = np.uint64(TALL if first.shape[1] >= TALL // 2 else 1)
     wide, width = np.uint64(BLOCK) // tall, np.uint64(first.shape[2]) // step
     for d in range(np.uint64(first.shape[0])):
         for top in range(zero, np.uint64(first.shape[1]), tall):

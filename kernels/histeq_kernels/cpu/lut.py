@@ -17,6 +17,9 @@ SCRATCH = 1 << 16
 """Entries of the scratch: uint16, of any content."""
 SMALL = 1 << 14
 """Below this many pixels a table of pairs is not worth filling."""
+PAST_CACHES = 1 << 25
+"""From this many pixels on the tier avx512 writes straight to memory: the result would not stay in a cache,
+and reading its lines before they are overwritten is a third of the traffic."""
 
 
 _CURVE = ", ".join([flat("float64")] * 3)
@@ -51,7 +54,7 @@ def apply_avx2(image, table, scratch, out):
 @kernel(u8=_TABLE)
 def apply_avx512(image, table, scratch, out):
     """Map 8-bit pixels, 64 at a time by twice `vpermi2b`."""
-    map_avx512(image, table, out)
+    map_avx512(image, table, image.size >= PAST_CACHES, out)
 
 
 @kernel(u8_f64=f"void({plane('uint8')}, {flat('float64')}, {plane_out('float64')})")
@@ -244,18 +247,17 @@ def map_row_avx2(pixels, table, steps, new):
 
 
 @inline
-def map_avx512(image, table, out):
-    """Look up 64 pixels at a time; rows that follow each other in memory are one."""
-    height, width, entries = (
-        np.uint64(image.shape[1]),
-        np.uint64(image.shape[2]),
-        address_in(table, np.uint64(0)),
-    )
+def map_avx512(image, table, past_caches, out):
+    """Look up 64 pixels at a time, the last row first; rows that follow each other in memory are one."""
+    depth, height, width = np.uint64(image.shape[0]), np.uint64(image.shape[1]), np.uint64(image.shape[2])
+    one, entries, beyond = np.uint64(1), address_in(table, np.uint64(0)), np.uint64(past_caches)
     if image.strides[1] == image.shape[2] == out.strides[1]:
-        height, width = np.uint64(1), height * width
-    for z in range(np.uint64(image.shape[0])):
+        height, width = one, height * width
+    for z in range(depth):
         for y in range(height):
-            _vector.lookup_avx512(address_of(image, z, y), width, entries, address_of(out, z, y))
+            old = address_of(image, depth - one - z, height - one - y)
+            new = address_of(out, depth - one - z, height - one - y)
+            _vector.lookup_avx512(old, width, entries, new, beyond)
 
 
 @inline
@@ -263,4 +265,4 @@ def map_row_avx512(pixels, table, new):
     """Look up a row."""
     zero = np.uint64(0)
     source, target = address_in(pixels, zero), address_in(new, zero)
-    _vector.lookup_avx512(source, np.uint64(pixels.size), address_in(table, zero), target)
+    _vector.lookup_avx512(source, np.uint64(pixels.size), address_in(table, zero), target, zero)
