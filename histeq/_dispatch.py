@@ -3,7 +3,7 @@
 import functools
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, cast
@@ -87,15 +87,30 @@ def choose(image: Any, backend: str | None) -> Backend:
     RuntimeError
         If the named backend is not available here; the message has the command that adds it.
     """
-    default = _default_for(type(image))  # type: ignore[arg-type]  # a class is hashable, whatever mypy says
-    source, name = ("backend", backend) if backend is not None else ("HISTEQ_BACKEND", _from_environment())
-    if not name:
-        return default()
+    kind = cast(Hashable, type(image))  # a class is hashable, whatever mypy says
+    if backend is None:
+        return _usual(kind)
+    _default_for(kind)
+    return _wanted(kind, backend, "backend")
+
+
+@functools.cache
+def _usual(kind: Any) -> Backend:
+    """Return the backend for arrays of a type where the caller names none.
+
+    The environment is read once: that takes as long as a small image.
+    """
+    default, name = _default_for(kind), os.environ.get("HISTEQ_BACKEND")
+    return _wanted(kind, name, "HISTEQ_BACKEND") if name else default()
+
+
+def _wanted(kind: Any, name: Any, source: str) -> Backend:
+    """Return the backend of a name, if it serves arrays of this type."""
     if not isinstance(name, str):
         raise TypeError(f"backend must be one of {', '.join(_BACKENDS)}, got {type(name).__name__}")
     if name not in _BACKENDS:
         raise ValueError(f"{source} must be one of {', '.join(_BACKENDS)}, got {name!r}")
-    return _serving(image, named(name, source))
+    return _serving(kind, named(name, source))
 
 
 def named(name: str, source: str = "backend") -> Backend:
@@ -106,11 +121,11 @@ def named(name: str, source: str = "backend") -> Backend:
         raise RuntimeError(f"{source}={name!r} is not available: {_unavailable(name, error)}") from error
 
 
-def _serving(image: Any, backend: Backend) -> Backend:
-    """Return `backend`, in its form for this array; TypeError if the image is where it does not reach."""
-    if backend.name == "cupy" and not _is_cupy(type(image)):  # type: ignore[arg-type]
+def _serving(kind: Any, backend: Backend) -> Backend:
+    """Return `backend`, in its form for such arrays; TypeError if they are where it does not reach."""
+    if backend.name == "cupy" and not _is_cupy(kind):
         return _load("_staged")
-    if backend.name != "cupy" and _is_cupy(type(image)):  # type: ignore[arg-type]
+    if backend.name != "cupy" and _is_cupy(kind):
         raise TypeError(
             f"image must be in host memory for backend={backend.name!r}, got a CuPy array; "
             "cupy.asnumpy(image) brings it over"
@@ -126,12 +141,6 @@ def _is_cupy(kind: type) -> bool:
 
 
 @functools.cache
-def _from_environment() -> str:
-    """Return what ``HISTEQ_BACKEND`` names; read once, since that takes as long as a small image."""
-    return os.environ.get("HISTEQ_BACKEND", "")
-
-
-@functools.cache
 def _default_for(kind: type) -> Callable[[], Backend]:
     """Return what finds the backend for arrays of a type; nothing is imported before it is called."""
     if any(base.__module__ == "numpy.ma" or base.__name__ == "MaskedArray" for base in kind.__mro__):
@@ -143,7 +152,6 @@ def _default_for(kind: type) -> Callable[[], Backend]:
     raise TypeError(f"image must be an array (numpy.asarray makes one), got {kind.__name__}")
 
 
-@functools.cache
 def _fastest_on_cpu() -> Backend:
     """Return Numba's backend, or NumPy's where Numba is not installed or does not work."""
     try:

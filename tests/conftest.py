@@ -62,7 +62,7 @@ def environment(monkeypatch):
     """Return a function that sets an environment variable which the package has read already."""
     from histeq import _dispatch, _threads
 
-    cached = (_dispatch._from_environment, _threads._default)
+    cached = (_dispatch._usual, _threads._default)
 
     def set_variable(name, value):
         monkeypatch.setenv(name, value)

@@ -19,7 +19,13 @@ WORTH_IT = 1 << 20
 _PIECE = 1 << 16  # pixels a thread takes at once: about 15 microseconds of counting
 
 
-def equalize(image: Array, table_of: Callable[[NDArray[np.int64]], Array], out: Array, threads: int) -> None:
+def equalize(
+    image: Array,
+    table_of: Callable[[NDArray[np.int64]], Array],
+    out: Array,
+    threads: int,
+    default_rule: bool = False,
+) -> None:
     """Equalize a plane of 8-bit pixels with contiguous rows.
 
     Parameters
@@ -30,22 +36,23 @@ def equalize(image: Array, table_of: Callable[[NDArray[np.int64]], Array], out: 
         From the counts, (256,) int64, to the table, (256,) uint8.
     threads : int
         How many threads, this one included.
+    default_rule : bool
+        Whether it is the table of the default rule, which the kernel can make itself.
     """
     pieces = min(max(threads, image.size // _PIECE), _shared.most_pieces(image.shape))
-    state = np.zeros(_shared.STATE + 2 * pieces, np.int64)
-    counts = np.zeros((threads, 256), np.int64)
-    table = np.zeros(256, np.uint8)
+    counts, table, size = _shared.entries(pieces, threads)
+    state = np.zeros(size, np.int64)
     kernel = _shared.working()
 
-    def take_part(i: int, passes: int = _shared.COUNT | _shared.MAP) -> None:
-        space, share = workspace(), (pieces * i // threads, pieces * (i + 1) // threads)
-        room = space.counters, counts[i], table, space.pairs
-        kernel(image, pieces, share, passes, state, *room, out)
+    def take_part(i: int, work: int = _shared.COUNT | _shared.MAP) -> None:
+        kernel(image, pieces, i, threads, work, state, workspace().memory, out)
 
     _threads.call_helpers(take_part, threads - 1)
-    take_part(0, _shared.COUNT)
-    _threads.wait(state, 0, pieces)
-    table[:] = table_of(counts.sum(axis=0))
-    _threads.tell(state, 1)
-    take_part(0, _shared.MAP)
-    _threads.wait(state, 2, pieces)
+    take_part(0, _shared.COUNT | _shared.TABLE | _shared.MAP if default_rule else _shared.COUNT)
+    if not state[1]:  # another rule, or a helper took long
+        _threads.wait(state, 0, pieces)
+        state[table:].view(np.uint8)[:] = table_of(state[counts:table].reshape(threads, 256).sum(axis=0))
+        _threads.tell(state, 1)
+        take_part(0, _shared.MAP)
+    if state[2] < pieces:
+        _threads.wait(state, 2, pieces)

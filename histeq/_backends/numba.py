@@ -64,19 +64,19 @@ def equalize_plain(image: Array, rule: str, layout: Any, color: str, out: Array 
         return _equalize_small_color(image, rule, layout, color, out)
     if image.ndim != 2 or layout is not None or color != "luma":
         return None
+    kernel = _whole_kernel(image.dtype, size, rule)
     threads = 1 if size < _shared.WORTH_IT else _threads.num_threads()
-    kernel = _whole_kernel(image.dtype, size, rule) if threads == 1 else None
-    if kernel is None and (rule != "opencv" or image.dtype != _UINT8):
+    if kernel is None or (threads > 1 and image.dtype != _UINT8):
         return None
     if out is None:
         out = np.empty_like(image)
     elif not _is_plain_output(out, image):
         return None
-    if kernel is not None:
+    if threads == 1:
         kernel(image, workspace().memory, out)
     else:
         shape = (1, 1, size) if _count.along_rows() else (1, *image.shape)
-        _equalize_large(image.reshape(shape), out.reshape(shape), threads)
+        _shared.equalize(image.reshape(shape), _table_opencv, out.reshape(shape), threads, default_rule=True)
     return out
 
 
@@ -103,37 +103,24 @@ def _equalize_small_color(
 
 def _whole_kernel(dtype: np.dtype, size: int, rule: str) -> Callable[..., None] | None:
     """Return the kernel that does everything at once with so many pixels, where there is one."""
-    if dtype == _UINT16:
-        return _whole.direct(rule)
-    if dtype == _UINT8 and rule == "opencv" and size < _whole.SMALL:
-        return _whole.equalizing()
-    return None
-
-
-def _equalize_large(image: Array, out: Array, threads: int) -> None:
-    """Equalize contiguous 8-bit pixels by the default rule."""
-    if threads > 1:
-        _shared.equalize(image, _table_opencv, out, threads)
-        return
-    space, counts = workspace(), np.zeros(256, np.int64)
-    _count.counting(image.size)(image, space.counters, counts)
-    _lut.mapping(image.size)(image, _table_opencv(counts), space.pairs, out)
+    if dtype == _UINT8:
+        return _whole.equalizing(size) if rule == "opencv" else None
+    return _whole.direct(rule) if dtype == _UINT16 else None
 
 
 def _table_opencv(counts: NDArray[np.int64]) -> Array:
     """Return the table of the default rule for 8 bits."""
-    table = np.empty(256, np.uint8)
-    _table.table_opencv.u8(counts, 0, 0, 255, workspace().sums, table)
-    return table
+    return lookup_table(counts, "opencv", _UINT8, None)
 
 
 def _is_plain_output(out: Any, image: Array) -> bool:
-    """Tell whether the result may go straight into `out`."""
+    """Tell whether the result of a contiguous image may go straight into `out`."""
     if type(out) is not np.ndarray or out.dtype != image.dtype or out.shape != image.shape:
         return False
-    if not (out.flags.c_contiguous and out.flags.writeable and out.flags.aligned):
+    if not out.flags.carray:  # contiguous, aligned and writeable
         return False
-    return out is image or not np.may_share_memory(image, out)
+    apart = image.base is None and out.base is None  # each has memory of its own
+    return out is image or apart or not np.may_share_memory(image, out)
 
 
 def bin_edges(pixels: Pixels, bins: int, value_range: tuple[float, float] | None) -> Array:
@@ -243,7 +230,8 @@ def equalize(
         def table_of(counts: NDArray[np.int64]) -> Array:
             return lookup_table(counts, rule, _UINT8, out_range)
 
-        _shared.equalize(lines[0], table_of, lines[1], _threads.num_threads())
+        default = rule == "opencv" and out_range is None
+        _shared.equalize(lines[0], table_of, lines[1], _threads.num_threads(), default)
         return
     kernel = _kernel_for_planes(pixels, rule, out_range, out)
 

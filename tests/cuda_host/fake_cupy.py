@@ -432,3 +432,4 @@ def _replace(modules):
         if "." in name:
             setattr(histeq._backends, name.rpartition(".")[2], one)
     _dispatch._load.cache_clear()
+    _dispatch._usual.cache_clear()

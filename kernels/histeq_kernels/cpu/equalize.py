@@ -1,6 +1,8 @@
-"""Counting, table and mapping in one call, by the default rule: for small images calls are what costs.
+"""Counting, table and mapping in one call, by the default rule.
 
-Every array that a kernel is given takes its time, so that all they work in is one.
+For small images calls are what costs. For large ones, too: pixels drive the interpreter out of the caches,
+and a line of Python takes ten times as long. Every array that a kernel is given takes its time, so that all
+they work in is one.
 """
 
 import functools
@@ -10,11 +12,18 @@ import numpy as np
 
 from histeq_kernels.cpu import _sliced, histogram, lut
 from histeq_kernels.cpu import table as rules
-from histeq_kernels.cpu._kernel import inline, kernel
+from histeq_kernels.cpu._kernel import Kernel, inline, kernel
 from histeq_kernels.cpu._vector import address_in, line, part_8, part_16, part_32, part_f64, part_i64
-from histeq_kernels.cpu.histogram import SMALL, count_row_direct, count_row_small, merge_small
-from histeq_kernels.cpu.lut import SMALL as FEW
+from histeq_kernels.cpu.histogram import (
+    SMALL,
+    count_row_direct,
+    count_row_pairs,
+    count_row_small,
+    fold_pairs,
+    merge_small,
+)
 from histeq_kernels.cpu.lut import (
+    PAST_CACHES,
     fill_pairs,
     fill_steps,
     map_row_avx2,
@@ -23,6 +32,7 @@ from histeq_kernels.cpu.lut import (
     map_row_pairs,
     map_row_small,
 )
+from histeq_kernels.cpu.lut import SMALL as FEW
 from histeq_kernels.cpu.table import SUMS, fill, fill_occupied, occupied
 from histeq_kernels.cpu.tiers import tier
 
@@ -39,11 +49,20 @@ _IMAGE = "void(Array(uint8, 2, 'C', readonly=True), uint32[::1], uint8[:, ::1])"
 _WIDE = "void(Array(uint16, 2, 'C', readonly=True), uint32[::1], uint16[:, ::1])"
 
 
+def equalizing(pixels: int) -> Callable[..., None]:
+    """Return the fastest kernel for this many pixels, fewer than 2**31."""
+    return _kernels()[pixels >= SMALL].u8
+
+
 @functools.cache
-def equalizing() -> Callable[..., None]:
-    """Return the kernel of the tier in use."""
-    kernels = {"portable": equalize_portable, "avx2": equalize_avx2, "avx512": equalize_avx512}
-    return kernels[tier()].u8
+def _kernels() -> tuple[Kernel, Kernel]:
+    """Return the kernels of the tier in use for few pixels and for many."""
+    kernels = {
+        "portable": (equalize_portable, equalize_large_portable),
+        "avx2": (equalize_avx2, equalize_large_avx2),
+        "avx512": (equalize_avx512, equalize_avx512),
+    }
+    return kernels[tier()]
 
 
 @kernel(u8=_IMAGE)
@@ -69,21 +88,32 @@ def equalize_avx2(image, memory, out):
 
 
 @kernel(u8=_IMAGE)
+def equalize_large_portable(image, memory, out):
+    """Equalize a contiguous image, best a large one."""
+    pixels, pairs = line(image), part_16(memory, LEVELS, 65536)
+    table = table_of_large(pixels, memory)
+    fill_pairs(table, pairs)
+    map_row_pairs(pixels, table, pairs, line(out))
+
+
+@kernel(u8=_IMAGE)
+def equalize_large_avx2(image, memory, out):
+    """Do the same with the lookup of the tier avx2."""
+    pixels, steps = line(image), part_8(memory, LEVELS, 256)
+    table = table_of_large(pixels, memory)
+    fill_steps(table, steps)
+    map_row_avx2(pixels, table, steps, line(out))
+
+
+@kernel(u8=_IMAGE)
 def equalize_avx512(image, memory, out):
-    """Do the same with the counter and the lookup of the tier avx512."""
-    sums = part_f64(memory, _SUMS, SUMS)
-    counts, table = part_i64(memory, LEVELS, 256), part_8(memory, _TABLE, 256)
-    for value in range(np.uint64(256)):
-        counts[value] = 0
-    first, height, width = (
-        address_in(line(image), np.uint64(0)),
-        np.uint64(image.shape[0]),
-        np.uint64(image.shape[1]),
-    )
-    _sliced.count_sliced(first, height, width, width, memory, histogram.ZEROS, _sliced.slice_block_avx512)
+    """Equalize any contiguous image with the counter and the lookup of the tier avx512."""
+    pixels, counts = line(image), empty_counts(memory)
+    height, width = np.uint64(image.shape[0]), np.uint64(image.shape[1])
+    first, start = address_in(pixels, np.uint64(0)), histogram.ZEROS
+    _sliced.count_sliced(first, height, width, width, memory, start, _sliced.slice_block_avx512)
     _sliced.fold_sliced(memory, counts)
-    fill(counts, 0, 0, 255, rules.opencv_number, rules.opencv_level, sums, table)
-    map_row_avx512(line(image), table, line(out))
+    map_row_avx512(pixels, table_of(counts, memory), pixels.size >= PAST_CACHES, line(out))
 
 
 @inline
@@ -94,6 +124,38 @@ def table_of_small(pixels, memory):
     table = part_8(memory, _TABLE, 256)
     fill_direct(part_32(memory, 0, 256), pixels.size, rules.opencv_number, rules.opencv_level, memory, table)
     return table
+
+
+@inline
+def table_of_large(pixels, memory):
+    """Count 8-bit pixels in pairs; return their table."""
+    counts = empty_counts(memory)
+    count_row_pairs(pixels, memory, counts)
+    fold_pairs(memory, counts)
+    return table_of(counts, memory)
+
+
+@inline
+def empty_counts(memory):
+    """Return room for the counts of 8-bit pixels, all of them 0."""
+    counts = part_i64(memory, LEVELS, 256)
+    for value in range(np.uint64(256)):
+        counts[value] = 0
+    return counts
+
+
+@inline
+def table_of(counts, memory):
+    """Return the table of the counts of 8-bit pixels."""
+    table = part_8(memory, _TABLE, 256)
+    fill_table(counts, memory, table)
+    return table
+
+
+@inline
+def fill_table(counts, memory, table):
+    """Write the table of the counts of 8-bit pixels."""
+    fill(counts, 0, 0, 255, rules.opencv_number, rules.opencv_level, part_f64(memory, _SUMS, SUMS), table)
 
 
 @inline

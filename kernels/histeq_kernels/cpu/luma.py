@@ -199,7 +199,7 @@ def lookup(pixels, table, steps, new):
 @inline
 def lookup_avx512(pixels, table, steps, new):
     """Look up a row, 64 pixels at a time."""
-    map_row_avx512(pixels, table, new)
+    map_row_avx512(pixels, table, False, new)
 
 
 @kernel(

@@ -261,8 +261,8 @@ def map_avx512(image, table, past_caches, out):
 
 
 @inline
-def map_row_avx512(pixels, table, new):
+def map_row_avx512(pixels, table, past_caches, new):
     """Look up a row."""
     zero = np.uint64(0)
-    source, target = address_in(pixels, zero), address_in(new, zero)
-    _vector.lookup_avx512(source, np.uint64(pixels.size), address_in(table, zero), target, zero)
+    source, entries, target = address_in(pixels, zero), address_in(table, zero), address_in(new, zero)
+    _vector.lookup_avx512(source, np.uint64(pixels.size), entries, target, np.uint64(past_caches))

@@ -3,38 +3,44 @@
 A thread that sleeps takes 25 to 150 microseconds to wake, as long as a good part of the work. So a thread is
 called once for both passes, and no piece belongs to anyone: whoever is awake takes the next, and a thread
 that comes too late finds none left. Each thread begins with a share of its own, so that it mostly maps what
-it counted, from its own cache, call after call. `state` is what they share:
+it counted, from its own cache, call after call. `state` is what they share, all of it 0 in the beginning:
 
     0  pieces counted, and added to somebody's counts
     1  1 when the table is there
     2  pieces mapped
-    3  onwards: for each piece, whether it was taken to be counted; then, whether it was to be mapped
+    3  onwards: for each piece, whether it was taken to be counted; then, whether it was to be mapped;
+       then 256 counts for each thread; then the table, 256 bytes
 """
 
 from collections.abc import Callable
 
-from histeq_kernels.cpu._kernel import COUNTS_OUT, flat, inline, kernel, plane, plane_out
+import numpy as np
+
+from histeq_kernels.cpu._kernel import inline, kernel, plane, plane_out
 from histeq_kernels.cpu._sliced import TALL, fold_sliced, rows_sliced, slice_block_avx512
+from histeq_kernels.cpu._vector import part_8, part_16, part_i64
+from histeq_kernels.cpu.equalize import LEVELS, fill_table
 from histeq_kernels.cpu.histogram import ZEROS, fold_pairs, rows_pairs
 from histeq_kernels.cpu.lut import PAST_CACHES, fill_pairs, map_avx2, map_avx512, rows_mapped_by_pairs
 from histeq_kernels.cpu.tiers import tier
 from histeq_kernels.cpu.waiting import STATE as _STATE
 from histeq_kernels.cpu.waiting import add, await_at_least, look
 
-STATE = 3
-"""Entries of the state, besides two a piece."""
-COUNT, MAP = 1, 2
-"""The passes, to be added up. Who does both at once needs no GIL in between."""
+COUNT, TABLE, MAP = 1, 2, 4
+"""What to do, to be added up. Who does all at once needs no GIL in between."""
 
-_WORK = (
-    f"void({plane('uint8')}, int64, UniTuple(int64, 2), int64, {_STATE}, uint32[::1], {COUNTS_OUT}, "
-    f"{flat('uint8')}, uint16[::1], {plane_out('uint8')})"
-)
+_WORK = f"void({plane('uint8')}, int64, int64, int64, int64, {_STATE}, uint32[::1], {plane_out('uint8')})"
 
 
 def working() -> Callable[..., None]:
     """Return the kernel of the tier in use."""
     return {"portable": work_portable, "avx2": work_avx2, "avx512": work_avx512}[tier()].u8
+
+
+def entries(pieces: int, threads: int) -> tuple[int, int, int]:
+    """Return where in the state the counts and the table begin, and its size."""
+    counts = 3 + 2 * pieces
+    return counts, counts + 256 * threads, counts + 256 * threads + 32
 
 
 def most_pieces(shape: tuple[int, ...]) -> int:
@@ -46,42 +52,50 @@ def most_pieces(shape: tuple[int, ...]) -> int:
 
 
 @kernel(u8=_WORK)
-def work_portable(image, pieces, share, passes, state, scratch, counts, table, pairs, out):
+def work_portable(image, pieces, thread, threads, work, state, memory, out):
     """Count pieces until none is left; wait for the table, unless that takes long; map pieces.
 
     Parameters
     ----------
-    share : this thread's pieces, the first and the one behind the last; it begins with them
-    passes : `COUNT`, `MAP` or both
-    scratch, pairs : those of `histogram` and `lut`
-    counts : this thread's own, zero on entry
+    work : `COUNT`, `TABLE`, `MAP` added up; the thread with `TABLE` makes it, by the default rule, when all
+        pieces have been counted, and waits for all to be mapped, unless either takes long
+    memory : that of `equalize`
     """
-    if passes & COUNT:
-        count_pieces(image, pieces, share, state, scratch, counts, rows_pairs, fold_pairs)
-    if passes & MAP and await_at_least(state, 1, 1):
-        fill_pairs(table, pairs)
-        map_pieces(image, pieces, share, state, table, pairs, out, rows_mapped_by_pairs)
+    if work & COUNT:
+        count_pieces(image, pieces, thread, threads, state, memory, rows_pairs, fold_pairs)
+    if work & TABLE:
+        make_table(pieces, threads, state, memory)
+    if work & MAP and table_is_there(work, state):
+        pairs = part_16(memory, LEVELS, 65536)
+        fill_pairs(table_in(pieces, threads, state), pairs)
+        map_pieces(image, pieces, thread, threads, work, state, pairs, out, rows_mapped_by_pairs)
 
 
 @kernel(u8=_WORK)
-def work_avx2(image, pieces, share, passes, state, scratch, counts, table, pairs, out):
+def work_avx2(image, pieces, thread, threads, work, state, memory, out):
     """Do the same with the lookup of the tier avx2."""
-    if passes & COUNT:
-        count_pieces(image, pieces, share, state, scratch, counts, rows_pairs, fold_pairs)
-    if passes & MAP and await_at_least(state, 1, 1):
-        map_pieces(image, pieces, share, state, table, pairs, out, map_avx2)
+    if work & COUNT:
+        count_pieces(image, pieces, thread, threads, state, memory, rows_pairs, fold_pairs)
+    if work & TABLE:
+        make_table(pieces, threads, state, memory)
+    if work & MAP and table_is_there(work, state):
+        room = part_16(memory, LEVELS, 65536)
+        map_pieces(image, pieces, thread, threads, work, state, room, out, map_avx2)
 
 
 @kernel(u8=_WORK)
-def work_avx512(image, pieces, share, passes, state, scratch, counts, table, pairs, out):
+def work_avx512(image, pieces, thread, threads, work, state, memory, out):
     """Do the same with counter and lookup of the tier avx512."""
-    if passes & COUNT:
-        count_pieces(image, pieces, share, state, scratch, counts, rows_as_planes, fold_sliced)
-    if passes & MAP and await_at_least(state, 1, 1):
+    if work & COUNT:
+        count_pieces(image, pieces, thread, threads, state, memory, rows_as_planes, fold_sliced)
+    if work & TABLE:
+        make_table(pieces, threads, state, memory)
+    if work & MAP and table_is_there(work, state):
+        room = part_16(memory, LEVELS, 65536)
         if image.size >= PAST_CACHES:
-            map_pieces(image, pieces, share, state, table, pairs, out, map_past_caches)
+            map_pieces(image, pieces, thread, threads, work, state, room, out, map_past_caches)
         else:
-            map_pieces(image, pieces, share, state, table, pairs, out, map_rows)
+            map_pieces(image, pieces, thread, threads, work, state, room, out, map_rows)
 
 
 @inline
@@ -103,27 +117,61 @@ def map_past_caches(image, table, pairs, out):
 
 
 @inline
-def count_pieces(image, pieces, share, state, scratch, counts, count_rows, fold):
+def count_pieces(image, pieces, thread, threads, state, memory, count_rows, fold):
     """Count pieces until none is left."""
-    taken = 0
+    taken, own, first = 0, counts_in(pieces, thread, state), pieces * thread // threads
     for k in range(pieces):
-        i = (share[0] + k) % pieces
-        if take(state, STATE + i):
-            count_rows(piece(image, i, pieces), scratch, counts)
+        i = (first + k) % pieces
+        if take(state, 3 + i):
+            count_rows(piece(image, i, pieces), memory, own)
             taken += 1
     if taken:
-        fold(scratch, counts)
+        fold(memory, own)
         add(state, 0, taken)
 
 
 @inline
-def map_pieces(image, pieces, share, state, table, pairs, out, map_piece):
+def make_table(pieces, threads, state, memory):
+    """Write the table of all counts when they are there, unless that takes long."""
+    if await_at_least(state, 0, pieces):
+        total = counts_in(pieces, 0, state)
+        for thread in range(1, threads):
+            some = counts_in(pieces, thread, state)
+            for value in range(np.uint64(256)):
+                total[value] += some[value]
+        fill_table(total, memory, table_in(pieces, threads, state))
+        add(state, 1, 1)
+
+
+@inline
+def counts_in(pieces, thread, state):
+    """Return the counts of a thread."""
+    return part_i64(state, 3 + 2 * pieces + 256 * thread, 256)
+
+
+@inline
+def table_in(pieces, threads, state):
+    """Return the table."""
+    return part_8(state, 3 + 2 * pieces + 256 * threads, 256)
+
+
+@inline
+def table_is_there(work, state):
+    """Tell whether the table is made, after some waiting unless it was this thread's to make."""
+    return look(state, 1) == 1 if work & TABLE else await_at_least(state, 1, 1)
+
+
+@inline
+def map_pieces(image, pieces, thread, threads, work, state, room, out, map_piece):
     """Map pieces until none is left, the one counted last first: it is in a cache."""
+    table, last = table_in(pieces, threads, state), pieces * (thread + 1) // threads - 1
     for k in range(pieces):
-        i = (share[1] + pieces - 1 - k) % pieces
-        if take(state, STATE + pieces + i):
-            map_piece(piece(image, i, pieces), table, pairs, piece(out, i, pieces))
+        i = (last + pieces - k) % pieces
+        if take(state, 3 + pieces + i):
+            map_piece(piece(image, i, pieces), table, room, piece(out, i, pieces))
             add(state, 2, 1)
+    if work & TABLE:
+        await_at_least(state, 2, pieces)
 
 
 @inline
