@@ -301,7 +301,7 @@ def test_luma_rows(height, width, step, order):
     rng = np.random.default_rng(width)
     image, planes = color_rows(rng, step, width, height)
     in_order = planes[:3] if order == "rgb" else planes[2::-1]
-    k, chunks = luma.COEFFICIENTS[order], np.zeros((8, luma.CHUNK), np.uint8)
+    k, chunks = luma.COEFFICIENTS[order], np.zeros(luma.CHUNKS, np.uint8)
     for kernel in LUMA_COUNTERS:
         counts, scratch = np.zeros(256, np.int64), counters()
         kernel.u8(*image, step, k, chunks, scratch, counts)
@@ -327,7 +327,7 @@ def test_luma_rows(height, width, step, order):
 def test_channel_rows(height, width, step):
     rng = np.random.default_rng(width)
     (image, *_), planes = color_rows(rng, step, width, height)
-    chunks, scratch = np.zeros((8, luma.CHUNK), np.uint8), np.zeros((3, histogram.SCRATCH), np.uint32)
+    chunks, scratch = np.zeros(luma.CHUNKS, np.uint8), np.zeros((3, histogram.SCRATCH), np.uint32)
     for kernel in CHANNEL_COUNTERS:
         counts = np.zeros((3, 256), np.int64)
         kernel.u8(image, step, chunks, scratch, counts)
@@ -352,21 +352,21 @@ def test_small_color(shape, count):
     rng = np.random.default_rng(shape[1])
     image = rng.integers(20, 20 + rng.integers(1, 236), (*shape, count), np.uint8)
     image[..., 1] //= 2
-    memory, chunks = np.zeros(equalize.MEMORY, np.uint32), np.zeros((8, luma.CHUNK), np.uint8)
+    memory, chunks = np.zeros(equalize.MEMORY, np.uint32), np.zeros(luma.CHUNKS, np.uint8)
     for kernel, color in ((k, c) for c, kernels in SMALL_COLOR.items() for k in kernels):
         expected = histeq.equalize(image, layout="HWC", color=color, backend="numpy")
         watched = np.full(image.size + 2 * GUARD, 0x5A, np.uint8)
         out = watched[GUARD:-GUARD].reshape(image.shape)
-        coefficients = (
-            () if color == "channels" else (luma.COEFFICIENTS["rgb" if color == "luma" else "bgr"],)
-        )
-        kernel.u8(image, *coefficients, memory, chunks, out)
+        k = () if color == "channels" else (luma.COEFFICIENTS["rgb" if color == "luma" else "bgr"],)
+        height, width, step = image.shape
+        lines = [one.reshape(1, height, width * step) for one in (image, out)]
+        kernel.u8(lines[0], step, *k, memory, chunks, lines[1])
         assert same(out, expected)
         assert (watched[:GUARD] == 0x5A).all()
         assert (watched[-GUARD:] == 0x5A).all()
         assert not memory[: histogram.ZEROS].any()
         np.copyto(out, image)
-        kernel.u8(out, *coefficients, memory, chunks, out)
+        kernel.u8(lines[1], step, *k, memory, chunks, lines[1])
         assert same(out, expected)
 
 
@@ -380,7 +380,7 @@ def test_arithmetic_of_every_color():
     expected = np.stack(_color.replace_luma(*pixels.T, levels), axis=-1)
     for kernel in LUMA_MAPPERS:
         out = np.empty_like(image)
-        chunks = np.zeros((8, luma.CHUNK), np.uint8)
+        chunks = np.zeros(luma.CHUNKS, np.uint8)
         kernel.u8(*[image] * 3, 3, luma.COEFFICIENTS["rgb"], levels, chunks, *[out] * 3)
         assert same(out.reshape(-1, 3), expected)
 

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -43,7 +44,7 @@ class _Workspace:
         self.pairs = _aligned(_lut.SCRATCH, np.uint16)
         self.sums = np.zeros(_table.SUMS)
         self.found = _aligned(_intervals.BLOCK, np.int32)
-        self.chunks = _aligned(8 * _luma.CHUNK, np.uint8).reshape(8, _luma.CHUNK)
+        self.chunks = _aligned(math.prod(_luma.CHUNKS), np.uint8).reshape(_luma.CHUNKS)
 
     @functools.cached_property
     def channel_counters(self) -> Array:

@@ -94,10 +94,11 @@ def _equalize_small_color(
     elif not _is_plain_output(out, image):
         return None
     space, k = workspace(), _SMALL_COLOR[color]
+    lines, new = (one.reshape(1, height, width * channels) for one in (image, out))
     if k is None:
-        _whole_color.channels()(image, space.memory, space.chunks, out)
+        _whole_color.channels()(lines, channels, space.memory, space.chunks, new)
     else:
-        _whole_color.luma()(image, k, space.memory, space.chunks, out)
+        _whole_color.luma()(lines, channels, k, space.memory, space.chunks, new)
     return out
 
 

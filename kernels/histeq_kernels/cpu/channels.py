@@ -10,8 +10,8 @@ import numpy as np
 
 from histeq_kernels.cpu import _ycrcb
 from histeq_kernels.cpu._kernel import inline, kernel, plane, plane_out
-from histeq_kernels.cpu._sliced import TALL, count_sliced, fold_sliced, slice_block_avx512
-from histeq_kernels.cpu._vector import address_in, line, part_8, row
+from histeq_kernels.cpu._sliced import SUMS, TALL, count_sliced, fold_sliced, slice_block_avx512
+from histeq_kernels.cpu._vector import address_in, line, part_8, part_32, row
 from histeq_kernels.cpu._ycrcb import WIDTH
 from histeq_kernels.cpu.histogram import SMALL, ZEROS, count_row, fold
 from histeq_kernels.cpu.luma import BLOCK, CHUNK, lookup, lookup_avx512
@@ -58,28 +58,11 @@ def histogram_channels(image, step, chunks, scratch, counts):
 
 @kernel(u8=_COUNT)
 def histogram_channels_avx512(image, step, chunks, scratch, counts):
-    """Do the same with the counter of the tier avx512: blocks of several rows."""
-    memory, zero, block = line(chunks), np.uint64(0), np.int64(BLOCK)
-    tall = np.uint64(TALL if image.shape[1] >= TALL // 2 else 1)
-    wide, width = np.uint64(BLOCK) // tall, np.uint64(image.shape[2]) // step
-    for d in range(np.uint64(image.shape[0])):
-        for top in range(zero, np.uint64(image.shape[1]), tall):
-            height = min(tall, np.uint64(image.shape[1]) - top)
-            for start in range(zero, width, wide):
-                size = min(wide, width - start)
-                for y in range(height):
-                    at, length = np.int64(wide * y), np.int64(size)
-                    red, green = part_8(memory, at, length), part_8(memory, block + at, length)
-                    blue, alpha = (
-                        part_8(memory, 2 * block + at, length),
-                        part_8(memory, 3 * block + at, length),
-                    )
-                    take_apart(row(image, d, top + y), start, size, step, (red, green, blue, alpha))
-                for c in range(3):
-                    begin = address_in(memory, np.uint64(c * BLOCK))
-                    count_sliced(begin, height, size, wide, scratch[c], ZEROS, slice_block_avx512)
+    """Do the same with the counter of the tier avx512; only the first row of `scratch` is used."""
+    memory = scratch[0]
+    count_blocks_of_channels(image, step, chunks, memory)
     for c in range(3):
-        fold_sliced(scratch[c], counts[c])
+        fold_sliced(part_32(memory, c * SUMS, SUMS), counts[c])
 
 
 @kernel(u8=_APPLY)
@@ -100,6 +83,28 @@ def apply_channels_avx2(image, step, tables, chunks, out):
 def apply_channels_avx512(image, step, tables, chunks, out):
     """Do the same with the lookup of the tier avx512."""
     map_channels(image, step, tables, chunks, out, lookup_avx512)
+
+
+@inline
+def count_blocks_of_channels(image, step, chunks, memory):
+    """Count blocks of several rows into three times `SUMS` entries of the memory."""
+    room, zero, block = line(chunks), np.uint64(0), np.int64(BLOCK)
+    tall = np.uint64(TALL if image.shape[1] >= TALL // 2 else 1)
+    wide, width = np.uint64(BLOCK) // tall, np.uint64(image.shape[2]) // step
+    for d in range(np.uint64(image.shape[0])):
+        for top in range(zero, np.uint64(image.shape[1]), tall):
+            height = min(tall, np.uint64(image.shape[1]) - top)
+            for start in range(zero, width, wide):
+                size = min(wide, width - start)
+                for y in range(height):
+                    at, length = np.int64(wide * y), np.int64(size)
+                    red, green = part_8(room, at, length), part_8(room, block + at, length)
+                    blue, alpha = part_8(room, 2 * block + at, length), part_8(room, 3 * block + at, length)
+                    take_apart(row(image, d, top + y), start, size, step, (red, green, blue, alpha))
+                for c in range(3):
+                    begin, own = address_in(room, np.uint64(c * BLOCK)), part_32(memory, c * SUMS, SUMS)
+                    masks = ZEROS - c * SUMS
+                    count_sliced(begin, height, size, wide, own, masks, slice_block_avx512)
 
 
 @inline

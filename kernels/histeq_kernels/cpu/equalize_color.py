@@ -7,23 +7,32 @@ import numpy as np
 
 from histeq_kernels.cpu import _ycrcb
 from histeq_kernels.cpu import table as rules
-from histeq_kernels.cpu._kernel import flat, inline, kernel
+from histeq_kernels.cpu._kernel import flat, inline, kernel, plane, plane_out
+from histeq_kernels.cpu._sliced import SUMS, fold_sliced
 from histeq_kernels.cpu._vector import line, part_8, part_32
-from histeq_kernels.cpu.channels import put_together, take_apart
-from histeq_kernels.cpu.equalize import LEVELS, fill_direct
+from histeq_kernels.cpu.channels import count_blocks_of_channels, map_channels, put_together, take_apart
+from histeq_kernels.cpu.equalize import LEVELS, empty_counts, fill_direct, fill_table, table_of
 from histeq_kernels.cpu.histogram import count_row_small, merge_small
-from histeq_kernels.cpu.luma import CHUNK, lookup, lookup_avx512, luma_of_chunk, replace_in_chunk
+from histeq_kernels.cpu.luma import (
+    CHUNK,
+    count_blocks_of_luma,
+    lookup,
+    lookup_avx512,
+    luma_of_chunk,
+    map_luma,
+    replace_in_chunk,
+)
 from histeq_kernels.cpu.lut import fill_steps, map_row_avx2
 from histeq_kernels.cpu.tiers import tier
 
-_IMAGE, _ROOM = "Array(uint8, 3, 'C', readonly=True)", "uint32[::1], uint8[:, ::1]"
-_LUMA = f"void({_IMAGE}, {flat('int16')}, {_ROOM}, uint8[:, :, ::1])"
-_CHANNELS = f"void({_IMAGE}, {_ROOM}, uint8[:, :, ::1])"
+_ROOM = f"uint32[::1], uint8[:, ::1], {plane_out('uint8')}"
+_LUMA = f"void({plane('uint8')}, uint64, {flat('int16')}, {_ROOM})"
+_CHANNELS = f"void({plane('uint8')}, uint64, {_ROOM})"
 
 
 @functools.cache
 def luma() -> Callable[..., None]:
-    """Return the kernel that equalizes the luma of a contiguous image of 3 or 4 interleaved channels."""
+    """Return the kernel that equalizes the luma of a small contiguous image of 3 or 4 interleaved channels."""
     return {"portable": luma_portable, "avx2": luma_avx2, "avx512": luma_avx512}[tier()].u8
 
 
@@ -34,52 +43,64 @@ def channels() -> Callable[..., None]:
 
 
 @kernel(u8=_LUMA)
-def luma_portable(image, k, memory, chunks, out):
-    """Equalize Y; `k` has the channels' coefficients, `memory` is that of `equalize`, `chunks` of `luma`."""
+def luma_portable(image, step, k, memory, chunks, out):
+    """Equalize Y of a contiguous (1, rows, step * columns) image.
+
+    Parameters
+    ----------
+    k : the channels' coefficients
+    memory, chunks : those of `equalize` and of `luma`
+    """
     luma = (_ycrcb.luma_planes_portable, _ycrcb.luma_rgb_portable, _ycrcb.luma_rgba_portable)
     replace = (_ycrcb.replace_planes_portable, _ycrcb.replace_rgb_portable, _ycrcb.replace_rgba_portable)
-    equalize_luma(image, k, memory, chunks, out, luma, replace, lookup)
+    equalize_luma(image, step, k, memory, chunks, out, luma, replace, lookup)
 
 
 @kernel(u8=_LUMA)
-def luma_avx2(image, k, memory, chunks, out):
+def luma_avx2(image, step, k, memory, chunks, out):
     """Do the same with 16-bit products and the lookup of the tier avx2."""
     luma = (_ycrcb.luma_planes_avx2, _ycrcb.luma_rgb_avx2, _ycrcb.luma_rgba_avx2)
     replace = (_ycrcb.replace_planes_avx2, _ycrcb.replace_rgb_avx2, _ycrcb.replace_rgba_avx2)
-    equalize_luma(image, k, memory, chunks, out, luma, replace, map_row_avx2)
+    equalize_luma(image, step, k, memory, chunks, out, luma, replace, map_row_avx2)
 
 
 @kernel(u8=_LUMA)
-def luma_avx512(image, k, memory, chunks, out):
-    """Do the same with the lookup of the tier avx512."""
+def luma_avx512(image, step, k, memory, chunks, out):
+    """Do the same with the counter and the lookup of the tier avx512."""
     luma = (_ycrcb.luma_planes_avx2, _ycrcb.luma_rgb_avx2, _ycrcb.luma_rgba_avx2)
     replace = (_ycrcb.replace_planes_avx2, _ycrcb.replace_rgb_avx2, _ycrcb.replace_rgba_avx2)
-    equalize_luma(image, k, memory, chunks, out, luma, replace, lookup_avx512)
+    count_blocks_of_luma(image, image, image, step, k, chunks, memory)
+    counts = empty_counts(memory)
+    fold_sliced(memory, counts)
+    table, old, new = table_of(counts, memory), (image, image, image), (out, out, out)
+    map_luma(old, step, k, table, chunks, new, luma, replace, lookup_avx512)
 
 
 @kernel(u8=_CHANNELS)
-def channels_portable(image, memory, chunks, out):
+def channels_portable(image, step, memory, chunks, out):
     """Equalize each channel."""
-    equalize_channels(image, memory, chunks, out, lookup)
+    equalize_channels(image, step, memory, chunks, out, lookup)
 
 
 @kernel(u8=_CHANNELS)
-def channels_avx2(image, memory, chunks, out):
+def channels_avx2(image, step, memory, chunks, out):
     """Do the same with the lookup of the tier avx2."""
-    equalize_channels(image, memory, chunks, out, map_row_avx2)
+    equalize_channels(image, step, memory, chunks, out, map_row_avx2)
 
 
 @kernel(u8=_CHANNELS)
-def channels_avx512(image, memory, chunks, out):
-    """Do the same with the lookup of the tier avx512."""
-    equalize_channels(image, memory, chunks, out, lookup_avx512)
+def channels_avx512(image, step, memory, chunks, out):
+    """Do the same with the counter and the lookup of the tier avx512."""
+    count_blocks_of_channels(image, step, chunks, memory)
+    tables = (sliced_table(0, memory), sliced_table(1, memory), sliced_table(2, memory))
+    map_channels(image, step, tables, chunks, out, lookup_avx512)
 
 
 @inline
-def equalize_luma(image, k, memory, chunks, out, luma, replace, look_up):
+def equalize_luma(image, step, k, memory, chunks, out, luma, replace, look_up):
     """Count Y chunk by chunk; compute it again to map it."""
-    old, new, step = line(image), line(out), np.uint64(image.shape[2])
-    y, mapped, size = chunks[0], chunks[1], np.uint64(old.size) // step
+    old, new, y, mapped = line(image), line(out), chunks[0], chunks[1]
+    size = np.uint64(old.size) // step
     for start in range(np.uint64(0), size, np.uint64(CHUNK)):
         some = min(np.uint64(CHUNK), size - start)
         luma_of_chunk((old, old, old), start, some, step, k, y, luma)
@@ -93,9 +114,9 @@ def equalize_luma(image, k, memory, chunks, out, luma, replace, look_up):
 
 
 @inline
-def equalize_channels(image, memory, chunks, out, look_up):
+def equalize_channels(image, step, memory, chunks, out, look_up):
     """Count the channels chunk by chunk; take them apart again to map them."""
-    old, new, step = line(image), line(out), np.uint64(image.shape[2])
+    old, new = line(image), line(out)
     apart, size = (chunks[0], chunks[1], chunks[2], chunks[3]), np.uint64(old.size) // step
     for start in range(np.uint64(0), size, np.uint64(CHUNK)):
         some = min(np.uint64(CHUNK), size - start)
@@ -120,3 +141,12 @@ def make_table(c, size, memory):
     fill_direct(counters, np.int64(size), rules.opencv_number, rules.opencv_level, memory, table)
     fill_steps(table, steps)
     return table, steps
+
+
+@inline
+def sliced_table(c, memory):
+    """Return the table of the c-th sums, which become zeros."""
+    counts, table = empty_counts(memory), part_8(memory, LEVELS + 512 + 64 * c, 256)
+    fold_sliced(part_32(memory, c * SUMS, SUMS), counts)
+    fill_table(counts, memory, table)
+    return table

@@ -19,12 +19,14 @@ from histeq_kernels.cpu.histogram import SMALL, ZEROS, count_row, fold
 from histeq_kernels.cpu.lut import fill_steps, map_row_avx2, map_row_avx512
 from histeq_kernels.cpu.tiers import tier
 
-__all__ = ["CHUNK", "COEFFICIENTS", "apply_luma", "counting", "histogram_luma", "mapping"]
+__all__ = ["CHUNK", "CHUNKS", "COEFFICIENTS", "apply_luma", "counting", "histogram_luma", "mapping"]
 
 CHUNK = 2048
 """Pixels whose Y is kept at once, in the first-level cache."""
-BLOCK = 2 * CHUNK
-"""Pixels of several rows that are counted at once in the tier avx512; those of four fill the chunks."""
+BLOCK = 1 << 14
+"""Pixels of several rows that are counted together in the tier avx512: one flush of its counter."""
+CHUNKS = (8, BLOCK // 2)
+"""Room for eight chunks, or for four channels of a block."""
 
 _HALF = 1 << 13
 _PLANES = {element: ", ".join([plane(element)] * 3) for element in ("uint8", "uint16")}
@@ -68,22 +70,8 @@ def histogram_luma_avx2(first, second, third, step, k, chunks, scratch, counts):
 
 @kernel(u8=_COUNT_ROWS)
 def histogram_luma_avx512(first, second, third, step, k, chunks, scratch, counts):
-    """Do the same with the counter of the tier avx512: blocks of several rows."""
-    luma = (_ycrcb.luma_planes_avx2, _ycrcb.luma_rgb_avx2, _ycrcb.luma_rgba_avx2)
-    memory, zero = line(chunks), np.uint64(0)
-    tall = np.uint64(TALL if first.shape[1] >= TALL // 2 else 1)
-    wide, width = np.uint64(BLOCK) // tall, np.uint64(first.shape[2]) // step
-    for d in range(np.uint64(first.shape[0])):
-        for top in range(zero, np.uint64(first.shape[1]), tall):
-            height = min(tall, np.uint64(first.shape[1]) - top)
-            for start in range(zero, width, wide):
-                size = min(wide, width - start)
-                for y in range(height):
-                    old = (row(first, d, top + y), row(second, d, top + y), row(third, d, top + y))
-                    target = part_8(memory, np.int64(wide * y), np.int64(size))
-                    luma_of_chunk(old, start, size, step, k, target, luma)
-                begin = address_in(memory, zero)
-                count_sliced(begin, height, size, wide, scratch, ZEROS, slice_block_avx512)
+    """Do the same with the counter of the tier avx512."""
+    count_blocks_of_luma(first, second, third, step, k, chunks, scratch)
     fold_sliced(scratch, counts)
 
 
@@ -113,6 +101,26 @@ def apply_luma_avx512(first, second, third, step, k, table, chunks, new_first, n
     replace = (_ycrcb.replace_planes_avx2, _ycrcb.replace_rgb_avx2, _ycrcb.replace_rgba_avx2)
     old, new = (first, second, third), (new_first, new_second, new_third)
     map_luma(old, step, k, table, chunks, new, luma, replace, lookup_avx512)
+
+
+@inline
+def count_blocks_of_luma(first, second, third, step, k, chunks, scratch):
+    """Compute Y of blocks of several rows and count it into the sums, first in the scratch."""
+    luma = (_ycrcb.luma_planes_avx2, _ycrcb.luma_rgb_avx2, _ycrcb.luma_rgba_avx2)
+    memory, zero = line(chunks), np.uint64(0)
+    tall = np.uint64(TALL if first.shape[1] >= TALL // 2 else 1)
+    wide, width = np.uint64(BLOCK) // tall, np.uint64(first.shape[2]) // step
+    for d in range(np.uint64(first.shape[0])):
+        for top in range(zero, np.uint64(first.shape[1]), tall):
+            height = min(tall, np.uint64(first.shape[1]) - top)
+            for start in range(zero, width, wide):
+                size = min(wide, width - start)
+                for y in range(height):
+                    old = (row(first, d, top + y), row(second, d, top + y), row(third, d, top + y))
+                    target = part_8(memory, np.int64(wide * y), np.int64(size))
+                    luma_of_chunk(old, start, size, step, k, target, luma)
+                begin = address_in(memory, zero)
+                count_sliced(begin, height, size, wide, scratch, ZEROS, slice_block_avx512)
 
 
 @inline
