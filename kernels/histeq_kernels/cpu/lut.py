@@ -53,7 +53,7 @@ def apply_avx2(image, table, scratch, out):
 
 @kernel(u8=_TABLE)
 def apply_avx512(image, table, scratch, out):
-    """Map 8-bit pixels, 64 at a time by twice `vpermi2b`."""
+    """Map 8-bit pixels, 64 at a time by `vpermb`."""
     map_avx512(image, table, image.size >= PAST_CACHES, out)
 
 
