@@ -32,7 +32,7 @@ _CHANNELS = f"void({plane('uint8')}, uint64, {_ROOM})"
 
 @functools.cache
 def luma() -> Callable[..., None]:
-    """Return the kernel that equalizes the luma of a small contiguous image of 3 or 4 interleaved channels."""
+    """Return the kernel that equalizes the luma of a small image of 3 or 4 interleaved channels."""
     return {"portable": luma_portable, "avx2": luma_avx2, "avx512": luma_avx512}[tier()].u8
 
 

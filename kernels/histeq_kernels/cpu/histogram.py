@@ -262,24 +262,30 @@ def rows_pairs(image, scratch, counts):
 
 @inline
 def count_row_pairs(pixels, scratch, counts):
-    """Count a row's pairs, and the few pixels left over one by one.
+    """Count a row's pairs, and the few pixels left over one by one."""
+    half = np.uint64(pixels.size // 16 * 8)
+    count_words(pixels, half, np.uint64(8), scratch)
+    for i in range(half + half, np.uint64(pixels.size)):
+        counts[pixels[i]] += 1
 
-    The halves of a row take turns: in smooth areas neighbouring pairs are equal, and the increment of a
-    counter that was just stored waits for that store. Equal words in a row are counted once, by their number.
+
+@inline
+def count_words(pixels, half, step, counters):
+    """Count the 16-bit parts of two times `half` elements, `step` elements a word.
+
+    The halves of a row take turns: in smooth areas neighbours are equal, and the increment of a counter that
+    was just stored waits for that store. Equal words in a row are counted once, by their number.
     """
     one = np.uint32(1)
-    half = np.uint64(pixels.size // 16 * 8)
     last_a, last_b, times = np.uint64(0), np.uint64(0), np.uint32(0)
-    for i in range(np.uint64(0), half, np.uint64(8)):
+    for i in range(np.uint64(0), half, step):
         a, b = load_64(pixels, i), load_64(pixels, half + i)
         if a == last_a and b == last_b:
             times = np.uint32(times + one)
             continue
-        count_two_words(last_a, last_b, times, scratch)
+        count_two_words(last_a, last_b, times, counters)
         last_a, last_b, times = a, b, one
-    count_two_words(last_a, last_b, times, scratch)
-    for i in range(half + half, np.uint64(pixels.size)):
-        counts[pixels[i]] += 1
+    count_two_words(last_a, last_b, times, counters)
 
 
 @inline
@@ -343,10 +349,8 @@ def count_direct(image, counters):
 
 @inline
 def count_row_direct(pixels, counters):
-    """Count a row of 16-bit pixels; its halves take turns, as for pairs."""
-    one = np.uint32(1)
+    """Count a row of 16-bit pixels."""
     half = np.uint64(pixels.size // 8 * 4)
-    for i in range(np.uint64(0), half, np.uint64(4)):
-        count_two_words(load_64(pixels, i), load_64(pixels, half + i), one, counters)
+    count_words(pixels, half, np.uint64(4), counters)
     for i in range(half + half, np.uint64(pixels.size)):
-        counters[pixels[i]] += one
+        counters[pixels[i]] += np.uint32(1)

@@ -8,7 +8,7 @@ import numpy as np
 from histeq_kernels.cpu._kernel import COUNTS, flat, inline, kernel, plane
 from histeq_kernels.cpu._vector import cumulate_16, load_64, part_8, part_i32, row, store_64
 from histeq_kernels.cpu._whole import whole
-from histeq_kernels.cpu.histogram import count_row_pairs, count_two_words, count_word, fold_pairs, fold_small
+from histeq_kernels.cpu.histogram import count_row_direct, count_row_pairs, count_word, fold_pairs, fold_small
 
 BLOCK = 256
 """Bins that are looked at together."""
@@ -153,19 +153,13 @@ def gather(pixels, xs, x, size, gathered, filled):
 @inline
 def count_box_direct(image, zs, ys, xs, first, counters):
     """Count the 16-bit pixels of a tile."""
-    one = np.uint32(1)
     inside = max(min(np.int64(xs.size), np.int64(image.shape[2]) - first), 0)
-    half = np.uint64(inside // 8 * 4)
     for z in range(np.uint64(zs.size)):
         for y in range(np.uint64(ys.size)):
             pixels = row(image, np.uint64(zs[z]), np.uint64(ys[y]))
-            part = pixels[first : first + inside]
-            for i in range(np.uint64(0), half, np.uint64(4)):
-                count_two_words(load_64(part, i), load_64(part, half + i), one, counters)
-            for i in range(half + half, np.uint64(inside)):
-                counters[part[i]] += one
+            count_row_direct(pixels[first : first + inside], counters)
             for x in range(np.uint64(inside), np.uint64(xs.size)):
-                counters[pixels[np.uint64(xs[x])]] += one
+                counters[pixels[np.uint64(xs[x])]] += np.uint32(1)
 
 
 @inline
