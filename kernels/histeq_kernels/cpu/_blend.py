@@ -8,6 +8,7 @@ from numba.extending import intrinsic
 
 from histeq_kernels.cpu._kernel import inline
 from histeq_kernels.cpu._vector import (
+    _everywhere,
     _load,
     _masked_load,
     _masked_store,
@@ -55,7 +56,7 @@ def _blend_16_ir(typingctx, words, i, before, after, k, above, below, new):
 
         packed = _load(builder, at(0, 1, _WORDS))
         left, right = _load(builder, at(2, 4, _FLOATS)), _load(builder, at(3, 4, _FLOATS))
-        rows = (_everywhere(builder, args[5]), _everywhere(builder, args[6]))
+        rows = (_everywhere(builder, args[5], _FLOATS), _everywhere(builder, args[6], _FLOATS))
         level = _blended(builder, [entry(byte) for byte in range(4)], (left, right), rows)
         _store(builder, level, at(7, 4, _BYTES))
         return context.get_dummy_value()
@@ -94,19 +95,13 @@ def _blend_pairs_ir(typingctx, pairs, i, before, after, k, above, below, new):
             for first in (0, 1)
         )
         columns = _load(builder, at(2, args[4], _FLOATS)), _load(builder, at(3, args[4], _FLOATS))
-        rows = (_everywhere(builder, args[5]), _everywhere(builder, args[6]))
+        rows = (_everywhere(builder, args[5], _FLOATS), _everywhere(builder, args[6], _FLOATS))
         level = _blended(builder, halves(upper) + halves(lower), columns, rows, _SHORTS)
         _store(builder, level, at(7, args[4], _SHORTS))
         return context.get_dummy_value()
 
     weight = types.float32
     return types.void(pairs, types.uint64, before, after, types.uint64, weight, weight, new), codegen
-
-
-def _everywhere(builder, value):
-    """Return a float in all lanes."""
-    one = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), value, _word(0))
-    return builder.shuffle_vector(one, one, ir.Constant(_WORDS, [0] * 16))
 
 
 def _blended(builder, entries, columns, rows, kind=_BYTES):
@@ -154,7 +149,7 @@ def blend_avx512(typingctx, source, target, shape, corners, columns, rows):
         tables = [table_512(builder, corner) for corner in corners]
         with cgutils.for_range(builder, shape[0]) as loop:
             at = builder.mul(loop.index, _word(4))
-            weights = [_everywhere(builder, _weight(builder, builder.add(one, at))) for one in rows]
+            weights = [_everywhere(builder, _weight(builder, builder.add(one, at)), _FLOATS) for one in rows]
             old, new = (builder.add(one[0], builder.mul(one[1], loop.index)) for one in (source, target))
             _blend_row(builder, old, new, shape[1], tables, columns, weights)
         return context.get_dummy_value()

@@ -19,6 +19,7 @@ from numba.extending import intrinsic
 from histeq_kernels.cpu._kernel import inline
 from histeq_kernels.cpu._vector import (
     _call,
+    _everywhere,
     _load,
     _masked_load,
     _store,
@@ -321,9 +322,3 @@ def _with_bits(builder, lower, upper, value):
         return builder.xor(builder.or_(lower, upper), ones)
     lower = lower if value & 1 else builder.xor(lower, ones)
     return builder.and_(lower, upper if value & 2 else builder.xor(upper, ones))
-
-
-def _everywhere(builder, value, kind):
-    """Return a vector that has a value in every lane."""
-    one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, _word(0))
-    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_I32, kind.count), [0] * kind.count))

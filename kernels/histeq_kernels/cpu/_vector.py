@@ -73,60 +73,91 @@ def _look_up_8_ir(typingctx, pixels, i, table, new):
     return types.void(pixels, types.uint64, table, new), codegen
 
 
-def _cumulate_16(counts, i, below):
-    """Make sixteen int32 counts from element i on cumulative, `below` included; return the last."""
-    counts[i : i + np.uint64(16)] = np.cumsum(counts[i : i + np.uint64(16)], dtype=np.int32) + below
-    return counts[i + np.uint64(15)]
+def _cumulate(counts, start, size, below):
+    """Make int32 counts cumulative, a multiple of 16 of them from `start` on; return the last.
+
+    `below` is included in all.
+    """
+    some = counts[start : start + size]
+    some[:] = np.cumsum(some, dtype=np.int32) + below
+    return some[-1] if size else np.int32(below)
 
 
 @intrinsic
-def _cumulate_16_ir(typingctx, counts, i, below):
+def _cumulate_ir(typingctx, counts, start, size, below):
     def codegen(context, builder, signature, args):
-        at = _pointer(context, builder, signature, args, 0, args[1], ir.VectorType(_I32, 16))
-        total = _cumulative(builder, _load(builder, at), args[2])
-        _store(builder, total, at)
-        return builder.extract_element(total, _word(15))
+        def at(index):
+            return _pointer(context, builder, signature, args, 0, index, kind)
 
-    return types.int32(counts, types.uint64, types.int32), codegen
+        kind = ir.VectorType(_I32, 16)
+        carry = cgutils.alloca_once_value(builder, _everywhere(builder, args[3], kind))
+        builder.store(_everywhere(builder, args[3], kind), carry)
+        with cgutils.for_range(builder, builder.lshr(args[2], _word(4))) as loop:
+            pointer = at(builder.add(args[1], builder.shl(loop.index, _word(4))))
+            total, before = _cumulative(builder, _load(builder, pointer)), builder.load(carry)
+            _store(builder, builder.add(total, before), pointer)
+            builder.store(builder.add(_last(builder, total), before), carry)
+        return builder.extract_element(builder.load(carry), _word(0))
+
+    return types.int32(counts, types.uint64, types.uint64, types.int32), codegen
 
 
-def _add_up_16(counts, i, below, sums, k):
-    """Write the cumulative counts of sixteen elements from counts[i] on, `below` included, to sums[k:]."""
-    total = below + np.cumsum(counts[i : i + np.uint64(16)], dtype=np.int64)
-    sums[k : k + np.uint64(16)] = total
-    return total[15]
+def _add_up(counts, start, size, below, sums):
+    """Write the cumulative counts of `size` elements, a multiple of 16, to sums[1:]; return the last.
+
+    `below` is included in all.
+    """
+    total = below + np.cumsum(counts[start : start + size], dtype=np.int64)
+    sums[1 : 1 + size] = total
+    return total[-1] if size else below
 
 
 @intrinsic
-def _add_up_16_ir(typingctx, counts, i, below, sums, k):
+def _add_up_ir(typingctx, counts, start, size, below, sums):
     def codegen(context, builder, signature, args):
         wide = signature.args[0].dtype.bitwidth == 64  # else sums have 32 bits too: twice as many go at once
         lanes, element = (8, _I64) if wide else (16, _I32)
-        total = args[2] if wide else builder.trunc(args[2], _I32)
-        for first in range(0, 16, lanes):
-            at = builder.add(args[1], _word(first))
-            pointer = _pointer(context, builder, signature, args, 0, at, ir.VectorType(element, lanes))
-            upto = _cumulative(builder, _load(builder, pointer), total)
-            total = builder.extract_element(upto, _word(lanes - 1))
-            real = builder.sitofp(upto, ir.VectorType(ir.DoubleType(), lanes))
-            at = builder.add(args[4], _word(first))
-            _store(builder, real, _pointer(context, builder, signature, args, 3, at, real.type))
+        kind = ir.VectorType(element, lanes)
+        first = _everywhere(builder, args[3] if wide else builder.trunc(args[3], _I32), kind)
+        carry = cgutils.alloca_once_value(builder, first)
+        builder.store(first, carry)
+        with cgutils.for_range(builder, builder.udiv(args[2], _word(lanes))) as loop:
+            index = builder.mul(loop.index, _word(lanes))
+            pointer = _pointer(context, builder, signature, args, 0, builder.add(args[1], index), kind)
+            total, before = _cumulative(builder, _load(builder, pointer)), builder.load(carry)
+            real = builder.sitofp(builder.add(total, before), ir.VectorType(ir.DoubleType(), lanes))
+            index = builder.add(index, _word(1))
+            _store(builder, real, _pointer(context, builder, signature, args, 4, index, real.type))
+            builder.store(builder.add(_last(builder, total), before), carry)
+        total = builder.extract_element(builder.load(carry), _word(0))
         return total if wide else builder.sext(total, _I64)
 
-    return types.int64(counts, types.uint64, types.int64, sums, types.uint64), codegen
+    return types.int64(counts, types.uint64, types.uint64, types.int64, sums), codegen
 
 
-def _cumulative(builder, counts, below):
-    """Return the cumulative sums of a vector, begun with `below`."""
+def _cumulative(builder, counts):
+    """Return the cumulative sums of a vector."""
     lanes, zeros = counts.type.count, ir.Constant(counts.type, [0] * counts.type.count)
     step = 1
     while step < lanes:  # each adds the sum of as many elements before it
         order = [lanes + k if k < step else k - step for k in range(lanes)]
         moved = builder.shuffle_vector(counts, zeros, ir.Constant(ir.VectorType(_I32, lanes), order))
         counts, step = builder.add(counts, moved), 2 * step
-    first = builder.insert_element(zeros, below, _word(0))
-    everywhere = ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
-    return builder.add(counts, builder.shuffle_vector(first, zeros, everywhere))
+    return counts
+
+
+def _everywhere(builder, value, kind):
+    """Return a vector that has a value in every lane."""
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, _word(0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_I32, kind.count), [0] * kind.count))
+
+
+def _last(builder, vector):
+    """Return a vector that has the last element of another one in every lane."""
+    lanes = vector.type.count
+    return builder.shuffle_vector(
+        vector, vector, ir.Constant(ir.VectorType(_I32, lanes), [lanes - 1] * lanes)
+    )
 
 
 @intrinsic
@@ -203,8 +234,8 @@ part_8, part_16, part_32 = part(types.uint8), part(types.uint16), part(types.uin
 part_64, part_i32, part_i64 = part(types.uint64), part(types.int32), part(types.int64)
 part_f64 = part(types.float64)
 load_64 = _load_64 if config.DISABLE_JIT else _load_64_ir
-cumulate_16 = _cumulate_16 if config.DISABLE_JIT else _cumulate_16_ir
-add_up_16 = _add_up_16 if config.DISABLE_JIT else _add_up_16_ir
+cumulate = _cumulate if config.DISABLE_JIT else _cumulate_ir
+add_up = _add_up if config.DISABLE_JIT else _add_up_ir
 look_up_8 = _look_up_8 if config.DISABLE_JIT else _look_up_8_ir
 store_64 = _store_64 if config.DISABLE_JIT else _store_64_ir
 

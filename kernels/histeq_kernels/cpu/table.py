@@ -8,8 +8,8 @@ below it and those up to it. Counts are float64 here, which holds them exactly a
 
 import numpy as np
 
+from histeq_kernels.cpu import _vector
 from histeq_kernels.cpu._kernel import COUNTS, inline, kernel
-from histeq_kernels.cpu._vector import add_up_16
 
 BLOCK = 256
 """Values whose cumulative counts are kept at once."""
@@ -170,8 +170,7 @@ def add_up(counts, start, size, below, sums):
     """Write the cumulative counts of `size` values, from `below` on; return the last."""
     one, whole = np.uint64(1), size // np.uint64(16) * np.uint64(16)
     sums[0] = below
-    for i in range(np.uint64(0), whole, np.uint64(16)):
-        below = add_up_16(counts, start + i, below, sums, i + one)
+    below = _vector.add_up(counts, start, whole, below, sums)
     for i in range(whole, size):
         below += np.int64(counts[start + i])
         sums[i + one] = below

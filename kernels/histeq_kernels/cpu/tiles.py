@@ -6,18 +6,14 @@ The arithmetic is that of `histeq/_tiles.py`, which states it in NumPy.
 import numpy as np
 
 from histeq_kernels.cpu._kernel import COUNTS, flat, inline, kernel, plane
-from histeq_kernels.cpu._vector import cumulate_16, load_64, part_8, part_i32, row, store_64
-from histeq_kernels.cpu._whole import whole
+from histeq_kernels.cpu._vector import cumulate, load_64, part_8, part_i32, row, store_64
+from histeq_kernels.cpu._whole import levels_16, whole
 from histeq_kernels.cpu.histogram import count_row_direct, count_row_pairs, count_word, fold_pairs, fold_small
 
 BLOCK = 256
 """Bins that are looked at together."""
-SPARSE = 16
-"""Where fewer than one in so many bins gets a pixel of what is left of the excess, each is looked at."""
-RAMP = 65536
-NOTHING = RAMP + SPARSE + BLOCK
-SUMS = NOTHING + BLOCK
-"""Entries that the kernels for 16 bits work in; from RAMP on, two short tables, the second of zeros."""
+SUMS = 65536
+"""Entries that the kernels work in."""
 FEW = 1 << 16
 """Below this many pixels in a tile folding the pairs costs more than counting them gains."""
 GATHERED = 1 << 17
@@ -193,9 +189,8 @@ def clip_counts(counts, clip):
 @inline
 def fill_levels(counts, scale, levels, table):
     """Write the levels of the cumulative counts, which overwrite the counts."""
-    low, span, total = np.int32(levels[1]), np.int32(levels[2]), np.int32(0)
-    for i in range(np.uint64(0), np.uint64(counts.size), np.uint64(16)):
-        total = cumulate_16(counts, i, total)
+    low, span = np.int32(levels[1]), np.int32(levels[2])
+    cumulate(counts, np.uint64(0), np.uint64(counts.size), np.int32(0))
     for i in range(np.uint64(counts.size)):
         table[i] = level_of(np.float32(counts[i]) * scale, low, span)
 
@@ -221,24 +216,14 @@ def gather_bins(counters, sums, shift, turn):
 
 
 @inline
-def clip_blocks(counters, first, size, clip, sums):
-    """Move counters to `sums`, clipped, and leave zeros; return the excess. Empty blocks are marked by -1."""
-    excess, most = np.int64(0), np.int32(clip)
-    for start in range(np.uint64(0), size, np.uint64(BLOCK)):
-        stop = min(start + np.uint64(BLOCK), size)
-        some, above = np.uint32(0), np.int32(0)
-        for i in range(start, stop):
-            some |= counters[first + i]
-        if some == 0:
-            sums[start] = -1
-            continue
-        for i in range(start, stop):
-            count = np.int32(counters[first + i])
-            sums[i] = min(count, most)
-            above += max(count - most, 0)
-        for i in range(start, stop):
-            counters[first + i] = 0
-        excess += above
+def excess_of(counters, first, size, clip):
+    """Return how many pixels of some bins are above the clip limit."""
+    excess, most = np.int64(0), np.uint32(clip)
+    for start in range(first, first + size, np.uint64(BLOCK)):
+        above = np.uint32(0)
+        for i in range(start, min(start + np.uint64(BLOCK), first + size)):
+            above += np.uint32(max(counters[i], most) - most)
+        excess += np.int64(above)
     return excess
 
 
@@ -246,73 +231,24 @@ def clip_blocks(counters, first, size, clip, sums):
 def fill_levels_direct(counters, sums, clip, area, levels, table):
     """Clip the counters of a tile, write the levels of the cumulative counts, leave zeros.
 
-    Of 65,536 bins most are empty, so that bins are gone through in blocks. `following` is the next bin that
-    gets a pixel of what is left of the excess, up to the bin `end`; both count from the table's first.
+    Of the excess each bin gets `share`, and the bins 0, `step`, 2 * `step`, ... get one of the `rest` each:
+    up to a bin b these are b // step + 1, unless that is more than all.
     """
-    bins, first, size = levels[0], levels[5], np.int64(table.size)
+    bins, first, size = levels[0], np.uint64(levels[5]), np.uint64(table.size)
     low, span, scale = np.int32(levels[1]), np.int32(levels[2]), np.float32(levels[2]) / np.float32(area)
     if levels[3] or levels[4]:
         gather_bins(counters, sums, np.uint64(levels[3]), np.uint64(levels[4]))
-    excess = clip_blocks(counters, np.uint64(first), np.uint64(size), clip, sums)
-    share, rest = np.int32(excess // bins), excess % bins
-    step = max(bins // rest, 1) if rest else bins
-    end = rest * step - first
-    following = -first % step
-    total = share * np.int32(first) + np.int32(min(rest, (first + step - 1) // step))
-    fill_ramp(sums, step)
-    done = 0  # the entries that are written; those up to the block in hand get the level of `total`
-    for start in range(0, size, BLOCK):
-        stop = min(start + BLOCK, size)
-        empty = sums[np.uint64(start)] == -1
-        dense = step < SPARSE and stop <= end
-        if empty and share == 0 and not dense:
-            while following < min(stop, end):
-                fill_run(table, done, following, level_of(np.float32(total) * scale, low, span))
-                done, total, following = following, np.int32(total + 1), following + step
-            continue
-        fill_run(table, done, start, level_of(np.float32(total) * scale, low, span))
-        done, extra = stop, NOTHING
-        if empty:
-            for i in range(np.uint64(start), np.uint64(stop)):
-                sums[i] = 0
-        if dense:
-            ahead = (step + start - following) % step
-            extra, total = RAMP + ahead, np.int32(total - (ahead > 0))
-            following += (sums[np.uint64(extra + stop - start - 1)] - (ahead > 0)) * step
-        while following < min(stop, end) and not dense:
-            sums[np.uint64(following)] += 1
-            following += step
-        total = fill_block(sums, start, stop, extra, share, total, scale, low, span, table)
-    fill_run(table, done, size, level_of(np.float32(total) * scale, low, span))
-
-
-@inline
-def fill_ramp(sums, step):
-    """Write how many of the bins up to each have got a pixel of what is left, one every `step`; and zeros."""
-    for i in range(min(step, SPARSE) + BLOCK):
-        sums[np.uint64(RAMP + i)] = i // step + 1
-    for i in range(np.uint64(NOTHING), np.uint64(sums.size)):
-        sums[i] = 0
-
-
-@inline
-def fill_run(table, start, stop, level):
-    """Write one level into a run of entries."""
-    for i in range(np.uint64(start), np.uint64(stop)):
-        table[i] = level
-
-
-@inline
-def fill_block(sums, start, stop, extra, share, total, scale, low, span, table):
-    """Write the levels of a block of bins, sums[extra:] added to their cumulative counts; return the last."""
-    added, begin, ahead = np.int32(0), np.uint64(start), np.uint64(extra)
-    for i in range(begin, np.uint64(stop), np.uint64(16)):  # what lies behind the last one does not matter
-        added = cumulate_16(sums, i, added)
-    for i in range(np.uint64(stop - start)):
-        upto = np.int32(np.int32(total + sums[ahead + i]) + share * np.int32(i + np.uint64(1)))
-        table[begin + i] = level_of(np.float32(np.int32(upto + sums[begin + i])) * scale, low, span)
-    last = np.uint64(stop - start - 1)
-    return np.int32(total + sums[begin + last] + sums[ahead + last] + share * np.int32(stop - start))
+    excess = excess_of(counters, first, size, clip)
+    share, rest = np.int32(excess // bins), np.int32(excess % bins)
+    step = np.int32(max(bins // np.int64(rest), 1) if rest else bins)
+    whole_16, most = size // np.uint64(16) * np.uint64(16), np.int32(clip)
+    total = levels_16(counters, first, whole_16, most, share, step, rest, scale, low, span, table)
+    for i in range(whole_16, size):
+        total = np.int32(total + min(np.int32(counters[first + i]), most))
+        counters[first + i] = 0
+        b = np.int32(first + i)
+        upto = np.int32(total + share * np.int32(b + 1) + min(np.int32(b // step + 1), rest))
+        table[i] = level_of(np.float32(upto) * scale, low, span)
 
 
 @kernel(u16=f"void({plane('uint16')}, {flat('int64')}, int64[::1])")
