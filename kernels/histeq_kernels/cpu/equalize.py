@@ -38,8 +38,8 @@ from histeq_kernels.cpu.tiers import tier
 
 __all__ = ["MEMORY", "SMALL", "direct", "equalizing"]
 
-_SUMS = histogram.SCRATCH
-_TABLE = _SUMS + 2 * SUMS
+CUMULATIVE = histogram.SCRATCH
+_TABLE = CUMULATIVE + 2 * SUMS
 LEVELS = _TABLE + 64
 MEMORY = LEVELS + lut.SCRATCH // 2
 """Entries of the memory to work in, uint32: counters (`histogram.SCRATCH`, zero before and after every call),
@@ -113,7 +113,9 @@ def equalize_avx512(image, memory, out):
     first, start = address_in(pixels, np.uint64(0)), histogram.ZEROS
     _sliced.count_sliced(first, height, width, width, memory, start, _sliced.slice_block_avx512)
     _sliced.fold_sliced(memory, counts)
-    map_row_avx512(pixels, table_of(counts, memory), pixels.size >= PAST_CACHES, line(out))
+    table, sums = part_8(memory, _TABLE, 256), part_f64(memory, CUMULATIVE, SUMS)
+    fill(counts, 0, 0, 255, rules.opencv_number, rules.opencv_level, sums, table)
+    map_row_avx512(pixels, table, pixels.size >= PAST_CACHES, line(out))
 
 
 @inline
@@ -132,7 +134,9 @@ def table_of_large(pixels, memory):
     counts = empty_counts(memory)
     count_row_pairs(pixels, memory, counts)
     fold_pairs(memory, counts)
-    return table_of(counts, memory)
+    table, sums = part_8(memory, _TABLE, 256), part_f64(memory, CUMULATIVE, SUMS)
+    fill(counts, 0, 0, 255, rules.opencv_number, rules.opencv_level, sums, table)
+    return table
 
 
 @inline
@@ -145,24 +149,10 @@ def empty_counts(memory):
 
 
 @inline
-def table_of(counts, memory):
-    """Return the table of the counts of 8-bit pixels."""
-    table = part_8(memory, _TABLE, 256)
-    fill_table(counts, memory, table)
-    return table
-
-
-@inline
-def fill_table(counts, memory, table):
-    """Write the table of the counts of 8-bit pixels."""
-    fill(counts, 0, 0, 255, rules.opencv_number, rules.opencv_level, part_f64(memory, _SUMS, SUMS), table)
-
-
-@inline
 def fill_direct(counters, total, number_of, level_of, memory, table):
     """Write the levels of the values that occur; leave zeros in `counters`."""
     first, last = occupied(counters)
-    sums, span = part_f64(memory, _SUMS, SUMS), table.size - 1
+    sums, span = part_f64(memory, CUMULATIVE, SUMS), table.size - 1
     if not fill_occupied(counters, first, last, total, 0, span, number_of, level_of, sums, table):
         for value in range(first, last + np.uint64(1)):
             table[value] = value

@@ -9,9 +9,9 @@ from histeq_kernels.cpu import _ycrcb
 from histeq_kernels.cpu import table as rules
 from histeq_kernels.cpu._kernel import flat, inline, kernel, plane, plane_out
 from histeq_kernels.cpu._sliced import SUMS, fold_sliced
-from histeq_kernels.cpu._vector import line, part_8, part_32
+from histeq_kernels.cpu._vector import line, part_8, part_32, part_f64
 from histeq_kernels.cpu.channels import count_blocks_of_channels, map_channels, put_together, take_apart
-from histeq_kernels.cpu.equalize import LEVELS, empty_counts, fill_direct, fill_table, table_of
+from histeq_kernels.cpu.equalize import CUMULATIVE, LEVELS, empty_counts, fill_direct
 from histeq_kernels.cpu.histogram import count_row_small, merge_small
 from histeq_kernels.cpu.luma import (
     CHUNK,
@@ -70,9 +70,7 @@ def luma_avx512(image, step, k, memory, chunks, out):
     luma = (_ycrcb.luma_planes_avx2, _ycrcb.luma_rgb_avx2, _ycrcb.luma_rgba_avx2)
     replace = (_ycrcb.replace_planes_avx2, _ycrcb.replace_rgb_avx2, _ycrcb.replace_rgba_avx2)
     count_blocks_of_luma(image, image, image, step, k, chunks, memory)
-    counts = empty_counts(memory)
-    fold_sliced(memory, counts)
-    table, old, new = table_of(counts, memory), (image, image, image), (out, out, out)
+    table, old, new = sliced_table(0, memory), (image, image, image), (out, out, out)
     map_luma(old, step, k, table, chunks, new, luma, replace, lookup_avx512)
 
 
@@ -148,5 +146,6 @@ def sliced_table(c, memory):
     """Return the table of the c-th sums, which become zeros."""
     counts, table = empty_counts(memory), part_8(memory, LEVELS + 512 + 64 * c, 256)
     fold_sliced(part_32(memory, c * SUMS, SUMS), counts)
-    fill_table(counts, memory, table)
+    sums = part_f64(memory, CUMULATIVE, rules.SUMS)
+    rules.fill(counts, 0, 0, 255, rules.opencv_number, rules.opencv_level, sums, table)
     return table

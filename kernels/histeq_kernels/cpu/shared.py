@@ -16,12 +16,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+from histeq_kernels.cpu import table as rules
 from histeq_kernels.cpu._kernel import inline, kernel, plane, plane_out
 from histeq_kernels.cpu._sliced import TALL, fold_sliced, rows_sliced, slice_block_avx512
-from histeq_kernels.cpu._vector import part_8, part_16, part_i64
-from histeq_kernels.cpu.equalize import LEVELS, fill_table
+from histeq_kernels.cpu._vector import part_8, part_16, part_f64, part_i64
+from histeq_kernels.cpu.equalize import CUMULATIVE, LEVELS
 from histeq_kernels.cpu.histogram import ZEROS, fold_pairs, rows_pairs
 from histeq_kernels.cpu.lut import PAST_CACHES, fill_pairs, map_avx2, map_avx512, rows_mapped_by_pairs
+from histeq_kernels.cpu.table import SUMS, fill
 from histeq_kernels.cpu.tiers import tier
 from histeq_kernels.cpu.waiting import STATE as _STATE
 from histeq_kernels.cpu.waiting import add, await_at_least, look
@@ -139,7 +141,8 @@ def make_table(pieces, threads, state, memory):
             some = counts_in(pieces, thread, state)
             for value in range(np.uint64(256)):
                 total[value] += some[value]
-        fill_table(total, memory, table_in(pieces, threads, state))
+        table, sums = table_in(pieces, threads, state), part_f64(memory, CUMULATIVE, SUMS)
+        fill(total, 0, 0, 255, rules.opencv_number, rules.opencv_level, sums, table)
         add(state, 1, 1)
 
 
