@@ -238,7 +238,8 @@ def equalize(
 
     def work(at: At, parts: int) -> None:
         if kernel is not None and parts == 1 and len(at) == 2:
-            kernel(pixels.image[at].reshape(1, -1), workspace().memory, out[at].reshape(1, -1))
+            old, new = (one[at].reshape(-1, one.shape[-1]) for one in (pixels.image, out))
+            kernel(old, workspace().memory, new)
             return
         table = lookup_table(_count_unit(pixels, edges, at, parts), rule, dtype, out_range)
         _apply_unit(pixels, table, edges, at, out, parts)
