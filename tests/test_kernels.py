@@ -75,8 +75,15 @@ COUNTERS += ([] if INTERPRETED else [histogram.histogram_sliced]) + only("avx512
 MAPPERS = [lut.apply_small, lut.apply_pairs, *only("avx2", lut.apply_avx2), *only("avx512", lut.apply_avx512)]
 WHOLES = [
     equalize.equalize_portable,
+    equalize.equalize_large_portable,
     *only("avx2", equalize.equalize_avx2),
+    *only("avx2", equalize.equalize_large_avx2),
     *only("avx512", equalize.equalize_avx512),
+]
+SHARED = [
+    shared.work_portable,
+    *only("avx2", shared.work_avx2),
+    *only("avx512", shared.work_avx512),
 ]
 LUMA_COUNTERS = [
     luma.histogram_luma_portable,
@@ -156,7 +163,10 @@ def test_histogram(kernel, size):
 @pytest.mark.parametrize("joined", [False, True])
 @pytest.mark.parametrize(
     "shape",
-    [(1, 7, 600), (2, 8, 64), (2, 9, 255), (1, 8, 256), (3, 17, 257), (1, 24, 1000), (1, 200, 70), (1, 8, 0)],
+    [
+        *[(1, 7, 600), (2, 8, 64), (2, 9, 255), (1, 8, 256), (3, 17, 257), (1, 24, 1000), (1, 200, 70)],
+        *[(1, 8, 0), (1, 15, 31), (1, 16, 32), (1, 17, 33), (2, 16, 64), (1, 33, 100), (1, 48, 1100)],
+    ],
 )
 @pytest.mark.parametrize("kernel", COUNTERS, ids=name)
 def test_histogram_of_blocks(kernel, shape, joined):
@@ -166,6 +176,22 @@ def test_histogram_of_blocks(kernel, shape, joined):
     kernel.u8(image, scratch, counts)
     assert same(counts, np.bincount(image.ravel(), minlength=256) + 1)
     assert not scratch[: histogram.ZEROS].any()
+
+
+@pytest.mark.parametrize("kernel", COUNTERS, ids=name)
+def test_histogram_of_ranges(kernel):
+    """A block whose pixels lie between any two values, one pixel each at the ends."""
+    rng = np.random.default_rng(1)
+    ends = [0, 1, 15, 16, 17, 127, 128, 129, 239, 240, 254, 255]
+    ends = ends[::3] if INTERPRETED else ends
+    for low, high in ((low, high) for low in ends for high in ends if low <= high):
+        image = rng.integers(low, high, (1, 16, 32), np.uint8, endpoint=True)
+        image[0, rng.integers(16), rng.integers(32)] = low
+        image[0, rng.integers(16), rng.integers(32)] = high
+        counts, scratch = np.zeros(256, np.int64), counters()
+        kernel.u8(image, scratch, counts)
+        assert same(counts, np.bincount(image.ravel(), minlength=256))
+        assert not scratch[: histogram.ZEROS].any()
 
 
 @pytest.mark.parametrize("kernel", COUNTERS, ids=name)
@@ -256,6 +282,45 @@ def test_whole(kernel, shape):
         kernel.u8(image, memory, out)
         assert same(out, histeq.equalize(image, backend="numpy"))
         assert not memory[: histogram.ZEROS].any()
+
+
+@pytest.mark.parametrize("kernel", SHARED, ids=name)
+@pytest.mark.parametrize("shape", [(1, 3, 900), (1, 40, 50), (30, 5, 7), (1, 100, 33)])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_shared(threads, shape, kernel):
+    """The work of several threads, done one after the other."""
+    shape = (shape[0], min(shape[1], 20), min(shape[2], 60)) if INTERPRETED else shape
+    image = rows_of(np.random.default_rng(threads), shape, most=200)
+    expected = histeq.equalize(image, layout="DHW", backend="numpy")
+    pieces = min(5, shared.most_pieces(shape))
+    counts, _, size = shared.entries(pieces, threads)
+    state, memory, out = (
+        np.zeros(size, np.int64),
+        np.zeros(equalize.MEMORY, np.uint32),
+        Guarded(shape, np.uint8),
+    )
+    for thread in range(1, threads):
+        kernel.u8(image, pieces, thread, threads, shared.COUNT, state, memory, out.inside)
+    kernel.u8(image, pieces, 0, threads, shared.COUNT + shared.TABLE + shared.MAP, state, memory, out.inside)
+    assert state[:3].tolist() == [pieces, 1, pieces]
+    assert state[counts : counts + 256].sum() == image.size  # the first thread has added up all
+    assert same(np.ascontiguousarray(out.inside), expected)
+    assert out.intact()
+    assert not memory[: histogram.ZEROS].any()
+
+
+@pytest.mark.skipif("avx512" not in tiers.available(), reason="another tier writes through the caches")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_past_the_caches(threads):
+    rng = np.random.default_rng(7)
+    rows = np.resize(rng.integers(30, 200, 1 << 20, np.uint8), (lut.PAST_CACHES // 4096 + 3, 4111))
+    levels = histeq.lookup_table(np.bincount(rows.ravel(), minlength=256), dtype=np.uint8)
+    histeq.set_num_threads(threads)
+    try:
+        assert same(histeq.equalize(rows), levels[rows])
+        assert same(histeq.apply(rows[:, 5:4108], levels), levels[rows[:, 5:4108]])
+    finally:
+        histeq.set_num_threads(None)
 
 
 @pytest.mark.parametrize("rule", ["opencv", "numpy", "pillow"])
