@@ -54,5 +54,4 @@ def equalize(
         state[table:].view(np.uint8)[:] = table_of(state[counts:table].reshape(threads, 256).sum(axis=0))
         _threads.tell(state, 1)
         take_part(0, _shared.MAP)
-    if state[2] < pieces:
-        _threads.wait(state, 2, pieces)
+    _threads.wait(state, 2, pieces)
