@@ -10,8 +10,7 @@ them, since near pixels are alike.
 A value costs three instructions a block (and, count bits, add), a block of noise 16 groups of 16 values. A
 Xeon (Emerald Rapids) does two a cycle: this and the masks are where all time goes. Tried there without gain:
 carry-save adders instead of counting bits (as many instructions); groups that begin at the darkest pixel,
-with sums in memory (as fast for photographs, a fifth slower for noise); pairs of pixels counted by scalar
-increments in between (5 % faster for photographs, slower for noise).
+with sums in memory (as fast for photographs, a fifth slower for noise).
 """
 
 import functools
@@ -41,6 +40,9 @@ BLOCKS = 32
 """Blocks that are counted together: their masks stay in the first-level cache."""
 SUMS = 4096
 """Entries of uint32 for the sums: eight lanes of 64 bits a value."""
+_BESIDE = 16  # pixels counted one by one beside a group of a block, in eight tables behind the sums
+_MOST_BESIDE = 16 * BLOCKS * _BESIDE
+_LARGE = 1 << 15  # pixels of contiguous rows worth it
 _MASKS = 16  # a block's: four each for the values of bits 0 and 1, 2 and 3, 4 and 5, 6 and 7
 ROOM = (_MASKS * BLOCKS + 1 + 8) * 16
 """Entries of uint32 for masks, for which groups blocks have, and for one block."""
@@ -52,18 +54,19 @@ _GROUPS = ir.VectorType(_I16, BLOCKS)
 
 @inline
 def rows_sliced(image, scratch, start, slice_block):
-    """Count a (depth, rows, columns) image with contiguous rows: see `count_sliced`."""
+    """Count a (depth, rows, columns) image with contiguous rows, beside blocks too: see `count_sliced`."""
     height, width = np.uint64(image.shape[1]), np.uint64(image.shape[2])
     for z in range(np.uint64(image.shape[0])):
         first = address_of(image, z, np.uint64(0))
-        count_sliced(first, height, width, np.uint64(image.strides[1]), scratch, start, slice_block)
+        count_sliced(first, height, width, np.uint64(image.strides[1]), scratch, start, slice_block, True)
 
 
 @inline
-def count_sliced(first, height, width, stride, scratch, start, slice_block):
+def count_sliced(first, height, width, stride, scratch, start, slice_block, beside):
     """Count rows, `stride` bytes apart from the address `first` on, into the sums, first in the scratch.
 
-    From entry `start` on it has `ROOM` of any content. Both parts begin with a cache line.
+    From entry `start` on it has `ROOM` of any content. Both parts begin with a cache line. With `beside`,
+    some pixels are counted in tables behind the sums: `fold_rows` ends the counting, else `fold_sliced`.
     """
     one, wide = np.uint64(1), np.uint64(WIDE)
     across = (width + wide - one) // wide
@@ -74,18 +77,34 @@ def count_sliced(first, height, width, stride, scratch, start, slice_block):
         images, rows, columns, pitch = height, across, wide, wide
         end = width + wide - rows * wide
     for i in range(images):
-        count_rectangle(first + i * stride, rows, columns, pitch, end, scratch, start, slice_block)
+        count_rectangle(first + i * stride, rows, columns, pitch, end, scratch, start, slice_block, beside)
 
 
 @inline
-def count_rectangle(first, height, width, stride, end, scratch, start, slice_block):
-    """Count rows of a width, the last of them up to column `end`."""
+def count_rectangle(first, height, width, stride, end, scratch, start, slice_block, beside):
+    """Count rows of a width, the last of them up to column `end`.
+
+    Of many contiguous rows the last pixels may be counted beside the blocks, from address `tail` down, by
+    scalar instructions: those find room between the vectors, most where blocks have many groups.
+    """
     wide, tall, most, filled = np.uint64(WIDE), np.uint64(TALL), np.uint64(BLOCKS), np.uint64(0)
     sums, masks = part_i64(scratch, 0, SUMS // 2), address_in(scratch, np.uint64(start))
-    groups = masks + np.uint64(_MASKS * 64 * BLOCKS)
-    for y in range(np.uint64(0), height, tall):
+    groups, zero, one, y = masks + np.uint64(_MASKS * 64 * BLOCKS), np.uint64(0), np.uint64(1), np.uint64(0)
+    tail = first + (height - one) * stride + end
+    if not beside or stride != width or height * width < np.uint64(_LARGE):
+        tail = zero
+    while y < height:
         rows = min(tall, height - y)
-        for x in range(np.uint64(0), width, wide):
+        bottom = first + (y + rows) * stride
+        if zero < tail < bottom:  # they have met: what is left is less than the rows of a block
+            first, y = first + y * stride, zero
+            left, tail = tail - first, zero
+            if left < np.uint64(TALL // 2) * width:
+                stride, width = wide, wide
+            height = (left + width - one) // width
+            end = left + width - height * width
+            continue
+        for x in range(zero, width, wide):
             columns, source, pitch = min(wide, width - x), first + y * stride + x, stride
             last = min(columns, max(end, x) - x) if y + rows == height else columns
             if rows < tall or last < wide:
@@ -96,19 +115,30 @@ def count_rectangle(first, height, width, stride, end, scratch, start, slice_blo
             slice_block(source, pitch, masks, groups, filled)
             filled += np.uint64(1)
             if filled == most:
-                count_blocks(masks, groups, filled, scratch)
-                filled = np.uint64(0)
-    count_blocks(masks, groups, filled, scratch)
+                reach = tail if tail >= bottom + np.uint64(_MOST_BESIDE) else zero
+                tail -= count_blocks(masks, groups, filled, scratch, reach)
+                filled = zero
+        y += rows
+    count_blocks(masks, groups, filled, scratch, zero)
 
 
 @inline
-def count_blocks(masks, groups, filled, scratch):
-    """Add the counts of some blocks to the sums."""
+def count_blocks(masks, groups, filled, scratch, tail):
+    """Add the counts of some blocks to the sums; return how many pixels before `tail` were counted, too."""
     sums, all_of_them = address_in(scratch, np.uint64(0)), (np.uint64(1) << filled) - np.uint64(1)
+    taken = np.uint64(0)
     for high in range(np.uint64(16)):
         blocks = blocks_with(groups, high) & all_of_them
         if blocks:
-            count_group(masks, blocks, high, sums)
+            taken += count_group(masks, blocks, high, sums, tail - taken if tail else tail)
+    return taken
+
+
+@inline
+def fold_rows(scratch, counts):
+    """Add the sums, and the tables of pixels counted beside blocks, to `counts`; leave zeros."""
+    fold_sliced(scratch, counts)
+    add_up_tables(address_in(scratch, np.uint64(SUMS)), address_in(counts, np.uint64(0)))
 
 
 @inline
@@ -161,21 +191,29 @@ def blocks_with(typingctx, groups, high):
 
 
 @intrinsic
-def count_group(typingctx, masks, blocks, high, sums):
-    """Add the pixels of some blocks (a bit each) to sums[16 * high + low], eight lanes each, for each low."""
+def count_group(typingctx, masks, blocks, high, sums, tail):
+    """Add the pixels of some blocks (a bit each) to sums[16 * high + low], eight lanes each, for each low.
+
+    Unless `tail` is 0, pixels before that address are counted beside it, as many as are returned.
+    """
 
     def codegen(context, builder, signature, args):
-        masks, blocks, high, sums = args
+        masks, blocks, high, sums, tail = args
         source, target = (builder.inttoptr(address, _Q8.as_pointer()) for address in (masks, sums))
+        tables = builder.inttoptr(builder.add(sums, _word(4 * SUMS)), _I32.as_pointer())
         first = builder.gep(target, [builder.mul(high, _word(16))])
         lower = builder.add(builder.and_(high, _word(3)), _word(8))
         upper = builder.add(builder.lshr(high, _word(2)), _word(12))
         totals = [cgutils.alloca_once_value(builder, ir.Constant(_Q8, [0] * 8)) for _ in range(16)]
         for total in totals:
             builder.store(ir.Constant(_Q8, [0] * 8), total)
-        left = cgutils.alloca_once_value(builder, blocks)
+        left, count = cgutils.alloca_once_value(builder, blocks), builder.ctpop(blocks)
         builder.store(blocks, left)
-        with cgutils.for_range(builder, builder.ctpop(blocks)):
+        beside = builder.icmp_unsigned("!=", tail, _word(0))
+        with cgutils.for_range(builder, count) as loop:
+            with builder.if_then(beside):
+                after = builder.mul(builder.add(loop.index, _word(1)), _word(_BESIDE))
+                _count_beside(builder, builder.sub(tail, after), tables)
             some = builder.load(left)
             builder.store(builder.and_(some, builder.sub(some, _word(1))), left)
             own = builder.gep(source, [builder.mul(builder.cttz(some, ir.IntType(1)(1)), _word(_MASKS))])
@@ -188,10 +226,21 @@ def count_group(typingctx, masks, blocks, high, sums):
         for low, total in enumerate(totals):
             at = builder.gep(first, [_word(low)])
             _store(builder, builder.add(_load(builder, at), builder.load(total)), at)
-        return context.get_dummy_value()
+        return builder.select(beside, builder.mul(count, _word(_BESIDE)), _word(0))
 
     word = types.uint64
-    return types.void(word, word, word, word), codegen
+    return word(word, word, word, word, word), codegen
+
+
+def _count_beside(builder, address, tables):
+    """Count the pixels from an address on, each in the table of its place in a word."""
+    for at in range(0, _BESIDE, 8):
+        pointer = builder.inttoptr(builder.add(address, _word(at)), _I64.as_pointer())
+        pixels = _load(builder, pointer)
+        for k in range(8):
+            value = builder.and_(builder.lshr(pixels, _word(8 * k)), _word(255))
+            counter = builder.gep(tables, [builder.add(value, _word(256 * k))])
+            builder.store(builder.add(builder.load(counter), _I32(1)), counter)
 
 
 @intrinsic
@@ -209,6 +258,28 @@ def add_up_sums(typingctx, sums, counts):
             at = builder.gep(target, [loop.index])
             total = functools.reduce(builder.add, _transposed(builder, rows), _load(builder, at))
             _store(builder, total, at)
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, types.uint64), codegen
+
+
+@intrinsic
+def add_up_tables(typingctx, tables, counts):
+    """Add eight tables of 256 counters of 32 bits to the counts; leave zeros."""
+
+    def codegen(context, builder, signature, args):
+        few = ir.VectorType(_I32, 8)
+        source, target = (
+            builder.inttoptr(args[0], few.as_pointer()),
+            builder.inttoptr(args[1], _Q8.as_pointer()),
+        )
+        with cgutils.for_range(builder, _word(32)) as loop:
+            each = [builder.gep(source, [builder.add(loop.index, _word(32 * k))]) for k in range(8)]
+            total = functools.reduce(builder.add, [_load(builder, at) for at in each])
+            for at in each:
+                _store(builder, ir.Constant(few, [0] * 8), at)
+            at = builder.gep(target, [loop.index])
+            _store(builder, builder.add(_load(builder, at), builder.zext(total, _Q8)), at)
         return context.get_dummy_value()
 
     return types.void(types.uint64, types.uint64), codegen

@@ -104,7 +104,7 @@ def count_blocks_of_channels(image, step, chunks, memory):
                 for c in range(3):
                     begin, own = address_in(room, np.uint64(c * BLOCK)), part_32(memory, c * SUMS, SUMS)
                     masks = ZEROS - c * SUMS
-                    count_sliced(begin, height, size, wide, own, masks, slice_block_avx512)
+                    count_sliced(begin, height, size, wide, own, masks, slice_block_avx512, False)
 
 
 @inline

@@ -53,7 +53,7 @@ def count_tile(image, positions, tile, i, memory, scratch, counts):
     for z in range(np.uint64(front), np.uint64(front + tile[0])):
         first = address_of(image, np.uint64(zs[z]), np.uint64(top)) + np.uint64(left)
         rows, columns, stride = np.uint64(height), np.uint64(width), np.uint64(image.strides[1])
-        count_sliced(first, rows, columns, stride, scratch, ZEROS, slice_block_avx512)
+        count_sliced(first, rows, columns, stride, scratch, ZEROS, slice_block_avx512, False)
         for y in range(top, top + tile[1]):
             for x in range(left + (width if y < top + height else 0), left + tile[2]):
                 value = image[np.uint64(zs[z]), np.uint64(ys[np.uint64(y)]), np.uint64(xs[np.uint64(x)])]

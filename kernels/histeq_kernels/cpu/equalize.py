@@ -111,8 +111,8 @@ def equalize_avx512(image, memory, out):
     pixels, counts = line(image), empty_counts(memory)
     height, width = np.uint64(image.shape[0]), np.uint64(image.shape[1])
     first, start = address_in(pixels, np.uint64(0)), histogram.ZEROS
-    _sliced.count_sliced(first, height, width, width, memory, start, _sliced.slice_block_avx512)
-    _sliced.fold_sliced(memory, counts)
+    _sliced.count_sliced(first, height, width, width, memory, start, _sliced.slice_block_avx512, True)
+    _sliced.fold_rows(memory, counts)
     table, sums = part_8(memory, _TABLE, 256), part_f64(memory, CUMULATIVE, SUMS)
     fill(counts, 0, 0, 255, rules.opencv_number, rules.opencv_level, sums, table)
     map_row_avx512(pixels, table, pixels.size >= PAST_CACHES, line(out))

@@ -56,14 +56,14 @@ def histogram(image, scratch, counts):
 def histogram_avx512(image, scratch, counts):
     """Add the counts of 8-bit pixels to `counts`: 512 pixels as bit planes."""
     _sliced.rows_sliced(image, scratch, ZEROS, _sliced.slice_block_avx512)
-    _sliced.fold_sliced(scratch, counts)
+    _sliced.fold_rows(scratch, counts)
 
 
 @kernel(u8=_ROWS)
 def histogram_sliced(image, scratch, counts):
     """Do as `histogram_avx512` without its one special instruction, so that any processor can test it."""
     _sliced.rows_sliced(image, scratch, ZEROS, _sliced.slice_block_portable)
-    _sliced.fold_sliced(scratch, counts)
+    _sliced.fold_rows(scratch, counts)
 
 
 @kernel(u16=f"void({plane('uint16')}, uint32[::1], {COUNTS_OUT})")

@@ -120,7 +120,7 @@ def count_blocks_of_luma(first, second, third, step, k, chunks, scratch):
                     target = part_8(memory, np.int64(wide * y), np.int64(size))
                     luma_of_chunk(old, start, size, step, k, target, luma)
                 begin = address_in(memory, zero)
-                count_sliced(begin, height, size, wide, scratch, ZEROS, slice_block_avx512)
+                count_sliced(begin, height, size, wide, scratch, ZEROS, slice_block_avx512, False)
 
 
 @inline

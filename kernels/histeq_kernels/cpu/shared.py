@@ -18,7 +18,7 @@ import numpy as np
 
 from histeq_kernels.cpu import table as rules
 from histeq_kernels.cpu._kernel import inline, kernel, plane, plane_out
-from histeq_kernels.cpu._sliced import TALL, fold_sliced, rows_sliced, slice_block_avx512
+from histeq_kernels.cpu._sliced import TALL, fold_rows, rows_sliced, slice_block_avx512
 from histeq_kernels.cpu._vector import part_8, part_16, part_f64, part_i64
 from histeq_kernels.cpu.equalize import CUMULATIVE, LEVELS
 from histeq_kernels.cpu.histogram import ZEROS, fold_pairs, rows_pairs
@@ -89,7 +89,7 @@ def work_avx2(image, pieces, thread, threads, work, state, memory, out):
 def work_avx512(image, pieces, thread, threads, work, state, memory, out):
     """Do the same with counter and lookup of the tier avx512."""
     if work & COUNT:
-        count_pieces(image, pieces, thread, threads, state, memory, rows_as_planes, fold_sliced)
+        count_pieces(image, pieces, thread, threads, state, memory, rows_as_planes, fold_rows)
     if work & TABLE:
         make_table(pieces, threads, state, memory)
     if work & MAP and table_is_there(work, state):
