@@ -10,7 +10,7 @@ from histeq_kernels.cpu import table as rules
 from histeq_kernels.cpu._kernel import flat, inline, kernel, plane, plane_out
 from histeq_kernels.cpu._sliced import SUMS, fold_sliced
 from histeq_kernels.cpu._vector import line, part_8, part_32, part_f64
-from histeq_kernels.cpu.channels import count_blocks_of_channels, map_channels, put_together, take_apart
+from histeq_kernels.cpu.channels import count_blocks_of_channels, put_together, take_apart
 from histeq_kernels.cpu.equalize import CUMULATIVE, LEVELS, empty_counts, fill_direct
 from histeq_kernels.cpu.histogram import count_row_small, merge_small
 from histeq_kernels.cpu.luma import (
@@ -19,7 +19,6 @@ from histeq_kernels.cpu.luma import (
     lookup,
     lookup_avx512,
     luma_of_chunk,
-    map_luma,
     replace_in_chunk,
 )
 from histeq_kernels.cpu.lut import fill_steps, map_row_avx2
@@ -70,8 +69,7 @@ def luma_avx512(image, step, k, memory, chunks, out):
     luma = (_ycrcb.luma_planes_avx2, _ycrcb.luma_rgb_avx2, _ycrcb.luma_rgba_avx2)
     replace = (_ycrcb.replace_planes_avx2, _ycrcb.replace_rgb_avx2, _ycrcb.replace_rgba_avx2)
     count_blocks_of_luma(image, image, image, step, k, chunks, memory)
-    table, old, new = sliced_table(0, memory), (image, image, image), (out, out, out)
-    map_luma(old, step, k, table, chunks, new, luma, replace, lookup_avx512)
+    map_luma(line(image), step, k, sliced_table(0, memory), chunks, line(out), luma, replace, lookup_avx512)
 
 
 @kernel(u8=_CHANNELS)
@@ -91,19 +89,26 @@ def channels_avx512(image, step, memory, chunks, out):
     """Do the same with the counter and the lookup of the tier avx512."""
     count_blocks_of_channels(image, step, chunks, memory)
     tables = (sliced_table(0, memory), sliced_table(1, memory), sliced_table(2, memory))
-    map_channels(image, step, tables, chunks, out, lookup_avx512)
+    map_channels(line(image), step, tables, chunks, line(out), lookup_avx512)
 
 
 @inline
 def equalize_luma(image, step, k, memory, chunks, out, luma, replace, look_up):
     """Count Y chunk by chunk; compute it again to map it."""
-    old, new, y, mapped = line(image), line(out), chunks[0], chunks[1]
+    old, y = line(image), chunks[0]
     size = np.uint64(old.size) // step
     for start in range(np.uint64(0), size, np.uint64(CHUNK)):
         some = min(np.uint64(CHUNK), size - start)
         luma_of_chunk((old, old, old), start, some, step, k, y, luma)
         count_row_small(part_8(y, 0, np.int64(some)), memory)
-    table, steps = make_table(0, size, memory)
+    map_luma(old, step, k, make_table(0, size, memory), chunks, line(out), luma, replace, look_up)
+
+
+@inline
+def map_luma(old, step, k, table_and_steps, chunks, new, luma, replace, look_up):
+    """Map Y of all pixels as of one row."""
+    y, mapped, size = chunks[0], chunks[1], np.uint64(old.size) // step
+    table, steps = table_and_steps
     for start in range(np.uint64(0), size, np.uint64(CHUNK)):
         some = min(np.uint64(CHUNK), size - start)
         luma_of_chunk((old, old, old), start, some, step, k, y, luma)
@@ -114,14 +119,21 @@ def equalize_luma(image, step, k, memory, chunks, out, luma, replace, look_up):
 @inline
 def equalize_channels(image, step, memory, chunks, out, look_up):
     """Count the channels chunk by chunk; take them apart again to map them."""
-    old, new = line(image), line(out)
-    apart, size = (chunks[0], chunks[1], chunks[2], chunks[3]), np.uint64(old.size) // step
+    old, apart = line(image), (chunks[0], chunks[1], chunks[2], chunks[3])
+    size = np.uint64(old.size) // step
     for start in range(np.uint64(0), size, np.uint64(CHUNK)):
         some = min(np.uint64(CHUNK), size - start)
         take_apart(old, start, some, step, apart)
         for c in range(3):
             count_row_small(part_8(apart[c], 0, np.int64(some)), part_32(memory, 1024 * c, 1024))
     tables = (make_table(0, size, memory), make_table(1, size, memory), make_table(2, size, memory))
+    map_channels(old, step, tables, chunks, line(out), look_up)
+
+
+@inline
+def map_channels(old, step, tables, chunks, new, look_up):
+    """Map the channels of all pixels as of one row; of each, `tables` has the table and its steps."""
+    apart, size = (chunks[0], chunks[1], chunks[2], chunks[3]), np.uint64(old.size) // step
     for start in range(np.uint64(0), size, np.uint64(CHUNK)):
         some = min(np.uint64(CHUNK), size - start)
         take_apart(old, start, some, step, apart)
@@ -143,9 +155,9 @@ def make_table(c, size, memory):
 
 @inline
 def sliced_table(c, memory):
-    """Return the table of the c-th sums, which become zeros."""
+    """Return the table of the c-th sums, which become zeros; twice, since this tier has no steps."""
     counts, table = empty_counts(memory), part_8(memory, LEVELS + 512 + 64 * c, 256)
     fold_sliced(part_32(memory, c * SUMS, SUMS), counts)
     sums = part_f64(memory, CUMULATIVE, rules.SUMS)
     rules.fill(counts, 0, 0, 255, rules.opencv_number, rules.opencv_level, sums, table)
-    return table
+    return table, table
