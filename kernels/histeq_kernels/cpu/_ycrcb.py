@@ -30,7 +30,6 @@ COEFFICIENTS = {
 WIDTH = 32
 
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
-_HALF, _WORDS = ir.VectorType(_I16, 16), ir.VectorType(_I32, 8)
 
 
 @inline
@@ -185,53 +184,56 @@ class _Portable:
         return builder.mul(wide, _repeat(builder, builder.sext(k, _I32), WIDTH))
 
 
-class _Avx2:
-    """16-bit products of 16 pixels at a time."""
+class _Packed:
+    """16-bit products of as many pixels as fit a vector."""
 
-    @staticmethod
-    def luma(builder, channels, factor):
-        wide = [_halves(builder, builder.zext(channel, _vector(_I16))) for channel in channels]
-        one = ir.Constant(_HALF, [1] * 16)
+    def __init__(self, lanes: int, scaled: str, paired: str, packed: str) -> None:
+        self._lanes, self._scaled, self._paired, self._packed = lanes, scaled, paired, packed
+        self._shorts, self._words = ir.VectorType(_I16, lanes), ir.VectorType(_I32, lanes // 2)
+
+    def luma(self, builder, channels, factor):
+        wide = [self._parts(builder, builder.zext(channel, _vector(_I16))) for channel in channels]
+        one = ir.Constant(self._shorts, [1] * self._lanes)
         result = []
         for first, second, third in zip(*wide, strict=True):
-            two = _Avx2.pairs(builder, first, second, factor[0], factor[1])
-            rest = _Avx2.pairs(builder, third, one, factor[2], _I16(8192))
+            two = self._pairs(builder, first, second, factor[0], factor[1])
+            rest = self._pairs(builder, third, one, factor[2], _I16(8192))
             total = [builder.add(a, b) for a, b in zip(two, rest, strict=True)]
-            result.append(_Avx2.packed(builder, total))
+            result.append(self._joined(builder, total))
         return builder.trunc(_join(builder, result), _vector(_I8))
 
-    @staticmethod
-    def scale(builder, value, k):
+    def scale(self, builder, value, k):
         """Return (k value + 2**14) >> 15."""
-        by = _repeat(builder, k, 16)
-        halves = _halves(builder, value)
-        return _join(
-            builder, [_call(builder, "llvm.x86.avx2.pmul.hr.sw", _HALF, half, by) for half in halves]
-        )
+        by = _repeat(builder, k, self._lanes)
+        parts = self._parts(builder, value)
+        return _join(builder, [_call(builder, self._scaled, self._shorts, part, by) for part in parts])
 
-    @staticmethod
-    def mix(builder, a, b, j, k):
+    def mix(self, builder, a, b, j, k):
         """Return (j a + k b + 2**13) >> 14."""
-        result = []
-        for x, y in zip(_halves(builder, a), _halves(builder, b), strict=True):
-            half = ir.Constant(_WORDS, [8192] * 8)
-            total = [builder.add(part, half) for part in _Avx2.pairs(builder, x, y, j, k)]
-            result.append(_Avx2.packed(builder, total))
+        half, result = ir.Constant(self._words, [8192] * (self._lanes // 2)), []
+        for x, y in zip(self._parts(builder, a), self._parts(builder, b), strict=True):
+            total = [builder.add(some, half) for some in self._pairs(builder, x, y, j, k)]
+            result.append(self._joined(builder, total))
         return _join(builder, result)
 
-    @staticmethod
-    def pairs(builder, x, y, j, k):
-        """Return j x + k y in 32 bits, in the order that `packed` undoes."""
-        low = [lane for start in (0, 8) for i in range(start, start + 4) for lane in (i, 16 + i)]
-        factors = _shuffle(builder, _repeat(builder, j, 16), _repeat(builder, k, 16), [0, 16] * 8)
-        both = [_shuffle(builder, x, y, lanes) for lanes in (low, [lane + 4 for lane in low])]
-        return [_call(builder, "llvm.x86.avx2.pmadd.wd", _WORDS, part, factors) for part in both]
+    def _parts(self, builder, value):
+        """Split what belongs to 32 pixels into vectors."""
+        starts = range(0, WIDTH, self._lanes)
+        return [_shuffle(builder, value, value, list(range(i, i + self._lanes))) for i in starts]
 
-    @staticmethod
-    def packed(builder, total):
+    def _pairs(self, builder, x, y, j, k):
+        """Return j x + k y in 32 bits, in the order that `_joined` undoes."""
+        n = self._lanes
+        low = [lane for start in range(0, n, 8) for i in range(start, start + 4) for lane in (i, n + i)]
+        factors = _shuffle(builder, _repeat(builder, j, n), _repeat(builder, k, n), [0, n] * (n // 2))
+        both = [_shuffle(builder, x, y, lanes) for lanes in (low, [lane + 4 for lane in low])]
+        return [_call(builder, self._paired, self._words, part, factors) for part in both]
+
+    def _joined(self, builder, total):
         """Shift right by 14 and join."""
-        shifted = [builder.ashr(part, ir.Constant(_WORDS, [14] * 8)) for part in total]
-        return _call(builder, "llvm.x86.avx2.packssdw", _HALF, *shifted)
+        by = ir.Constant(self._words, [14] * (self._lanes // 2))
+        shifted = [builder.ashr(part, by) for part in total]
+        return _call(builder, self._packed, self._shorts, *shifted)
 
 
 def _luma_32_interpreted(step: int) -> Any:
@@ -306,11 +308,18 @@ if config.DISABLE_JIT:
 take_apart_rgb, take_apart_rgba = (_take_apart_32(step) for step in (3, 4))
 put_together_rgb, put_together_rgba = (_put_together_32(step) for step in (3, 4))
 luma_planes_portable, luma_rgb_portable, luma_rgba_portable = (_luma_32(s, _Portable) for s in (1, 3, 4))
-luma_planes_avx2, luma_rgb_avx2, luma_rgba_avx2 = (_luma_32(s, _Avx2) for s in (1, 3, 4))
 replace_planes_portable, replace_rgb_portable, replace_rgba_portable = (
     _replace_32(s, _Portable) for s in (1, 3, 4)
 )
-replace_planes_avx2, replace_rgb_avx2, replace_rgba_avx2 = (_replace_32(s, _Avx2) for s in (1, 3, 4))
+_X86 = "llvm.x86"
+_AVX2 = _Packed(16, f"{_X86}.avx2.pmul.hr.sw", f"{_X86}.avx2.pmadd.wd", f"{_X86}.avx2.packssdw")
+_AVX512 = _Packed(
+    32, f"{_X86}.avx512.pmul.hr.sw.512", f"{_X86}.avx512.pmaddw.d.512", f"{_X86}.avx512.packssdw.512"
+)
+luma_planes_avx2, luma_rgb_avx2, luma_rgba_avx2 = (_luma_32(s, _AVX2) for s in (1, 3, 4))
+replace_planes_avx2, replace_rgb_avx2, replace_rgba_avx2 = (_replace_32(s, _AVX2) for s in (1, 3, 4))
+luma_planes_avx512, luma_rgb_avx512, luma_rgba_avx512 = (_luma_32(s, _AVX512) for s in (1, 3, 4))
+replace_planes_avx512, replace_rgb_avx512, replace_rgba_avx512 = (_replace_32(s, _AVX512) for s in (1, 3, 4))
 
 
 def _replaced(builder, channels, old, new, factor, arithmetic):
@@ -385,9 +394,5 @@ def _shuffle(builder, a, b, lanes):
     return builder.shuffle_vector(a, b, ir.Constant(_vector(_I32, len(lanes)), lanes))
 
 
-def _halves(builder, value):
-    return [_shuffle(builder, value, value, list(range(start, start + 16))) for start in (0, 16)]
-
-
-def _join(builder, halves):
-    return _shuffle(builder, *halves, list(range(32)))
+def _join(builder, parts):
+    return parts[0] if len(parts) == 1 else _shuffle(builder, *parts, list(range(WIDTH)))

@@ -66,8 +66,8 @@ def luma_avx2(image, step, k, memory, chunks, out):
 @kernel(u8=_LUMA)
 def luma_avx512(image, step, k, memory, chunks, out):
     """Do the same with the counter and the lookup of the tier avx512."""
-    luma = (_ycrcb.luma_planes_avx2, _ycrcb.luma_rgb_avx2, _ycrcb.luma_rgba_avx2)
-    replace = (_ycrcb.replace_planes_avx2, _ycrcb.replace_rgb_avx2, _ycrcb.replace_rgba_avx2)
+    luma = (_ycrcb.luma_planes_avx512, _ycrcb.luma_rgb_avx512, _ycrcb.luma_rgba_avx512)
+    replace = (_ycrcb.replace_planes_avx512, _ycrcb.replace_rgb_avx512, _ycrcb.replace_rgba_avx512)
     count_blocks_of_luma(image, image, image, step, k, chunks, memory)
     map_luma(line(image), step, k, sliced_table(0, memory), chunks, line(out), luma, replace, lookup_avx512)
 

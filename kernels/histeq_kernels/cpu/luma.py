@@ -97,8 +97,8 @@ def apply_luma_avx2(first, second, third, step, k, table, chunks, new_first, new
 @kernel(u8=_APPLY_ROWS)
 def apply_luma_avx512(first, second, third, step, k, table, chunks, new_first, new_second, new_third):
     """Do the same with the lookup of the tier avx512."""
-    luma = (_ycrcb.luma_planes_avx2, _ycrcb.luma_rgb_avx2, _ycrcb.luma_rgba_avx2)
-    replace = (_ycrcb.replace_planes_avx2, _ycrcb.replace_rgb_avx2, _ycrcb.replace_rgba_avx2)
+    luma = (_ycrcb.luma_planes_avx512, _ycrcb.luma_rgb_avx512, _ycrcb.luma_rgba_avx512)
+    replace = (_ycrcb.replace_planes_avx512, _ycrcb.replace_rgb_avx512, _ycrcb.replace_rgba_avx512)
     old, new = (first, second, third), (new_first, new_second, new_third)
     map_luma(old, step, k, table, chunks, new, luma, replace, lookup_avx512)
 
@@ -106,7 +106,7 @@ def apply_luma_avx512(first, second, third, step, k, table, chunks, new_first, n
 @inline
 def count_blocks_of_luma(first, second, third, step, k, chunks, scratch):
     """Compute Y of blocks of several rows and count it into the sums, first in the scratch."""
-    luma = (_ycrcb.luma_planes_avx2, _ycrcb.luma_rgb_avx2, _ycrcb.luma_rgba_avx2)
+    luma = (_ycrcb.luma_planes_avx512, _ycrcb.luma_rgb_avx512, _ycrcb.luma_rgba_avx512)
     memory, zero = line(chunks), np.uint64(0)
     tall = np.uint64(TALL if first.shape[1] >= TALL // 2 else 1)
     wide, width = np.uint64(BLOCK) // tall, np.uint64(first.shape[2]) // step
