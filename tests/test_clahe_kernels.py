@@ -188,6 +188,15 @@ def test_backends_agree(dtype):
         assert same(*results)
 
 
+@pytest.mark.parametrize("bins", [16, 64, 128])
+@pytest.mark.parametrize("layout", ["HW", "HWC", "DHW"])
+def test_backends_agree_on_few_bins_of_eight_bits(layout, bins):
+    shape = {"HW": (40, 70), "HWC": (40, 70, 3), "DHW": (3, 20, 30)}[layout]
+    image = random_values(np.random.default_rng(bins), int(np.prod(shape)), "uint8").reshape(shape)
+    results = [histeq.clahe(image, layout=layout, bins=bins, tiles=3, backend=b) for b in ("numba", "numpy")]
+    assert same(*results)
+
+
 @pytest.mark.skipif(INTERPRETED, reason="nothing is compiled")
 def test_no_fused_multiply_add():
     for kernel in (

@@ -386,6 +386,8 @@ def _blend_in_parts(
     out: Array,
 ) -> None:
     """Blend any plane."""
+    if tables.itemsize == 1 and tables.shape[-1] < 256:  # the kernels for 8 bits take whole tables
+        tables = np.pad(tables, [(0, 0)] * 3 + [(0, 256 - tables.shape[-1])])
     _, depth, height, width = pixels.image[at[0]].shape
     rows = max(1, _PART // max(1, width))
     form = np.zeros(4, np.int64)
