@@ -90,7 +90,7 @@ def choose(image: Any, backend: str | None) -> Backend:
     kind = cast(Hashable, type(image))  # a class is hashable, whatever mypy says
     if backend is None:
         return _usual(kind)
-    _default_for(kind)
+    _default_for(kind)  # raises where no backend takes such arrays, whatever the name
     return _wanted(kind, backend, "backend")
 
 

@@ -3,24 +3,14 @@
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils, config
+from numba.core import config
 from numba.extending import intrinsic
 
 from histeq_kernels.cpu._kernel import inline
-from histeq_kernels.cpu._vector import (
-    _call,
-    _cumulative,
-    _everywhere,
-    _last,
-    _load,
-    _pointer,
-    _store,
-    _word,
-)
 
 SHIFT = np.float32(3 << 22)
 """Added to a float32 between 0 and 2**22, it leaves a whole number in the lower bits."""
-_BITS = np.uint32(0x4B400000)
+BITS = np.uint32(0x4B400000)
 """The bits of that number itself."""
 
 
@@ -43,73 +33,4 @@ bits_of = _bits_of if config.DISABLE_JIT else _bits_of_ir
 @inline
 def whole(value):
     """Return a float32 between 0 and 2**22 as an int32, rounded half to even."""
-    return np.int32(bits_of(np.float32(value + SHIFT)) - _BITS)
-
-
-def _levels_16(counters, first, size, clip, share, step, rest, scale, low, span, table):
-    """Write the levels of a multiple of 16 bins, leave zeros, and return the pixels counted, clipped.
-
-    Parameters
-    ----------
-    counters : uint32, those of `size` bins from bin `first` on
-    clip : the most pixels a bin keeps
-    share, step, rest : what bins get back, int32: see `tiles.fill_levels_direct`
-    scale, low, span : levels a pixel, the lowest level, levels above it
-    table : uint16
-    """
-    counted = np.cumsum(np.minimum(counters[first : first + size].astype(np.int32), clip), dtype=np.int32)
-    counters[first : first + size] = 0
-    bins = np.arange(size, dtype=np.int32) + np.int32(first)
-    upto = counted + share * (bins + 1) + np.minimum(bins // step + 1, rest)
-    levels = np.rint(upto.astype(np.float32) * scale).astype(np.int32)
-    table[:size] = np.minimum(levels, span) + low
-    return counted[-1] if size else np.int32(0)
-
-
-@intrinsic
-def _levels_16_ir(typingctx, counters, first, size, clip, share, step, rest, scale, low, span, table):
-    """Do the same; half a bin more, divided by `step` in float32, is far enough from whole numbers."""
-
-    def codegen(context, builder, signature, args):
-        def at(which, index, kind):
-            return _pointer(context, builder, signature, args, which, index, kind)
-
-        def each(value):
-            return ir.Constant(words, [value] * 16)
-
-        words, floats = ir.VectorType(ir.IntType(32), 16), ir.VectorType(ir.FloatType(), 16)
-        clip, share, step, rest, low, span = (
-            _everywhere(builder, args[k], words) for k in (3, 4, 5, 6, 8, 9)
-        )
-        scale = _everywhere(builder, args[7], floats)
-        inverse = builder.fdiv(ir.Constant(floats, [1.0] * 16), builder.sitofp(step, floats))
-        count, bins = cgutils.alloca_once(builder, words), cgutils.alloca_once(builder, words)
-        start = _everywhere(builder, builder.trunc(args[1], ir.IntType(32)), words)
-        builder.store(each(0), count)
-        builder.store(builder.add(start, ir.Constant(words, list(range(16)))), bins)
-        with cgutils.for_range(builder, builder.lshr(args[2], _word(4))) as loop:
-            index = builder.shl(loop.index, _word(4))
-            pointer = at(0, builder.add(args[1], index), words)
-            some = _call(builder, "llvm.smin.v16i32", words, _load(builder, pointer), clip)
-            some, before, b = _cumulative(builder, some), builder.load(count), builder.load(bins)
-            _store(builder, each(0), pointer)
-            builder.store(builder.add(_last(builder, some), before), count)
-            builder.store(builder.add(b, each(16)), bins)
-            half = builder.fadd(builder.sitofp(b, floats), ir.Constant(floats, [0.5] * 16))
-            extra = builder.add(builder.fptosi(builder.fmul(half, inverse), words), each(1))
-            extra = _call(builder, "llvm.smin.v16i32", words, extra, rest)
-            extra = builder.add(extra, builder.mul(share, builder.add(b, each(1))))
-            upto = builder.sitofp(builder.add(builder.add(some, before), extra), floats)
-            level = builder.fadd(builder.fmul(upto, scale), ir.Constant(floats, [float(SHIFT)] * 16))
-            level = builder.sub(builder.bitcast(level, words), each(int(_BITS)))
-            level = builder.add(_call(builder, "llvm.smin.v16i32", words, level, span), low)
-            level = builder.trunc(level, ir.VectorType(ir.IntType(16), 16))
-            _store(builder, level, at(10, index, level.type))
-        return builder.extract_element(builder.load(count), _word(0))
-
-    word, number, real = types.uint64, types.int32, types.float32
-    arguments = counters, word, word, number, number, number, number, real, number, number, table
-    return number(*arguments), codegen
-
-
-levels_16 = _levels_16 if config.DISABLE_JIT else _levels_16_ir
+    return np.int32(bits_of(np.float32(value + SHIFT)) - BITS)

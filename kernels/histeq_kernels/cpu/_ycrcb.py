@@ -21,7 +21,7 @@ from numba.core import config
 from numba.extending import intrinsic
 
 from histeq_kernels.cpu._kernel import inline
-from histeq_kernels.cpu._vector import _call, _load, _pointer, _store
+from histeq_kernels.cpu._vector import _call, _everywhere, _load, _pointer, _store
 
 COEFFICIENTS = {
     "rgb": np.array([4899, 9617, 1868, 23364, 18482, 13206, 25330, -11698, -5636], np.int16),
@@ -386,8 +386,7 @@ def _splat(kind, value):
 
 def _repeat(builder, value, size):
     """Return a vector of one runtime value."""
-    single = builder.insert_element(ir.Constant(_vector(value.type, size), ir.Undefined), value, _I32(0))
-    return _shuffle(builder, single, single, [0] * size)
+    return _everywhere(builder, value, _vector(value.type, size))
 
 
 def _shuffle(builder, a, b, lanes):

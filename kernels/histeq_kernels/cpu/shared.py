@@ -41,8 +41,8 @@ def working() -> Callable[..., None]:
 
 def entries(pieces: int, threads: int) -> tuple[int, int, int]:
     """Return where in the state the counts and the table begin, and its size."""
-    counts = 3 + 2 * pieces
-    return counts, counts + 256 * threads, counts + 256 * threads + 32
+    table = counts_at(pieces, threads)
+    return counts_at(pieces, 0), table, table + 32
 
 
 def most_pieces(shape: tuple[int, ...]) -> int:
@@ -147,15 +147,21 @@ def make_table(pieces, threads, state, memory):
 
 
 @inline
+def counts_at(pieces, thread):
+    """Return where in the state a thread's counts begin; behind those of the last thread is the table."""
+    return 3 + 2 * pieces + 256 * thread
+
+
+@inline
 def counts_in(pieces, thread, state):
     """Return the counts of a thread."""
-    return part_i64(state, 3 + 2 * pieces + 256 * thread, 256)
+    return part_i64(state, counts_at(pieces, thread), 256)
 
 
 @inline
 def table_in(pieces, threads, state):
     """Return the table."""
-    return part_8(state, 3 + 2 * pieces + 256 * threads, 256)
+    return part_8(state, counts_at(pieces, threads), 256)
 
 
 @inline
