@@ -216,6 +216,19 @@ def test_histogram_of_contents(kernel, content):
     assert same(counts, np.bincount(image.ravel(), minlength=256))
 
 
+@pytest.mark.parametrize("size", [(1 << 15) - 1, 1 << 15, 40_013, *([] if INTERPRETED else [300_007])])
+@pytest.mark.parametrize("flat", [0.0, 0.1, 0.9])
+def test_histogram_of_scattered_pairs(size, flat):
+    """Noise, in which counters of one byte are in use, and wrap where there is a flat part."""
+    image = np.random.default_rng(size).integers(0, 256, size, np.uint8)
+    for start in (1000, size // 2 + 1000):
+        image[start : start + int(flat * size / 2)] = 200
+    scratch, counts = counters(), np.ones(256, np.int64)
+    histogram.histogram.u8(image.reshape(1, 1, size), scratch, counts)
+    assert same(counts, np.bincount(image, minlength=256) + 1)
+    assert not scratch[: histogram.ZEROS].any()
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_histogram_16_bit(size):
     image = rows_of(np.random.default_rng(size), (2, 2, size), np.uint16)

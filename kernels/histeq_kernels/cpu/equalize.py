@@ -13,15 +13,9 @@ import numpy as np
 from histeq_kernels.cpu import _sliced, histogram, lut
 from histeq_kernels.cpu import table as rules
 from histeq_kernels.cpu._kernel import Kernel, inline, kernel
+from histeq_kernels.cpu._pairs import MANY, count_row_many, fold_pairs
 from histeq_kernels.cpu._vector import address_in, line, part_8, part_16, part_32, part_f64, part_i64
-from histeq_kernels.cpu.histogram import (
-    SMALL,
-    count_row_direct,
-    count_row_pairs,
-    count_row_small,
-    fold_pairs,
-    merge_small,
-)
+from histeq_kernels.cpu.histogram import SMALL, count_row_direct, count_row_small, merge_small
 from histeq_kernels.cpu.lut import (
     PAST_CACHES,
     fill_pairs,
@@ -51,7 +45,7 @@ _WIDE = "void(Array(uint16, 2, 'C', readonly=True), uint32[::1], uint16[:, ::1])
 
 def equalizing(pixels: int) -> Callable[..., None]:
     """Return the fastest kernel for this many pixels, fewer than 2**31."""
-    return _kernels()[pixels >= SMALL].u8
+    return _kernels()[pixels >= MANY].u8
 
 
 @functools.cache
@@ -132,7 +126,7 @@ def table_of_small(pixels, memory):
 def table_of_large(pixels, memory):
     """Count 8-bit pixels in pairs; return their table."""
     counts = empty_counts(memory)
-    count_row_pairs(pixels, memory, counts)
+    count_row_many(pixels, memory, counts)
     fold_pairs(memory, counts)
     table, sums = part_8(memory, _TABLE, 256), part_f64(memory, CUMULATIVE, SUMS)
     fill(counts, 0, 0, 255, rules.opencv_number, rules.opencv_level, sums, table)

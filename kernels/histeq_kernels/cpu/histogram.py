@@ -8,19 +8,21 @@ from collections.abc import Callable
 
 import numpy as np
 
-from histeq_kernels.cpu import _sliced, intervals
+from histeq_kernels.cpu import _pairs, _sliced, intervals
 from histeq_kernels.cpu._kernel import COUNTS_OUT, flat, inline, kernel, plane
+from histeq_kernels.cpu._pairs import count_row_many, count_row_pairs, count_words, fold_pairs
 from histeq_kernels.cpu._vector import load_64, row
 from histeq_kernels.cpu.tiers import tier
 
-ZEROS = (1 << 16) + 256
+ZEROS = _pairs.ENTRIES
 """Entries of the scratch, uint32, that are zero before and after every call."""
 SCRATCH = ZEROS + _sliced.ROOM
 """All entries of the scratch; it begins with a cache line."""
 MAX_PIXELS = 1 << 32
 """No call counts more pixels than this, or an entry of the scratch could overflow."""
 SMALL = 1 << 17
-"""Below this many pixels folding 65,536 entries (10 microseconds) costs more than counting pairs gains."""
+"""Below this many pixels of colour counting pairs gains less than it costs: they come in blocks, which nobody
+looks at as `_pairs.count_row_many` looks at rows."""
 
 FEW = 1 << 12
 """Below this many pixels adding up the sums of bit planes costs more than they gain."""
@@ -37,7 +39,7 @@ def counting(pixels: int) -> Callable[..., None]:
     """Return the fastest kernel that counts this many contiguous 8-bit pixels."""
     if tier() == "avx512" and pixels >= FEW:
         return histogram_avx512.u8
-    return histogram_small.u8 if pixels < SMALL else histogram.u8
+    return histogram_small.u8 if pixels < _pairs.MANY else histogram.u8
 
 
 @kernel(u8=_ROWS)
@@ -257,54 +259,7 @@ def rows_pairs(image, scratch, counts):
     """Count the pairs of all rows."""
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
-            count_row_pairs(row(image, z, y), scratch, counts)
-
-
-@inline
-def count_row_pairs(pixels, scratch, counts):
-    """Count a row's pairs, and the few pixels left over one by one."""
-    half = np.uint64(pixels.size // 16 * 8)
-    count_words(pixels, half, np.uint64(8), scratch)
-    for i in range(half + half, np.uint64(pixels.size)):
-        counts[pixels[i]] += 1
-
-
-@inline
-def count_words(pixels, half, step, counters):
-    """Count the 16-bit parts of two times `half` elements, `step` elements a word.
-
-    The halves of a row take turns: in smooth areas neighbours are equal, and the increment of a counter that
-    was just stored waits for that store. Equal words in a row are counted once, by their number.
-    """
-    one = np.uint32(1)
-    last_a, last_b, times = np.uint64(0), np.uint64(0), np.uint32(0)
-    for i in range(np.uint64(0), half, step):
-        a, b = load_64(pixels, i), load_64(pixels, half + i)
-        if a == last_a and b == last_b:
-            times = np.uint32(times + one)
-            continue
-        count_two_words(last_a, last_b, times, counters)
-        last_a, last_b, times = a, b, one
-    count_two_words(last_a, last_b, times, counters)
-
-
-@inline
-def fold_pairs(scratch, counts):
-    """Add the pairs' counters to `counts`, once for either pixel."""
-    columns = scratch[np.uint64(65536) : np.uint64(65792)]
-    for high in range(np.uint64(256)):
-        pairs = scratch[high * np.uint64(256) : (high + np.uint64(1)) * np.uint64(256)]
-        total = np.uint32(0)
-        for low in range(np.uint64(256)):
-            total += pairs[low]
-        if total:
-            counts[high] += total
-            for low in range(np.uint64(256)):
-                columns[low] += pairs[low]
-                pairs[low] = 0
-    for low in range(np.uint64(256)):
-        counts[low] += columns[low]
-        columns[low] = 0
+            count_row_many(row(image, z, y), scratch, counts)
 
 
 @inline
@@ -323,20 +278,6 @@ def fold(few, scratch, counts):
         fold_small(scratch, counts)
     else:
         fold_pairs(scratch, counts)
-
-
-@inline
-def count_two_words(a, b, times, scratch):
-    """Count the four 16-bit parts of each of two words `times` times."""
-    mask = np.uint64(0xFFFF)
-    scratch[a & mask] += times
-    scratch[b & mask] += times
-    scratch[(a >> np.uint64(16)) & mask] += times
-    scratch[(b >> np.uint64(16)) & mask] += times
-    scratch[(a >> np.uint64(32)) & mask] += times
-    scratch[(b >> np.uint64(32)) & mask] += times
-    scratch[a >> np.uint64(48)] += times
-    scratch[b >> np.uint64(48)] += times
 
 
 @inline

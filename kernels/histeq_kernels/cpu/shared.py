@@ -18,10 +18,11 @@ import numpy as np
 
 from histeq_kernels.cpu import table as rules
 from histeq_kernels.cpu._kernel import inline, kernel, plane, plane_out
+from histeq_kernels.cpu._pairs import fold_pairs
 from histeq_kernels.cpu._sliced import TALL, fold_rows, rows_sliced, slice_block_avx512
 from histeq_kernels.cpu._vector import part_8, part_16, part_f64, part_i64
 from histeq_kernels.cpu.equalize import CUMULATIVE, LEVELS
-from histeq_kernels.cpu.histogram import ZEROS, fold_pairs, rows_pairs
+from histeq_kernels.cpu.histogram import ZEROS, rows_pairs
 from histeq_kernels.cpu.lut import PAST_CACHES, fill_pairs, map_avx2, map_avx512, rows_mapped_by_pairs
 from histeq_kernels.cpu.table import SUMS, fill
 from histeq_kernels.cpu.tiers import tier
