@@ -7,7 +7,7 @@ import os
 
 import numpy as np
 import pytest
-from histeq_kernels.cpu import _whole, blend, clahe_avx512, clahe_luma, histogram, luma, recolor, tiles
+from histeq_kernels.cpu import _whole, blend, clahe_avx512, clahe_luma, histogram, luma, ranks, recolor, tiles
 from images import random_values, same
 from test_kernels import Guarded, color_output, color_rows, only, rows_of
 
@@ -122,6 +122,37 @@ def test_sixteen_bits(shape, count, dtype, bins, clip):
         assert same(tables, np.ascontiguousarray(expected[..., first:stop]))
         assert not scratch[: histogram.ZEROS].any()
         check_blend(image, grid, tables, blend.blend_tiles_direct.u16, levels, first, turn)
+
+
+@pytest.mark.parametrize("values", [1, 300, 30_000])
+@pytest.mark.parametrize("dtype", ["uint16", "int16"])
+@pytest.mark.parametrize(
+    ("shape", "count"),
+    [*(case for case in CASES if case[0][1] < 500), ((37, 83), (5, 3)), ((64, 96), (2, 2))],
+)
+def test_ranks(shape, count, dtype, values):
+    image = np.random.default_rng(shape[1]).integers(0, values, (1, *shape)).astype(dtype)
+    image[0, ::3] = np.iinfo(dtype).max - image[0, ::3]
+    image[0, :, ::4] += np.iinfo(dtype).min
+    grid = grid_of(shape, count)
+    for out_range in (None, (70, 30_000)):
+        levels = _tiles.levels_of(np.dtype(dtype), 65536, out_range)
+        bits, turn = image.view(np.uint16), 32768 if dtype == "int16" else 0
+        entries = np.full((*grid.tiles[1:], ranks.ENTRIES), 77, np.uint32)
+        spreads, number = np.full((*entries.shape[:2], 2), 77, np.int32), entries[..., 0].size
+        positions = grid.positions(1), grid.positions(2)
+        for part in ((0, number // 2), (number // 2, number)):
+            results = entries.reshape(number, -1), spreads.reshape(number, 2)
+            ranks.tile_ranks.u16(bits, *positions, np.array(grid.tile), *part, turn, *results)
+
+        around = [grid.neighbours(axis, 0, image.shape[axis]) for axis in range(3)]
+        tables = expected_tables(image, grid, 1e-9, levels)  # the hardest clipping: one pixel in a bin
+        expected = levels.pixels(_tiles.blend(levels.index(image), tables, tuple(around)))
+        out = Guarded(image.shape, np.uint16)
+        form = np.array([turn, levels.lowest, levels.span, int(np.prod(grid.tile))])
+        ranks.blend_ranks.u16(bits, *around[1], *around[2], entries, spreads, form, out.inside)
+        assert same(np.ascontiguousarray(out.inside).view(dtype), expected)
+        assert out.intact()
 
 
 def check_blend(image, grid, tables, kernel, levels, first, turn):

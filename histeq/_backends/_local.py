@@ -19,6 +19,7 @@ from histeq_kernels.cpu import clahe_avx512 as _fastest
 from histeq_kernels.cpu import clahe_luma as _rows
 from histeq_kernels.cpu import histogram as _counters
 from histeq_kernels.cpu import luma as _luma
+from histeq_kernels.cpu import ranks as _ranks
 from histeq_kernels.cpu import recolor as _recolor
 from histeq_kernels.cpu import tiles as _tables
 from numpy.typing import NDArray
@@ -99,6 +100,9 @@ def clahe(
 
     def work(at: At, threads: int) -> None:
         plane, target = _plain(pixels, at, levels), None if pixels.luma else _plain_output(out[at], levels)
+        if plane is not None and target is not None and _small_tiles(plane, grid, clip_limit, levels):
+            _by_ranks(plane, grid, around, levels, target, threads)
+            return
         if plane is not None and target is not None and math.prod(grid.tile) < _tables.MAX_AREA:
             first, stop = _bins_in_use(plane, levels)
             table = _space.tables((*grid.tiles, stop - first), levels.table_dtype)
@@ -250,6 +254,37 @@ def _blend_plane(
             kernel(plane[:, rows], *cut, *x, tables[0], *room, out[:, rows])
 
     _over_ranges(work, plane.shape[1], min(threads, plane.size // _PIECE))
+
+
+def _small_tiles(plane: Array, grid: Grid, clip_limit: float, levels: Levels) -> bool:
+    """Tell whether tiles of 16 bits go by ranks: where they are small, and clipped to a pixel in a bin."""
+    area, flat = math.prod(grid.tile), len(plane) == grid.tiles[0] == 1
+    one = area <= _ranks.most_pixels() and _tiles.clip_count(clip_limit, area, levels.bins) == 1
+    return one and flat and levels.bins == 65536
+
+
+def _by_ranks(
+    plane: Array, grid: Grid, around: tuple[Neighbours, ...], levels: Levels, out: Array, threads: int
+) -> None:
+    """Do both halves for small tiles of 16 bits."""
+    _, ys, xs = (grid.positions(axis) for axis in range(3))
+    _, y, x = around
+    ranks = _space.tables((*grid.tiles[1:], _ranks.ENTRIES), np.dtype(np.uint32))
+    tile, spreads = np.array(grid.tile, np.int64), np.empty((*ranks.shape[:2], 2), np.int32)
+    turn, number = _turn(levels), len(ranks) * ranks.shape[1]
+    form = np.array([turn, levels.lowest, levels.span, math.prod(grid.tile)], np.int64)
+
+    def rank(part: tuple[int, int]) -> None:
+        results = ranks.reshape(number, -1), spreads.reshape(number, 2)
+        _ranks.tile_ranks.u16(plane, ys, xs, tile, *part, turn, *results)
+
+    def blend(part: tuple[int, int]) -> None:
+        rows = slice(*part)
+        cut = y if part == (0, plane.shape[1]) else y.cut(rows)
+        _ranks.blend_ranks.u16(plane[:, rows], *cut, *x, ranks, spreads, form, out[:, rows])
+
+    _over_ranges(rank, number, min(threads, plane.size // _PIECE))
+    _over_ranges(blend, plane.shape[1], min(threads, plane.size // _PIECE))
 
 
 def _luma_lines(pixels: Pixels, levels: Levels, *images: Array) -> tuple[Any, ...] | None:
