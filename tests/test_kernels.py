@@ -229,9 +229,11 @@ def test_histogram_of_scattered_pairs(size, flat):
     assert not scratch[: histogram.ZEROS].any()
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_histogram_16_bit(size):
-    image = rows_of(np.random.default_rng(size), (2, 2, size), np.uint16)
+@pytest.mark.parametrize("size", [*SIZES, (1 << 18) - 1, (1 << 18) + 5])
+@pytest.mark.parametrize("most", [0, 300])
+def test_histogram_16_bit(size, most):
+    image = rows_of(np.random.default_rng(size), (1 if size >> 18 else 2, 2, size), np.uint16, most)
+    image[..., size // 4 : size // 3] = 7  # in noise, whose counters are of one byte, this one wraps
     scratch, counts = counters(), np.zeros(65536, np.int64)
     histogram.histogram_direct.u16(image, scratch, counts)
     assert same(counts, np.bincount(image.ravel(), minlength=65536))

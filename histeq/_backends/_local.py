@@ -327,11 +327,12 @@ def _blend_luma(lines: tuple[Any, ...], tables: Array, around: tuple[Neighbours,
     _over_ranges(work, height, min(threads, height * width // _PIECE))
 
 
-def _over_ranges(work: Callable[[tuple[int, int]], None], length: int, parts: int) -> None:
-    """Call work((start, stop)) for equal parts of a length, on as many threads."""
-    if parts < 2:
+def _over_ranges(work: Callable[[tuple[int, int]], None], length: int, threads: int) -> None:
+    """Call work((start, stop)) for parts of a length: four a thread, so that one that is late takes fewer."""
+    if threads < 2:
         work((0, length))
         return
+    parts = min(4 * threads, length)
     bounds = [length * i // parts for i in range(parts + 1)]
     _threads.run(work, itertools.pairwise(bounds))
 

@@ -1,4 +1,4 @@
-"""Counting 8-bit pixels two by two: neighbours are one 16-bit index into 65,536 counters.
+"""Counting in 65,536 counters: 16-bit pixels, and 8-bit pixels two by two, neighbours as one 16-bit index.
 
 In most images neighbours are much alike, and the counters in use fit the first-level cache. Where they are
 scattered, as in noise, counters of one byte are faster: a quarter of the memory, and a wrap is rare.
@@ -60,40 +60,78 @@ def count_row_pairs(pixels, scratch, counts):
 @inline
 def count_row_scattered(pixels, scratch, counts):
     """Count a row's pairs in counters of one byte, and fold them."""
-    half, mask, counters = (
-        np.uint64(pixels.size // 16 * 8),
-        np.uint64(0xFFFF),
-        part_8(scratch, _BYTES, 1 << 16),
-    )
-    for i in range(np.uint64(0), half, np.uint64(8)):
-        a, b = load_64(pixels, i), load_64(pixels, half + i)
-        count_in_byte(a & mask, counters, counts)
-        count_in_byte(b & mask, counters, counts)
-        count_in_byte((a >> np.uint64(16)) & mask, counters, counts)
-        count_in_byte((b >> np.uint64(16)) & mask, counters, counts)
-        count_in_byte((a >> np.uint64(32)) & mask, counters, counts)
-        count_in_byte((b >> np.uint64(32)) & mask, counters, counts)
-        count_in_byte(a >> np.uint64(48), counters, counts)
-        count_in_byte(b >> np.uint64(48), counters, counts)
+    half, counters = np.uint64(pixels.size // 16 * 8), part_8(scratch, _BYTES, 1 << 16)
+    count_words_in_bytes(pixels, half, np.uint64(8), counters, counts, count_256_pairs)
     count_rest(pixels, half + half, counts)
     fold_counters(counters, part_16(scratch, _COLUMNS, 256), counts)
 
 
 @inline
-def count_in_byte(pair, counters, counts):
-    """Count a pair; 256 of them go to the counts of either pixel."""
-    count = np.uint8((np.uint64(counters[pair]) + np.uint64(1)) & np.uint64(0xFF))
-    counters[pair] = count
+def count_256_pairs(pair, counts):
+    """Count a pair 256 times."""
+    counts[pair & np.uint64(0xFF)] += 256
+    counts[pair >> np.uint64(8)] += 256
+
+
+@inline
+def count_row_direct_many(pixels, scratch):
+    """Count a row of 16-bit pixels that may be long in the first 65,536 entries of the scratch."""
+    if pixels.size >= _LONG and lines_of_sample(pixels, scratch[_COLUMNS:_BYTES]) >= _SCATTERED:
+        half, counters = np.uint64(pixels.size // 8 * 4), part_8(scratch, _BYTES, 1 << 16)
+        count_words_in_bytes(pixels, half, np.uint64(4), counters, scratch, count_256_pixels)
+        for value in range(np.uint64(1 << 16)):
+            scratch[value] += counters[value]
+            counters[value] = 0
+        count_rest(pixels, half + half, scratch)
+    else:
+        count_row_direct(pixels, scratch)
+
+
+@inline
+def count_row_direct(pixels, counters):
+    """Count a row of 16-bit pixels."""
+    half = np.uint64(pixels.size // 8 * 4)
+    count_words(pixels, half, np.uint64(4), counters)
+    count_rest(pixels, half + half, counters)
+
+
+@inline
+def count_256_pixels(value, counts):
+    """Count a value 256 times."""
+    counts[value] += np.uint32(256)
+
+
+@inline
+def count_words_in_bytes(pixels, half, step, counters, counts, count_256):
+    """Do as `count_words` with counters of one byte; what they cannot hold goes to `counts`."""
+    mask = np.uint64(0xFFFF)
+    for i in range(np.uint64(0), half, step):
+        a, b = load_64(pixels, i), load_64(pixels, half + i)
+        count_in_byte(a & mask, counters, counts, count_256)
+        count_in_byte(b & mask, counters, counts, count_256)
+        count_in_byte((a >> np.uint64(16)) & mask, counters, counts, count_256)
+        count_in_byte((b >> np.uint64(16)) & mask, counters, counts, count_256)
+        count_in_byte((a >> np.uint64(32)) & mask, counters, counts, count_256)
+        count_in_byte((b >> np.uint64(32)) & mask, counters, counts, count_256)
+        count_in_byte(a >> np.uint64(48), counters, counts, count_256)
+        count_in_byte(b >> np.uint64(48), counters, counts, count_256)
+
+
+@inline
+def count_in_byte(index, counters, counts, count_256):
+    """Add one to a counter of one byte."""
+    count = np.uint8((np.uint64(counters[index]) + np.uint64(1)) & np.uint64(0xFF))
+    counters[index] = count
     if count == 0:
-        counts[pair & np.uint64(0xFF)] += 256
-        counts[pair >> np.uint64(8)] += 256
+        count_256(index, counts)
 
 
 @inline
 def count_rest(pixels, start, counts):
     """Count the pixels from `start` on one by one."""
+    one = counts.dtype.type(1)
     for i in range(start, np.uint64(pixels.size)):
-        counts[pixels[i]] += 1
+        counts[pixels[i]] += one
 
 
 @inline

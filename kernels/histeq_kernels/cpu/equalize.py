@@ -13,9 +13,9 @@ import numpy as np
 from histeq_kernels.cpu import _sliced, histogram, lut
 from histeq_kernels.cpu import table as rules
 from histeq_kernels.cpu._kernel import Kernel, inline, kernel
-from histeq_kernels.cpu._pairs import MANY, count_row_many, fold_pairs
+from histeq_kernels.cpu._pairs import MANY, count_row_direct_many, count_row_many, fold_pairs
 from histeq_kernels.cpu._vector import address_in, line, part_8, part_16, part_32, part_f64, part_i64
-from histeq_kernels.cpu.histogram import SMALL, count_row_direct, count_row_small, merge_small
+from histeq_kernels.cpu.histogram import SMALL, count_row_small, merge_small
 from histeq_kernels.cpu.lut import (
     PAST_CACHES,
     fill_pairs,
@@ -185,6 +185,6 @@ def equalize_pillow(image, memory, out):
 def equalize_direct(image, number_of, level_of, memory, out):
     """Count, write the table, map."""
     pixels, levels = line(image), part_16(memory, LEVELS, 65536)
-    count_row_direct(pixels, memory)
+    count_row_direct_many(pixels, memory)
     fill_direct(part_32(memory, 0, 65536), pixels.size, number_of, level_of, memory, levels)
     map_row_direct(pixels, levels, line(out))

@@ -10,7 +10,7 @@ import numpy as np
 
 from histeq_kernels.cpu import _pairs, _sliced, intervals
 from histeq_kernels.cpu._kernel import COUNTS_OUT, flat, inline, kernel, plane
-from histeq_kernels.cpu._pairs import count_row_many, count_row_pairs, count_words, fold_pairs
+from histeq_kernels.cpu._pairs import count_row_direct_many, count_row_many, count_row_pairs, fold_pairs
 from histeq_kernels.cpu._vector import load_64, row
 from histeq_kernels.cpu.tiers import tier
 
@@ -281,17 +281,8 @@ def fold(few, scratch, counts):
 
 
 @inline
-def count_direct(image, counters):
+def count_direct(image, scratch):
     """Count 16-bit pixels."""
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
-            count_row_direct(row(image, z, y), counters)
-
-
-@inline
-def count_row_direct(pixels, counters):
-    """Count a row of 16-bit pixels."""
-    half = np.uint64(pixels.size // 8 * 4)
-    count_words(pixels, half, np.uint64(4), counters)
-    for i in range(half + half, np.uint64(pixels.size)):
-        counters[pixels[i]] += np.uint32(1)
+            count_row_direct_many(row(image, z, y), scratch)

@@ -7,10 +7,10 @@ import numpy as np
 
 from histeq_kernels.cpu._kernel import COUNTS, flat, inline, kernel, plane
 from histeq_kernels.cpu._levels import levels_16
-from histeq_kernels.cpu._pairs import count_row_pairs, fold_pairs
+from histeq_kernels.cpu._pairs import count_row_direct, count_row_pairs, fold_pairs
 from histeq_kernels.cpu._vector import cumulate, load_64, part_8, part_i32, row, store_64
 from histeq_kernels.cpu._whole import whole
-from histeq_kernels.cpu.histogram import count_row_direct, count_word, fold_small
+from histeq_kernels.cpu.histogram import count_word, fold_small
 
 BLOCK = 256
 """Bins that are looked at together."""
