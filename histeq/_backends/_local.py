@@ -7,6 +7,7 @@ form of an integer image of bins, and its levels back into pixels.
 
 from __future__ import annotations  # as in numba.py
 
+import functools
 import itertools
 import math
 import threading
@@ -96,7 +97,7 @@ def clahe(
     pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: Array | None, out: Array
 ) -> None:
     """Do tile_tables and apply_tiles at once, plane by plane: few tables are held at a time."""
-    around = tuple(grid.neighbours(axis, 0, pixels.image.shape[2 + axis]) for axis in range(3))
+    around = _around(grid)
 
     def work(at: At, threads: int) -> None:
         plane, target = _plain(pixels, at, levels), None if pixels.luma else _plain_output(out[at], levels)
@@ -123,7 +124,11 @@ def _planes(pixels: Pixels) -> At:
 
 def _over_planes(work: Callable[[At, int], None], shape: At) -> None:
     """Call work(plane, threads): many planes at once on one thread each, or one by one on all."""
-    each, threads = list(itertools.product(range(shape[0]), range(shape[1]))), _threads.num_threads()
+    threads = _threads.num_threads()
+    if shape == (1, 1):
+        work((0, 0), threads)
+        return
+    each = list(itertools.product(range(shape[0]), range(shape[1])))
     if len(each) >= threads > 1:
         _threads.run(lambda at: work(at, 1), each)
     else:
@@ -183,10 +188,43 @@ def _bins_in_use(plane: Array, levels: Levels) -> tuple[int, int]:
     return int(limits[0]), int(limits[1]) + 1
 
 
+# What follows from the grid and the levels is kept: of a small image it would be a third of the time.
+
+
+@functools.lru_cache(maxsize=16)
+def _positions(grid: Grid) -> tuple[Array, ...]:
+    """Return the pixel at each position along the three axes, and the size of a tile."""
+    return *(grid.positions(axis) for axis in range(3)), _int64(*grid.tile)
+
+
+@functools.lru_cache(maxsize=16)
+def _around(grid: Grid) -> tuple[Neighbours, ...]:
+    """Return the tiles around each pixel of the image."""
+    return tuple(grid.neighbours(axis, 0, grid.shape[axis]) for axis in range(3))
+
+
+@functools.lru_cache(maxsize=16)
 def _numbers(levels: Levels, first: int) -> NDArray[np.int64]:
     """Return what the kernels that make tables need to know of the levels."""
-    numbers = [levels.bins, levels.lowest, levels.span, levels.bin_shift, _turn(levels), first]
-    return np.array(numbers, np.int64)
+    return _int64(levels.bins, levels.lowest, levels.span, levels.bin_shift, _turn(levels), first)
+
+
+@functools.lru_cache(maxsize=16)
+def _form(levels: Levels, first: int = 0) -> NDArray[np.int64]:
+    """Return what the kernels that blend need to know of the levels."""
+    return _int64(_turn(levels), levels.bin_shift, first, levels.shift)
+
+
+def _int64(*numbers: int) -> NDArray[np.int64]:
+    """Return numbers as an array that nobody changes."""
+    array = np.array(numbers, np.int64)
+    array.flags.writeable = False
+    return array
+
+
+def _turn(levels: Levels) -> int:
+    """Return the bits to turn in an integer so that the smallest value becomes 0."""
+    return 1 << 15 if levels.dtype.kind == "i" else 0
 
 
 # Planes as they are --------------------------------------------------------------------------------
@@ -209,27 +247,15 @@ def _plain_output(plane: Array, levels: Levels) -> Array | None:
     return bits(plane) if plane.dtype.kind in "iu" else None
 
 
-def _turn(levels: Levels) -> int:
-    """Return the bits to turn in an integer so that the smallest value becomes 0."""
-    return 1 << 15 if levels.dtype.kind == "i" else 0
-
-
-def _form(levels: Levels, first: int = 0) -> NDArray[np.int64]:
-    """Return what the kernels that blend need to know of the levels."""
-    return np.array([_turn(levels), levels.bin_shift, first, levels.shift], np.int64)
-
-
 def _tables_of(
     plane: Array, grid: Grid, clip_limit: float, levels: Levels, first: int, threads: int, out: Array
 ) -> None:
     """Write the tables of a plane as it is."""
-    positions = [grid.positions(axis) for axis in range(3)]
-    tile = np.array(grid.tile, np.int64)
-    form, tables = _numbers(levels, first), out.reshape(-1, out.shape[-1])
+    positions, form, tables = _positions(grid), _numbers(levels, first), out.reshape(-1, out.shape[-1])
     kernel = _fastest.counting() if plane.itemsize == 1 else _tables.tile_tables_direct.u16
 
     def work(part: tuple[int, int]) -> None:
-        kernel(plane, *positions, tile, *part, clip_limit, form, workspace().counters, _space.sums, tables)
+        kernel(plane, *positions, *part, clip_limit, form, workspace().counters, _space.sums, tables)
 
     work_to_do = plane.size + (tables.size // 4 if plane.itemsize > 1 else 0)
     _over_ranges(work, len(tables), min(threads, work_to_do // _PIECE))
@@ -267,16 +293,16 @@ def _by_ranks(
     plane: Array, grid: Grid, around: tuple[Neighbours, ...], levels: Levels, out: Array, threads: int
 ) -> None:
     """Do both halves for small tiles of 16 bits."""
-    _, ys, xs = (grid.positions(axis) for axis in range(3))
+    _, *positions = _positions(grid)
     _, y, x = around
     ranks = _space.tables((*grid.tiles[1:], _ranks.ENTRIES), np.dtype(np.uint32))
-    tile, spreads = np.array(grid.tile, np.int64), np.empty((*ranks.shape[:2], 2), np.int32)
-    turn, number = _turn(levels), len(ranks) * ranks.shape[1]
-    form = np.array([turn, levels.lowest, levels.span, math.prod(grid.tile)], np.int64)
+    spreads, number = np.empty((*ranks.shape[:2], 2), np.int32), len(ranks) * ranks.shape[1]
+    turn = _turn(levels)
+    form = _int64(turn, levels.lowest, levels.span, math.prod(grid.tile))
 
     def rank(part: tuple[int, int]) -> None:
         results = ranks.reshape(number, -1), spreads.reshape(number, 2)
-        _ranks.tile_ranks.u16(plane, ys, xs, tile, *part, turn, *results)
+        _ranks.tile_ranks.u16(plane, *positions, *part, turn, *results)
 
     def blend(part: tuple[int, int]) -> None:
         rows = slice(*part)
@@ -300,13 +326,12 @@ def _tables_of_luma(
 ) -> None:
     """Write the tables of the luma of a colour image."""
     k, step, *rows = lines
-    positions = [grid.positions(axis) for axis in range(3)]
-    tile, form, tables = np.array(grid.tile, np.int64), _numbers(levels, 0), out.reshape(-1, 256)
+    positions, form, tables = _positions(grid), _numbers(levels, 0), out.reshape(-1, 256)
     kernel = _rows.counting()
 
     def work(part: tuple[int, int]) -> None:
         room = workspace().counters, _space.sums
-        kernel(*rows, step, k, *positions, tile, *part, clip_limit, form, *room, tables)
+        kernel(*rows, step, k, *positions, *part, clip_limit, form, *room, tables)
 
     _over_ranges(work, len(tables), min(threads, math.prod(grid.shape) // _PIECE))
 

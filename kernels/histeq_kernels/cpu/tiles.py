@@ -96,21 +96,31 @@ def tile_table(counts, clip_limit, levels, clipped, table):
 
 @inline
 def count_small(image, positions, tile, i, scratch):
-    """Count the pixels of the i-th tile in four tables: those within the image in words, the others alone."""
+    """Count the pixels of the i-th tile in four tables: those within the image in words, the others alone.
+
+    The upper and the lower half take turns: neighbours are alike, and wait for each other's store.
+    """
     zs, ys, xs = positions
-    tall, wide = np.int64(ys.size) // tile[1], np.int64(xs.size) // tile[2]
+    tall, wide, one = np.int64(ys.size) // tile[1], np.int64(xs.size) // tile[2], np.uint32(1)
     front, top = np.uint64(i // (tall * wide) * tile[0]), np.uint64(i // wide % tall * tile[1])
     left, width = np.uint64(i % wide * tile[2]), np.uint64(image.shape[2])
-    right = left + np.uint64(tile[2])
+    right, half = left + np.uint64(tile[2]), np.uint64(tile[1] // 2)
     inside = max(min(right, width), left)
     whole = left + (inside - left) // np.uint64(8) * np.uint64(8)
     for z in range(front, front + np.uint64(tile[0])):
-        for y in range(top, top + np.uint64(tile[1])):
-            pixels = row(image, np.uint64(zs[z]), np.uint64(ys[y]))
+        for y in range(top, top + half):
+            upper = row(image, np.uint64(zs[z]), np.uint64(ys[y]))
+            lower = row(image, np.uint64(zs[z]), np.uint64(ys[y + half]))
             for x in range(left, whole, np.uint64(8)):
-                count_word(load_64(pixels, x), np.uint32(1), scratch)
+                count_word(load_64(upper, x), one, scratch)
+                count_word(load_64(lower, x), one, scratch)
             for x in range(whole, right):
-                scratch[pixels[np.uint64(xs[x])]] += np.uint32(1)
+                scratch[upper[np.uint64(xs[x])]] += one
+                scratch[lower[np.uint64(xs[x])]] += one
+        for y in range(top + half + half, top + np.uint64(tile[1])):
+            pixels = row(image, np.uint64(zs[z]), np.uint64(ys[y]))
+            for x in range(left, right):
+                scratch[pixels[np.uint64(xs[x])]] += one
 
 
 @inline
