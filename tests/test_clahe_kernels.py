@@ -17,6 +17,8 @@ from histeq import _color, _tiles
 INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
 CASES = [((9, 33), (2, 3)), ((1, 1), (1, 1)), ((5, 4), (7, 9)), ((40, 70), (2, 1))]
 CASES += [] if INTERPRETED else [((70, 1100), (3, 1)), ((300, 290), (1, 2)), ((400, 500), (1, 1))]
+# Rows, and tiles, of more pixels than a band; in bands of one row, and of some.
+WIDE = [] if INTERPRETED else [((2, 140_001), (1, 1)), ((3, 140_001), (2, 3)), ((5, 60_000), (1, 3))]
 KERNELS = [
     (tiles.tile_tables, blend.blend_tiles),
     *only("avx512", (clahe_avx512.tile_tables_avx512, clahe_avx512.blend_tiles_avx512)),
@@ -24,6 +26,7 @@ KERNELS = [
 LUMA_KERNELS = [
     (clahe_luma.tile_tables_portable, clahe_luma.blend_tiles_portable),
     *only("avx2", (clahe_luma.tile_tables_avx2, clahe_luma.blend_tiles_avx2)),
+    *only("avx512", (clahe_luma.tile_tables_avx512, clahe_luma.blend_tiles_avx512)),
 ]
 
 
@@ -62,7 +65,7 @@ def test_eight_bits(shape, count, clip, counting, blending):
 @pytest.mark.parametrize(("counting", "blending"), LUMA_KERNELS)
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
 @pytest.mark.parametrize("step", [1, 3, 4])
-@pytest.mark.parametrize(("shape", "count"), CASES)
+@pytest.mark.parametrize(("shape", "count"), [*CASES, *WIDE])
 def test_luma_of_eight_bits(shape, count, step, order, counting, blending):
     height, width = shape
     image, planes = color_rows(np.random.default_rng(width), step, width, height)
@@ -74,8 +77,10 @@ def test_luma_of_eight_bits(shape, count, step, order, counting, blending):
     tables, tile = np.full((int(np.prod(grid.tiles)), 256), 77, np.uint8), np.array(grid.tile)
     positions = [grid.positions(axis) for axis in range(3)]
     half = len(tables) // 2
+    band, each = np.zeros(2 * max(clahe_luma.BAND, width), np.uint8), np.arange(clahe_luma.BAND)
     for part in ((0, half), (half, len(tables))):
-        counting.u8(*image, step, k, *positions, tile, *part, 2.0, form, scratch, sums, tables)
+        room = scratch, sums, band, each
+        counting.u8(*image, step, k, *positions, tile, *part, 2.0, form, *room, tables)
     tables = tables.reshape(*grid.tiles, 256)
     assert same(tables, expected_tables(y, grid, 2.0, levels))
     assert not scratch[: histogram.ZEROS].any()
@@ -84,7 +89,7 @@ def test_luma_of_eight_bits(shape, count, step, order, counting, blending):
     new = levels.pixels(_tiles.blend(y, tables, tuple(around)))
     expected = np.stack(_color.with_luma(*in_order, new))
     expected = expected if order == "rgb" else expected[::-1]
-    room = np.zeros(65536, np.uint64), np.zeros(blend.FOUND, np.uint32), np.zeros(3 * width, np.uint8)
+    room = np.zeros(65536, np.uint64), np.zeros(blend.FOUND, np.uint32), band
     out, rows, channels_of = color_output(step, width, height)
     blending.u8(*image, step, k, *around[1], *around[2], tables[0], *room, *rows)
     assert same(channels_of()[:3], expected)

@@ -47,7 +47,13 @@ class _Space(threading.local):
         self.sums = np.empty(_tables.SUMS, np.int32)
         self.packed = np.empty(65536, np.uint64)
         self.found = np.empty(_blend.FOUND, np.uint32)
-        self._tables = np.empty(0, np.uint8)
+        self._tables = self._band = np.empty(0, np.uint8)
+
+    def band(self, size: int) -> Array:
+        """Return room for some bytes."""
+        if size > self._band.size:
+            self._band = np.empty(size, np.uint8)
+        return self._band
 
     def tables(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         """Return room for tables; kept, unless it is large: fresh memory takes as long as filling it."""
@@ -197,6 +203,12 @@ def _positions(grid: Grid) -> tuple[Array, ...]:
     return *(grid.positions(axis) for axis in range(3)), _int64(*grid.tile)
 
 
+@functools.cache
+def _indices() -> NDArray[np.int64]:
+    """Return 0, 1, 2, ...: the positions within a band."""
+    return np.arange(_rows.BAND)
+
+
 @functools.lru_cache(maxsize=16)
 def _around(grid: Grid) -> tuple[Neighbours, ...]:
     """Return the tiles around each pixel of the image."""
@@ -330,7 +342,7 @@ def _tables_of_luma(
     kernel = _rows.counting()
 
     def work(part: tuple[int, int]) -> None:
-        room = workspace().counters, _space.sums
+        room = workspace().counters, _space.sums, _space.band(_rows.BAND), _indices()
         kernel(*rows, step, k, *positions, *part, clip_limit, form, *room, tables)
 
     _over_ranges(work, len(tables), min(threads, math.prod(grid.shape) // _PIECE))
@@ -346,7 +358,7 @@ def _blend_luma(lines: tuple[Any, ...], tables: Array, around: tuple[Neighbours,
     def work(part: tuple[int, int]) -> None:
         cut = y if part == (0, height) else y.cut(slice(*part))
         old, new = ([row[:, slice(*part)] for row in three] for three in (rows[:3], rows[3:]))
-        room = _space.packed, _space.found, np.empty(3 * width, np.uint8)
+        room = _space.packed, _space.found, _space.band(2 * max(_rows.BAND, width))
         kernel(*old, step, k, *cut, *x, tables, *room, *new)
 
     _over_ranges(work, height, min(threads, height * width // _PIECE))

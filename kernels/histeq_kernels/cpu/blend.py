@@ -42,28 +42,7 @@ def blend_tiles(image, ys, y_weights, xs, x_weights, tables, form, packed, found
     form : none of it matters for 8 bits
     packed, found : (65536,) and FOUND, of any content
     """
-    height, width, one = np.uint64(image.shape[1]), np.uint64(image.shape[2]), np.uint64(1)
-    cells, room = part_32(packed, 0, 131072), line(found)  # no slices: counting references takes as long
-    before, after = x_weights[0], x_weights[1]
-    top = np.uint64(0)
-    while top < height:
-        bottom = end_of_run(ys, top, height)
-        left = np.uint64(0)
-        while left < width:
-            right, count = pack_group(xs, left, width, ys[0, top], ys[1, top], tables, cells, room)
-            look_up(row(image, np.uint64(0), top), left, count, cells, room)
-            for y in range(top, bottom):
-                here = ((y - top) & one) * np.uint64(FOUND[1])
-                new, above, below = row(out, np.uint64(0), y), y_weights[0, y], y_weights[1, y]
-                if y + one < bottom:
-                    following = row(image, np.uint64(0), y + one)
-                    blend_and_look_up(
-                        following, left, count, cells, room, here, before, after, above, below, new
-                    )
-                else:
-                    blend_row(room, here, left, right, before, after, above, below, new)
-            left = right
-        top = bottom
+    blend_plane(image, (ys, y_weights), (xs, x_weights), tables, packed, found, out)
 
 
 @kernel(u16=_signature("uint16", 2, 3))
@@ -117,6 +96,34 @@ def blend_volume(image, zs, z_weights, ys, y_weights, xs, x_weights, tables, for
                 b = bilinear(far, top, bottom, left, right, v, wx, y_weights[0, y], y_weights[1, y])
                 level = whole(a * z_weights[0, z] + b * z_weights[1, z])
                 new[x] = (np.uint64(level) << back) ^ turn
+
+
+@inline
+def blend_plane(image, down, across, tables, packed, found, out):
+    """Do what `blend_tiles` does; `down` and `across` are tiles and weights."""
+    (ys, y_weights), (xs, x_weights) = down, across
+    height, width, one = np.uint64(image.shape[1]), np.uint64(image.shape[2]), np.uint64(1)
+    cells, room = part_32(packed, 0, 131072), line(found)  # no slices: counting references takes as long
+    before, after = x_weights[0], x_weights[1]
+    top = np.uint64(0)
+    while top < height:
+        bottom = end_of_run(ys, top, height)
+        left = np.uint64(0)
+        while left < width:
+            right, count = pack_group(xs, left, width, ys[0, top], ys[1, top], tables, cells, room)
+            look_up(row(image, np.uint64(0), top), left, count, cells, room)
+            for y in range(top, bottom):
+                here = ((y - top) & one) * np.uint64(FOUND[1])
+                new, above, below = row(out, np.uint64(0), y), y_weights[0, y], y_weights[1, y]
+                if y + one < bottom:
+                    following = row(image, np.uint64(0), y + one)
+                    blend_and_look_up(
+                        following, left, count, cells, room, here, before, after, above, below, new
+                    )
+                else:
+                    blend_row(room, here, left, right, before, after, above, below, new)
+            left = right
+        top = bottom
 
 
 @inline

@@ -11,7 +11,7 @@ from histeq_kernels.cpu import blend, tiles
 from histeq_kernels.cpu._blend import blend_avx512
 from histeq_kernels.cpu._kernel import inline, kernel
 from histeq_kernels.cpu._sliced import SUMS, count_sliced, fold_sliced, slice_block_avx512
-from histeq_kernels.cpu._vector import address_of, part_i32, part_i64
+from histeq_kernels.cpu._vector import address_of, part_i64
 from histeq_kernels.cpu.histogram import FEW, ZEROS, fold_small
 from histeq_kernels.cpu.tiers import tier
 
@@ -29,22 +29,24 @@ def blending() -> Callable[..., None]:
 @kernel(u8=tiles._TABLES["uint8"])
 def tile_tables_avx512(image, zs, ys, xs, tile, start, stop, clip_limit, levels, scratch, sums, tables):
     """Write the tables of tiles `start` to `stop`: see `tiles.tile_tables`."""
-    area, counts, positions = tile[0] * tile[1] * tile[2], part_i32(sums, 0, 256), (zs, ys, xs)
-    for i in range(start, stop):
-        for value in range(np.uint64(256)):
-            counts[value] = 0
-        if area < FEW:
-            tiles.count_small(image, positions, tile, i, scratch)
-            fold_small(scratch, counts)
-        else:
-            count_tile(image, positions, tile, i, sums, scratch, counts)
-        tiles.clip_counts(counts, tiles.clipped_at(clip_limit, area, 256))
-        tiles.fill_levels(counts, np.float32(levels[2]) / np.float32(area), levels, tables[np.uint64(i)])
+    tiles.make_tables(
+        image, (zs, ys, xs), tile, start, stop, clip_limit, levels, scratch, sums, tables, count_tile
+    )
 
 
 @inline
 def count_tile(image, positions, tile, i, memory, scratch, counts):
-    """Count the i-th tile: what of it lies within the image where it is, what is reflected pixel by pixel."""
+    """Add the pixels of the i-th tile to its counts; `memory` has 256 counts in front, then any content."""
+    if tile[0] * tile[1] * tile[2] < FEW:
+        tiles.count_small(image, positions, tile, i, scratch)
+        fold_small(scratch, counts)
+    else:
+        count_blocks(image, positions, tile, i, memory, scratch, counts)
+
+
+@inline
+def count_blocks(image, positions, tile, i, memory, scratch, counts):
+    """Do so in blocks where the tile lies within the image, and pixel by pixel where it is reflected."""
     zs, ys, xs = positions
     across, down = np.int64(xs.size) // tile[2], np.int64(ys.size) // tile[1]
     front, top, left = i // (across * down) * tile[0], i // across % down * tile[1], i % across * tile[2]
@@ -64,12 +66,19 @@ def count_tile(image, positions, tile, i, memory, scratch, counts):
         scratch[np.uint64(SUMS) + value] = 0
     fold_sliced(scratch, wide)
     for value in range(np.uint64(256)):
-        counts[value] = wide[value]
+        counts[value] += np.int32(wide[value])
 
 
 @kernel(u8=blend._signature("uint8", 2, 3))
 def blend_tiles_avx512(image, ys, y_weights, xs, x_weights, tables, form, packed, found, out):
     """Map the pixels of a (1, rows, columns) image: see `blend.blend_tiles`."""
+    blend_plane(image, (ys, y_weights), (xs, x_weights), tables, packed, found, out)
+
+
+@inline
+def blend_plane(image, down, across, tables, packed, found, out):
+    """Do so; `down` and `across` are tiles and weights."""
+    (ys, y_weights), (xs, x_weights) = down, across
     height, width, zero, one = (
         np.uint64(image.shape[1]),
         np.uint64(image.shape[2]),

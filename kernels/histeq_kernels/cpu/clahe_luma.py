@@ -1,4 +1,4 @@
-"""CLAHE of the luma of 8-bit colour images: Y is computed where it is counted or mapped, and never kept.
+"""CLAHE of the luma of 8-bit colour images: Y is computed a band at a time, counted or mapped, and not kept.
 
 Pixels come in rows as for `luma.py`, row by row of the image. The rest is as in `tiles.py` and `blend.py`.
 """
@@ -7,15 +7,21 @@ from collections.abc import Callable
 
 import numpy as np
 
-from histeq_kernels.cpu import _ycrcb, blend, tiles
+from histeq_kernels.cpu import _ycrcb, blend, clahe_avx512, tiles
 from histeq_kernels.cpu._kernel import flat, inline, kernel, plane, plane_out
-from histeq_kernels.cpu._vector import line, part_8, part_32, part_i32, row
-from histeq_kernels.cpu.histogram import count_row, fold
+from histeq_kernels.cpu._vector import part_8, row
 from histeq_kernels.cpu.luma import luma_of_chunk, replace_in_chunk
 from histeq_kernels.cpu.tiers import tier
 
+BAND = 1 << 17
+"""Pixels whose Y is held at once: with the mapped ones, they stay in the second-level cache."""
+
 _ROWS = ", ".join([plane("uint8")] * 3) + f", uint64, {flat('int16')}"
-_TABLES = tiles._TABLES["uint8"].replace(plane("uint8"), _ROWS)
+_INDICES = flat("int64")
+_TABLES = (
+    f"void({_ROWS}, {tiles._POSITIONS}, {_INDICES}, int64, int64, float64, {_INDICES}, "
+    f"uint32[::1], int32[::1], uint8[::1], {_INDICES}, uint8[:, ::1])"
+)
 _BLEND = (
     f"void({_ROWS}, {blend._AXIS}, {blend._AXIS}, Array(uint8, 3, 'C', readonly=True), uint64[::1], "
     f"uint32[:, ::1], uint8[::1], {', '.join([plane_out('uint8')] * 3)})"
@@ -24,97 +30,162 @@ _BLEND = (
 
 def counting() -> Callable[..., None]:
     """Return the fastest kernel that makes the tables of tiles."""
-    return (tile_tables_portable if tier() == "portable" else tile_tables_avx2).u8
+    kernels = {"portable": tile_tables_portable, "avx2": tile_tables_avx2, "avx512": tile_tables_avx512}
+    return kernels[tier()].u8
 
 
 def blending() -> Callable[..., None]:
     """Return the fastest kernel that blends them."""
-    return (blend_tiles_portable if tier() == "portable" else blend_tiles_avx2).u8
+    kernels = {"portable": blend_tiles_portable, "avx2": blend_tiles_avx2, "avx512": blend_tiles_avx512}
+    return kernels[tier()].u8
 
 
 @kernel(u8=_TABLES)
 def tile_tables_portable(
-    first, second, third, step, k, zs, ys, xs, tile, start, stop, clip_limit, levels, scratch, sums, tables
-):
-    """Write the tables of tiles `start` to `stop`: see `tiles.tile_tables`; `k` has the coefficients."""
+    first, second, third, step, k, zs, ys, xs, tile, start, stop, clip_limit, levels,
+    scratch, sums, band, each, tables,
+):  # fmt: skip
+    """Write the tables of tiles `start` to `stop`: see `tiles.tile_tables`.
+
+    Parameters
+    ----------
+    k : the coefficients
+    band : room for `BAND` pixels
+    each : 0, 1, 2, ..., BAND - 1
+    """
     luma = (_ycrcb.luma_planes_portable, _ycrcb.luma_rgb_portable, _ycrcb.luma_rgba_portable)
-    old, at, memory = (first, second, third), (zs, ys, xs), (scratch, sums)
-    make_tables(old, step, k, at, tile, start, stop, clip_limit, levels, memory, tables, luma)
+    old, at, room = ((first, second, third), step, k), (zs, ys, xs), (scratch, sums, band, each)
+    make_tables(old, at, tile, start, stop, clip_limit, levels, room, tables, luma, tiles.count_tile)
 
 
 @kernel(u8=_TABLES)
 def tile_tables_avx2(
-    first, second, third, step, k, zs, ys, xs, tile, start, stop, clip_limit, levels, scratch, sums, tables
-):
+    first, second, third, step, k, zs, ys, xs, tile, start, stop, clip_limit, levels,
+    scratch, sums, band, each, tables,
+):  # fmt: skip
     """Do the same with 16-bit products."""
     luma = (_ycrcb.luma_planes_avx2, _ycrcb.luma_rgb_avx2, _ycrcb.luma_rgba_avx2)
-    old, at, memory = (first, second, third), (zs, ys, xs), (scratch, sums)
-    make_tables(old, step, k, at, tile, start, stop, clip_limit, levels, memory, tables, luma)
+    old, at, room = ((first, second, third), step, k), (zs, ys, xs), (scratch, sums, band, each)
+    make_tables(old, at, tile, start, stop, clip_limit, levels, room, tables, luma, tiles.count_tile)
+
+
+@kernel(u8=_TABLES)
+def tile_tables_avx512(
+    first, second, third, step, k, zs, ys, xs, tile, start, stop, clip_limit, levels,
+    scratch, sums, band, each, tables,
+):  # fmt: skip
+    """Do the same with the counter of the tier avx512, too."""
+    luma = (_ycrcb.luma_planes_avx512, _ycrcb.luma_rgb_avx512, _ycrcb.luma_rgba_avx512)
+    old, at, room = ((first, second, third), step, k), (zs, ys, xs), (scratch, sums, band, each)
+    make_tables(old, at, tile, start, stop, clip_limit, levels, room, tables, luma, clahe_avx512.count_tile)
 
 
 @kernel(u8=_BLEND)
 def blend_tiles_portable(
-    first, second, third, step, k, ys, y_weights, xs, x_weights, tables, packed, found, lines,
+    first, second, third, step, k, ys, y_weights, xs, x_weights, tables, packed, found, band,
     new_first, new_second, new_third,
 ):  # fmt: skip
-    """Map the luma of an image of one slice: see `blend.blend_tiles`; `lines` holds three rows of Y."""
+    """Map the luma of an image of one slice: see `blend.blend_tiles`.
+
+    Parameters
+    ----------
+    band : room for twice `BAND` pixels, or for two rows if those have more
+    """
     luma = (_ycrcb.luma_planes_portable, _ycrcb.luma_rgb_portable, _ycrcb.luma_rgba_portable)
     replace = (_ycrcb.replace_planes_portable, _ycrcb.replace_rgb_portable, _ycrcb.replace_rgba_portable)
-    old, down, across = (first, second, third), (ys, y_weights), (xs, x_weights)
-    new = (new_first, new_second, new_third)
-    blend_rows(old, step, k, down, across, tables, packed, found, lines, new, luma, replace)
+    old, new = ((first, second, third), step, k), (new_first, new_second, new_third)
+    down, across, room = (ys, y_weights), (xs, x_weights), (packed, found, band)
+    blend_bands(old, down, across, tables, room, new, luma, replace, blend.blend_plane)
 
 
 @kernel(u8=_BLEND)
 def blend_tiles_avx2(
-    first, second, third, step, k, ys, y_weights, xs, x_weights, tables, packed, found, lines,
+    first, second, third, step, k, ys, y_weights, xs, x_weights, tables, packed, found, band,
     new_first, new_second, new_third,
 ):  # fmt: skip
     """Do the same with 16-bit products."""
     luma = (_ycrcb.luma_planes_avx2, _ycrcb.luma_rgb_avx2, _ycrcb.luma_rgba_avx2)
     replace = (_ycrcb.replace_planes_avx2, _ycrcb.replace_rgb_avx2, _ycrcb.replace_rgba_avx2)
-    old, down, across = (first, second, third), (ys, y_weights), (xs, x_weights)
-    new = (new_first, new_second, new_third)
-    blend_rows(old, step, k, down, across, tables, packed, found, lines, new, luma, replace)
+    old, new = ((first, second, third), step, k), (new_first, new_second, new_third)
+    down, across, room = (ys, y_weights), (xs, x_weights), (packed, found, band)
+    blend_bands(old, down, across, tables, room, new, luma, replace, blend.blend_plane)
+
+
+@kernel(u8=_BLEND)
+def blend_tiles_avx512(
+    first, second, third, step, k, ys, y_weights, xs, x_weights, tables, packed, found, band,
+    new_first, new_second, new_third,
+):  # fmt: skip
+    """Do the same with the lookup of the tier avx512, too."""
+    luma = (_ycrcb.luma_planes_avx512, _ycrcb.luma_rgb_avx512, _ycrcb.luma_rgba_avx512)
+    replace = (_ycrcb.replace_planes_avx512, _ycrcb.replace_rgb_avx512, _ycrcb.replace_rgba_avx512)
+    old, new = ((first, second, third), step, k), (new_first, new_second, new_third)
+    down, across, room = (ys, y_weights), (xs, x_weights), (packed, found, band)
+    blend_bands(old, down, across, tables, room, new, luma, replace, clahe_avx512.blend_plane)
 
 
 @inline
-def make_tables(old, step, k, positions, tile, start, stop, clip_limit, levels, memory, tables, luma):
-    """Count, clip, write the levels."""
-    scratch, sums = memory
-    area, counts = tile[0] * tile[1] * tile[2], part_i32(sums, 0, 256)
-    few = area < tiles.FEW
-    for i in range(start, stop):
-        for value in range(np.uint64(256)):
-            counts[value] = 0
-        count_luma(old, step, k, positions, tile, i, sums, few, scratch, counts, luma)
-        fold(few, scratch, counts)
-        tiles.clip_counts(counts, tiles.clipped_at(clip_limit, area, 256))
-        tiles.fill_levels(counts, np.float32(levels[2]) / np.float32(area), levels, tables[np.uint64(i)])
+def make_tables(old, positions, tile, start, stop, clip_limit, levels, room, tables, luma, count):
+    """Count, clip, write the levels: of as many tiles side by side as a band holds, or of a larger one."""
+    scratch, sums, band, each = room
+    wide, area = np.int64(positions[2].size) // tile[2], tile[0] * tile[1] * tile[2]
+    i = start
+    while i < stop:
+        at = origin_of(i, positions, tile)
+        together = min(min(stop - i, wide - i % wide), BAND // area) if tile[0] == 1 else 0
+        if together < 1:
+            counts = tiles.no_counts(sums)
+            count_in_bands(old, positions, tile, at, room, counts, luma, count)
+            tiles.make_table(counts, area, clip_limit, levels, tables[np.uint64(i)])
+            i += 1
+            continue
+        shape = (tile[1], together * tile[2])
+        y, own = (
+            fill_band(old, positions, at, shape, band, luma),
+            (each[:1], each[: shape[0]], each[: shape[1]]),
+        )
+        for k in range(together):
+            counts = tiles.no_counts(sums)
+            count(y, own, (np.int64(1), tile[1], tile[2]), k, sums, scratch, counts)
+            tiles.make_table(counts, area, clip_limit, levels, tables[np.uint64(i + k)])
+        i += together
 
 
 @inline
-def count_luma(old, step, k, positions, tile, i, memory, few, scratch, counts, luma):
-    """Count Y of the i-th tile, brought together a part at a time: see `tiles.count_gathered`."""
-    first, second, third = old
-    zs, ys, xs = positions
-    tall, wide = np.int64(ys.size) // tile[1], np.int64(xs.size) // tile[2]
-    front, top = np.uint64(i // (tall * wide) * tile[0]), np.uint64(i // wide % tall * tile[1])
-    left, size, most = np.uint64(i % wide * tile[2]), np.uint64(tile[2]), np.uint64(tiles.GATHERED)
-    gathered, filled = part_8(memory, 256, tiles.GATHERED), np.uint64(0)
-    for z in range(front, front + np.uint64(tile[0])):
-        for y in range(top, top + np.uint64(tile[1])):
-            d, h, x = np.uint64(zs[z]), np.uint64(ys[y]), np.uint64(0)
-            rows = (row(first, d, h), row(second, d, h), row(third, d, h))
-            while x < size:
-                some = min(size - x, most - filled)
-                target = part_8(gathered, np.int64(filled), np.int64(some))
-                gather_luma(rows, xs, left + x, some, step, k, target, luma)
-                x, filled = x + some, filled + some
-                if filled == most:
-                    count_row(gathered, few, scratch, counts)
-                    filled = np.uint64(0)
-    count_row(part_8(memory, 256, np.int64(filled)), few, scratch, counts)
+def origin_of(i, positions, tile):
+    """Return the position at which the i-th tile begins."""
+    tall, wide = np.int64(positions[1].size) // tile[1], np.int64(positions[2].size) // tile[2]
+    return i // (tall * wide) * tile[0], i // wide % tall * tile[1], i % wide * tile[2]
+
+
+@inline
+def count_in_bands(old, positions, tile, at, room, counts, luma, count):
+    """Count Y of the tile that begins at a position."""
+    scratch, sums, band, each = room
+    columns = min(tile[2], BAND)
+    rows = min(tile[1], BAND // columns)
+    for z in range(tile[0]):
+        for y in range(0, tile[1], rows):
+            for x in range(0, tile[2], columns):
+                shape = (min(rows, tile[1] - y), min(columns, tile[2] - x))
+                some = fill_band(old, positions, (at[0] + z, at[1] + y, at[2] + x), shape, band, luma)
+                own = (each[:1], each[: shape[0]], each[: shape[1]])
+                count(some, own, (np.int64(1), shape[0], shape[1]), 0, sums, scratch, counts)
+
+
+@inline
+def fill_band(old, positions, at, shape, band, luma):
+    """Return Y of (rows, columns) from a position on, (1, rows, columns)."""
+    (first, second, third), step, k = old
+    (zs, ys, xs), (height, width) = positions, shape
+    z = np.uint64(zs[np.uint64(at[0])])
+    for i in range(height):
+        y = np.uint64(ys[np.uint64(at[1] + i)])
+        three = (row(first, z, y), row(second, z, y), row(third, z, y))
+        gather_luma(
+            three, xs, np.uint64(at[2]), np.uint64(width), step, k, part_8(band, i * width, width), luma
+        )
+    return part_8(band, 0, height * width).reshape((1, height, width))
 
 
 @inline
@@ -129,59 +200,27 @@ def gather_luma(old, xs, x, size, step, k, y, luma):
 
 
 @inline
-def blend_rows(old, step, k, down, across, tables, packed, found, lines, new, luma, replace):
-    """Go through the image as `blend.blend_tiles` does; Y of a row is taken just before it is looked up."""
-    (ys, y_weights), (xs, x_weights) = down, across
-    height, width, one = np.uint64(old[0].shape[1]), np.uint64(old[0].shape[2]) // step, np.uint64(1)
-    cells, room = part_32(packed, 0, 131072), line(found)
-    before, after = x_weights[0], x_weights[1]
-    mapped = part_8(lines, np.int64(width + width), np.int64(width))
-    top = np.uint64(0)
-    while top < height:
-        bottom, left = blend.end_of_run(ys, top, height), np.uint64(0)
-        while left < width:
-            right, count = blend.pack_group(xs, left, width, ys[0, top], ys[1, top], tables, cells, room)
-            right = shortened(left, right, width, count, room)
-            for y in range(top, bottom + one):  # the y-th is looked up while the one before it is blended
-                turn, here = (y - top) & one, ((y - top + one) & one) * np.uint64(blend.FOUND[1])
-                pixels = part_8(lines, np.int64(turn * width), np.int64(width))
-                if y < bottom:
-                    target = part_8(pixels, np.int64(left), np.int64(right - left))
-                    luma_of_chunk(rows_at(old, y), left, right - left, step, k, target, luma)
-                if y == top:
-                    blend.look_up(pixels, left, count, cells, room)
-                    continue
-                above, below = y_weights[0, y - one], y_weights[1, y - one]
-                if y < bottom:
-                    blend.blend_and_look_up(
-                        pixels, left, count, cells, room, here, before, after, above, below, mapped
-                    )
-                else:
-                    blend.blend_row(room, here, left, right, before, after, above, below, mapped)
-                put_back(
-                    old, y - one, left, right, step, k, lines, (turn ^ one) * width, mapped, new, replace
-                )
-            left = right
-        top = bottom
-
-
-@inline
-def shortened(left, right, width, count, room):
-    """Return where a group of cells ends: within the row after whole vectors, should the last cell be cut."""
-    whole = (right - left) // np.uint64(_ycrcb.WIDTH) * np.uint64(_ycrcb.WIDTH)
-    if right == width or whole == 0:
-        return right
-    for cell in range(count):
-        room[blend._ENDS + cell] = min(np.uint32(room[blend._ENDS + cell]), np.uint32(whole))
-    return left + whole
-
-
-@inline
-def put_back(old, y, left, right, step, k, lines, start, mapped, new, replace):
-    """Write part of a row with Y, which begins at `start` of the lines, replaced."""
-    size = np.int64(right - left)
-    before, after = part_8(lines, np.int64(start + left), size), part_8(mapped, np.int64(left), size)
-    replace_in_chunk(rows_at(old, y), left, right - left, step, k, before, after, rows_at(new, y), replace)
+def blend_bands(old, down, across, tables, room, new, luma, replace, blend_plane):
+    """Blend Y band by band, and put it back."""
+    (first, second, third), step, k = old
+    (ys, y_weights), (packed, found, band) = down, room
+    height, width = np.int64(first.shape[1]), np.int64(first.shape[2]) // np.int64(step)
+    zero, size, rows = np.uint64(0), np.uint64(width), max(BAND // width, 1)
+    for top in range(0, height, rows):
+        stop = min(height, top + rows)
+        some = stop - top
+        y = part_8(band, 0, some * width).reshape((1, some, width))
+        mapped = part_8(band, some * width, some * width).reshape((1, some, width))
+        for i in range(some):
+            three = rows_at((first, second, third), np.uint64(top + i))
+            luma_of_chunk(three, zero, size, step, k, row(y, zero, np.uint64(i)), luma)
+        part = (ys[:, top:stop], y_weights[:, top:stop])
+        blend_plane(y, part, across, tables, packed, found, mapped)
+        for i in range(some):
+            here, h = np.uint64(i), np.uint64(top + i)
+            before, after = row(y, zero, here), row(mapped, zero, here)
+            three = rows_at((first, second, third), h)
+            replace_in_chunk(three, zero, size, step, k, before, after, rows_at(new, h), replace)
 
 
 @inline

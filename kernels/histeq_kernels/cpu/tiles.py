@@ -45,18 +45,7 @@ def tile_tables(image, zs, ys, xs, tile, start, stop, clip_limit, levels, scratc
     scratch, sums : zeros before and after; of any content
     tables : (tiles, bins)
     """
-    area, counts, positions = tile[0] * tile[1] * tile[2], part_i32(sums, 0, 256), (zs, ys, xs)
-    for i in range(start, stop):
-        for value in range(np.uint64(256)):
-            counts[value] = 0
-        if area < FEW:
-            count_small(image, positions, tile, i, scratch)
-            fold_small(scratch, counts)
-        else:
-            count_gathered(image, positions, tile, i, sums, scratch, counts)
-            fold_pairs(scratch, counts)
-        clip_counts(counts, clipped_at(clip_limit, area, 256))
-        fill_levels(counts, np.float32(levels[2]) / np.float32(area), levels, tables[np.uint64(i)])
+    make_tables(image, (zs, ys, xs), tile, start, stop, clip_limit, levels, scratch, sums, tables, count_tile)
 
 
 @kernel(u16=_TABLES["uint16"])
@@ -92,6 +81,42 @@ def tile_table(counts, clip_limit, levels, clipped, table):
     for i in range(np.uint64(counts.size)):
         total += clipped[i]
         table[i] = level_of(np.float32(total) * scale, np.int32(levels[1]), np.int32(levels[2]))
+
+
+@inline
+def make_tables(image, positions, tile, start, stop, clip_limit, levels, scratch, sums, tables, count):
+    """Count, clip, write the levels."""
+    for i in range(start, stop):
+        counts = no_counts(sums)
+        count(image, positions, tile, i, sums, scratch, counts)
+        make_table(counts, tile[0] * tile[1] * tile[2], clip_limit, levels, tables[np.uint64(i)])
+
+
+@inline
+def no_counts(sums):
+    """Return the counts of a tile, all of them 0."""
+    counts = part_i32(sums, 0, 256)
+    for value in range(np.uint64(256)):
+        counts[value] = 0
+    return counts
+
+
+@inline
+def make_table(counts, area, clip_limit, levels, table):
+    """Write the table of a tile from its counts, which are overwritten."""
+    clip_counts(counts, clipped_at(clip_limit, area, 256))
+    fill_levels(counts, np.float32(levels[2]) / np.float32(area), levels, table)
+
+
+@inline
+def count_tile(image, positions, tile, i, memory, scratch, counts):
+    """Add the pixels of the i-th tile to its counts; `memory` has 256 counts in front, then any content."""
+    if tile[0] * tile[1] * tile[2] < FEW:
+        count_small(image, positions, tile, i, scratch)
+        fold_small(scratch, counts)
+    else:
+        count_gathered(image, positions, tile, i, memory, scratch, counts)
+        fold_pairs(scratch, counts)
 
 
 @inline
