@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 
 from histeq import _rules, _threads
 from histeq._backend import Pixels
-from histeq._backends._planes import add_up, bits, mask_of, pixel_rows, rows, split, tag, workspace
+from histeq._backends._planes import (
+    add_up,
+    bits,
+    interleaved,
+    mask_of,
+    pixel_rows,
+    rows,
+    split,
+    tag,
+    workspace,
+)
 
 Array = NDArray[Any]
 
@@ -110,16 +120,10 @@ def luma_lines(alpha: bool, *images: Array) -> tuple[Any, ...] | None:
     """Return the same row by row of the images, none of them joined or turned."""
     if any(image.dtype != np.uint8 or image.size == 0 for image in images):
         return None
-    step, (_, depth, height, width) = 4 if alpha else 3, images[0].shape
     if all(image.strides[3] == 1 for image in images):
         return (1, *(image[c] for image in images for c in range(3)))
-    if any((image.strides[0], image.strides[3]) != (1, step) for image in images):
-        return None
-    lines = (
-        np.lib.stride_tricks.as_strided(image[0], (depth, height, step * width), (*image.strides[1:3], 1))
-        for image in images
-    )
-    return (step, *(one for one in lines for _ in range(3)))
+    lines = interleaved(alpha, *images)
+    return None if lines is None else (4 if alpha else 3, *(one for one in lines for _ in range(3)))
 
 
 def _rgb(pixels: Pixels, image: Array) -> tuple[Array, Array, Array]:

@@ -89,19 +89,20 @@ def pixel_rows(alpha: bool, *images: Array, join: bool = True) -> tuple[int, lis
 
     None unless all are such images. Rows that follow each other in memory become one if they may be joined.
     """
+    lines = interleaved(alpha, *images)
+    return None if lines is None else (4 if alpha else 3, rows(*lines, join=join) or lines)
+
+
+def interleaved(alpha: bool, *images: Array) -> list[Array] | None:
+    """Return (C, D, H, W) images of interleaved bytes as (D, H, bytes of a row); None unless all are such."""
     step = 4 if alpha else 3
-    lines = []
-    for image in images:
-        channel, *outer, across = image.strides
-        if image.dtype != np.uint8 or channel != 1 or across != step:
-            return None
-        _, depth, height, width = image.shape
-        if alpha:
-            shape, strides = (depth, height, width * step), (*outer, 1)
-            lines.append(np.lib.stride_tricks.as_strided(image[0], shape, strides))
-        else:  # strides of 1 and 3 merge: no copy
-            lines.append(image.transpose(1, 2, 3, 0).reshape(depth, height, width * step))
-    return step, rows(*lines, join=join) or lines
+    if any(one.dtype != np.uint8 or (one.strides[0], one.strides[3]) != (1, step) for one in images):
+        return None
+    _, depth, height, width = images[0].shape
+    if not alpha:  # strides of 1 and 3 merge: no copy
+        return [one.transpose(1, 2, 3, 0).reshape(depth, height, width * step) for one in images]
+    shape = (depth, height, width * step)
+    return [np.lib.stride_tricks.as_strided(one[0], shape, (*one.strides[1:3], 1)) for one in images]
 
 
 def split(parts: int, *planes: Array, step: int = 1) -> list[tuple[Array, ...]]:
