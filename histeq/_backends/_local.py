@@ -321,8 +321,9 @@ def _by_ranks(
         cut = y if part == (0, plane.shape[1]) else y.cut(rows)
         _ranks.blend_ranks.u16(plane[:, rows], *cut, *x, ranks, spreads, form, out[:, rows])
 
-    _over_ranges(rank, number, min(threads, plane.size // _PIECE))
-    _over_ranges(blend, plane.shape[1], min(threads, plane.size // _PIECE))
+    threads = min(threads, 2 * plane.size // _PIECE)  # a pixel takes three times as long as one of 8 bits
+    _over_ranges(rank, number, threads)
+    _over_ranges(blend, plane.shape[1], threads)
 
 
 def _luma_lines(pixels: Pixels, levels: Levels, *images: Array) -> tuple[Any, ...] | None:

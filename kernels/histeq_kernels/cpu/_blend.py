@@ -21,11 +21,8 @@ from histeq_kernels.cpu._vector import (
 from histeq_kernels.cpu._whole import SHIFT, whole
 
 _WORDS, _FLOATS = ir.VectorType(ir.IntType(32), 16), ir.VectorType(ir.FloatType(), 16)
-_SHORTS, _BYTES, _V64 = (
-    ir.VectorType(ir.IntType(16), 16),
-    ir.VectorType(ir.IntType(8), 16),
-    ir.VectorType(ir.IntType(8), 64),
-)
+_SHORTS, _BYTES = ir.VectorType(ir.IntType(16), 16), ir.VectorType(ir.IntType(8), 16)
+_V32, _V64 = ir.VectorType(ir.IntType(8), 32), ir.VectorType(ir.IntType(8), 64)
 
 
 def _blend_16(words, i, before, after, k, above, below, new):
@@ -147,11 +144,19 @@ def blend_avx512(typingctx, source, target, shape, corners, columns, rows):
     def codegen(context, builder, signature, args):
         source, target, shape, corners, columns, rows = (cgutils.unpack_tuple(builder, one) for one in args)
         tables = [table_512(builder, corner) for corner in corners]
-        with cgutils.for_range(builder, shape[0]) as loop:
-            at = builder.mul(loop.index, _word(4))
-            weights = [_everywhere(builder, _weight(builder, builder.add(one, at)), _FLOATS) for one in rows]
-            old, new = (builder.add(one[0], builder.mul(one[1], loop.index)) for one in (source, target))
-            _blend_row(builder, old, new, shape[1], tables, columns, weights)
+
+        def at(row):
+            """Return where a row is read and written, and its weights."""
+            old, new = (builder.add(one[0], builder.mul(one[1], row)) for one in (source, target))
+            weights = [builder.add(one, builder.mul(row, _word(4))) for one in rows]
+            return old, new, [_everywhere(builder, _weight(builder, one), _FLOATS) for one in weights]
+
+        narrow = builder.icmp_unsigned("<=", shape[1], _word(32))
+        in_pairs = builder.select(narrow, builder.and_(shape[0], _word(-2)), _word(0))
+        with cgutils.for_range_slice(builder, _word(0), in_pairs, _word(2)) as (row, _):
+            _blend_two_rows(builder, [at(row), at(builder.add(row, _word(1)))], shape[1], tables, columns)
+        with cgutils.for_range_slice(builder, in_pairs, shape[0], _word(1)) as (row, _):
+            _blend_row(builder, at(row), shape[1], tables, columns)
         return context.get_dummy_value()
 
     word = types.uint64
@@ -159,36 +164,53 @@ def blend_avx512(typingctx, source, target, shape, corners, columns, rows):
     return types.void(*kinds), codegen
 
 
-def _blend_row(builder, source, target, width, tables, columns, rows):
+def _blend_row(builder, row, width, tables, columns):
     """Write the code for one row: whole vectors, then one in part."""
+    source, target, weights = row
 
-    def sixteen(found, part, at, length):
-        """Blend the part-th 16 of 64 pixels."""
-        lanes = ir.Constant(_WORDS, [16 * part + i for i in range(16)])
-        entries = [builder.zext(builder.shuffle_vector(one, one, lanes), _WORDS) for one in found]
-        start = builder.add(at, _word(16 * part))
-        here = [builder.add(one, builder.mul(start, _word(4))) for one in columns]
-        weights = [_masked_load(builder, one, length, _FLOATS) for one in here]
-        level = _blended(builder, entries, weights, rows)
-        _masked_store(builder, level, builder.add(target, start), length)
-
-    def look_up(at, length):
+    def blend(at, length):
         pixels = _masked_load(builder, builder.add(source, at), length, _V64)
-        return [look_up_512(builder, table, pixels) for table in tables]
+        found = [look_up_512(builder, table, pixels) for table in tables]
+        for part in range(4):
+            start = builder.add(at, _word(16 * part))
+            rest = None if length is None else builder.sub(length, _word(16 * part))
+            _blend_some(builder, found, part, columns, weights, target, start, rest)
 
     with cgutils.for_range(builder, builder.lshr(width, _word(6))) as loop:
-        at = builder.shl(loop.index, _word(6))
-        found = look_up(at, None)
-        for part in range(4):
-            sixteen(found, part, at, None)
+        blend(builder.shl(loop.index, _word(6)), None)
     last = builder.and_(width, _word(63))
     with builder.if_then(builder.icmp_unsigned("!=", last, _word(0))):
-        at = builder.sub(width, last)
-        found = look_up(at, last)
-        for part in range(4):
-            rest = builder.sub(last, _word(16 * part))
-            with builder.if_then(builder.icmp_signed(">", rest, _word(0))):
-                sixteen(found, part, at, rest)
+        blend(builder.sub(width, last), last)
+
+
+def _blend_two_rows(builder, rows, width, tables, columns):
+    """Write the code for two rows of up to 32 pixels, looked up at once."""
+    halves = [_masked_load(builder, source, width, _V32) for source, _, _ in rows]
+    both = ir.Constant(ir.VectorType(ir.IntType(32), 64), list(range(64)))
+    pixels = builder.shuffle_vector(*halves, both)
+    found = [look_up_512(builder, table, pixels) for table in tables]
+    for part in range(4):
+        _, target, weights = rows[part // 2]
+        start = _word(16 * (part % 2))
+        _blend_some(builder, found, part, columns, weights, target, start, builder.sub(width, start))
+
+
+def _blend_some(builder, found, part, columns, weights, target, start, length):
+    """Blend the part-th 16 of 64 pixels, or the first `length` of them, and write them from `start` on."""
+
+    def blend():
+        lanes = ir.Constant(_WORDS, [16 * part + i for i in range(16)])
+        entries = [builder.zext(builder.shuffle_vector(one, one, lanes), _WORDS) for one in found]
+        here = [builder.add(one, builder.mul(start, _word(4))) for one in columns]
+        across = [_masked_load(builder, one, length, _FLOATS) for one in here]
+        level = _blended(builder, entries, across, weights)
+        _masked_store(builder, level, builder.add(target, start), length)
+
+    if length is None:
+        blend()
+    else:
+        with builder.if_then(builder.icmp_signed(">", length, _word(0))):
+            blend()
 
 
 def _weight(builder, address):

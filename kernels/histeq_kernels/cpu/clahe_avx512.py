@@ -12,7 +12,7 @@ from histeq_kernels.cpu._blend import blend_avx512
 from histeq_kernels.cpu._kernel import inline, kernel
 from histeq_kernels.cpu._sliced import SUMS, count_sliced, fold_sliced, slice_block_avx512
 from histeq_kernels.cpu._vector import address_of, part_i64
-from histeq_kernels.cpu.histogram import FEW, ZEROS, fold_small
+from histeq_kernels.cpu.histogram import FEW, ZEROS
 from histeq_kernels.cpu.tiers import tier
 
 
@@ -29,24 +29,16 @@ def blending() -> Callable[..., None]:
 @kernel(u8=tiles._TABLES["uint8"])
 def tile_tables_avx512(image, zs, ys, xs, tile, start, stop, clip_limit, levels, scratch, sums, tables):
     """Write the tables of tiles `start` to `stop`: see `tiles.tile_tables`."""
-    tiles.make_tables(
-        image, (zs, ys, xs), tile, start, stop, clip_limit, levels, scratch, sums, tables, count_tile
-    )
+    at, memory = (zs, ys, xs), (scratch, sums)
+    tiles.make_tables(image, at, tile, start, stop, clip_limit, levels, memory, tables, FEW, count_tile)
 
 
 @inline
 def count_tile(image, positions, tile, i, memory, scratch, counts):
-    """Add the pixels of the i-th tile to its counts; `memory` has 256 counts in front, then any content."""
-    if tile[0] * tile[1] * tile[2] < FEW:
-        tiles.count_small(image, positions, tile, i, scratch)
-        fold_small(scratch, counts)
-    else:
-        count_blocks(image, positions, tile, i, memory, scratch, counts)
+    """Add the i-th tile to its counts: what of it lies within the image in blocks, what is reflected alone.
 
-
-@inline
-def count_blocks(image, positions, tile, i, memory, scratch, counts):
-    """Do so in blocks where the tile lies within the image, and pixel by pixel where it is reflected."""
+    `memory` is of any content from entry 256 on.
+    """
     zs, ys, xs = positions
     across, down = np.int64(xs.size) // tile[2], np.int64(ys.size) // tile[1]
     front, top, left = i // (across * down) * tile[0], i // across % down * tile[1], i % across * tile[2]

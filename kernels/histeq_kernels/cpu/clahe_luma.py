@@ -9,7 +9,8 @@ import numpy as np
 
 from histeq_kernels.cpu import _ycrcb, blend, clahe_avx512, tiles
 from histeq_kernels.cpu._kernel import flat, inline, kernel, plane, plane_out
-from histeq_kernels.cpu._vector import part_8, row
+from histeq_kernels.cpu._vector import part_8, part_i32, row
+from histeq_kernels.cpu.histogram import FEW
 from histeq_kernels.cpu.luma import luma_of_chunk, replace_in_chunk
 from histeq_kernels.cpu.tiers import tier
 
@@ -55,7 +56,9 @@ def tile_tables_portable(
     """
     luma = (_ycrcb.luma_planes_portable, _ycrcb.luma_rgb_portable, _ycrcb.luma_rgba_portable)
     old, at, room = ((first, second, third), step, k), (zs, ys, xs), (scratch, sums, band, each)
-    make_tables(old, at, tile, start, stop, clip_limit, levels, room, tables, luma, tiles.count_tile)
+    make_tables(
+        old, at, tile, start, stop, clip_limit, levels, room, tables, luma, (tiles.FEW, tiles.count_gathered)
+    )
 
 
 @kernel(u8=_TABLES)
@@ -66,7 +69,9 @@ def tile_tables_avx2(
     """Do the same with 16-bit products."""
     luma = (_ycrcb.luma_planes_avx2, _ycrcb.luma_rgb_avx2, _ycrcb.luma_rgba_avx2)
     old, at, room = ((first, second, third), step, k), (zs, ys, xs), (scratch, sums, band, each)
-    make_tables(old, at, tile, start, stop, clip_limit, levels, room, tables, luma, tiles.count_tile)
+    make_tables(
+        old, at, tile, start, stop, clip_limit, levels, room, tables, luma, (tiles.FEW, tiles.count_gathered)
+    )
 
 
 @kernel(u8=_TABLES)
@@ -77,7 +82,9 @@ def tile_tables_avx512(
     """Do the same with the counter of the tier avx512, too."""
     luma = (_ycrcb.luma_planes_avx512, _ycrcb.luma_rgb_avx512, _ycrcb.luma_rgba_avx512)
     old, at, room = ((first, second, third), step, k), (zs, ys, xs), (scratch, sums, band, each)
-    make_tables(old, at, tile, start, stop, clip_limit, levels, room, tables, luma, clahe_avx512.count_tile)
+    make_tables(
+        old, at, tile, start, stop, clip_limit, levels, room, tables, luma, (FEW, clahe_avx512.count_tile)
+    )
 
 
 @kernel(u8=_BLEND)
@@ -125,66 +132,68 @@ def blend_tiles_avx512(
 
 
 @inline
-def make_tables(old, positions, tile, start, stop, clip_limit, levels, room, tables, luma, count):
-    """Count, clip, write the levels: of as many tiles side by side as a band holds, or of a larger one."""
+def make_tables(old, positions, tile, start, stop, clip_limit, levels, room, tables, luma, many):
+    """Make tables from bands: of as many tiles side by side as one holds, or of a part of a larger tile.
+
+    `many`: from how many pixels on a tile is counted in another way, and how; see `tiles.make_tables`.
+    """
+    few, count_many = many
     scratch, sums, band, each = room
-    wide, area = np.int64(positions[2].size) // tile[2], tile[0] * tile[1] * tile[2]
+    wide, tall, area = np.int64(positions[2].size) // tile[2], tile[0] * tile[1], tile[0] * tile[1] * tile[2]
     i = start
     while i < stop:
-        at = origin_of(i, positions, tile)
-        together = min(min(stop - i, wide - i % wide), BAND // area) if tile[0] == 1 else 0
-        if together < 1:
-            counts = tiles.no_counts(sums)
-            count_in_bands(old, positions, tile, at, room, counts, luma, count)
-            tiles.make_table(counts, area, clip_limit, levels, tables[np.uint64(i)])
+        together = min(min(stop - i, wide - i % wide), BAND // area)
+        if together:
+            shape, part = (tall, together * tile[2]), tables[i : i + together]
+            y, own = fill_band(old, positions, tile, i, (0, 0), shape, band, luma), within(each, shape)
+            one, memory = (np.int64(1), tall, tile[2]), (scratch, sums)
+            tiles.make_tables(y, own, one, 0, together, clip_limit, levels, memory, part, few, count_many)
+            i += together
+        else:
+            counts = part_i32(sums, 0, 256)
+            counts[:] = 0
+            count_in_bands(old, positions, tile, i, room, counts, luma, count_many)
+            tiles.clip_counts(counts, tiles.clipped_at(clip_limit, area, 256))
+            scale = np.float32(levels[2]) / np.float32(area)
+            tiles.fill_levels(counts, scale, levels, tables[np.uint64(i)])
             i += 1
-            continue
-        shape = (tile[1], together * tile[2])
-        y, own = (
-            fill_band(old, positions, at, shape, band, luma),
-            (each[:1], each[: shape[0]], each[: shape[1]]),
-        )
-        for k in range(together):
-            counts = tiles.no_counts(sums)
-            count(y, own, (np.int64(1), tile[1], tile[2]), k, sums, scratch, counts)
-            tiles.make_table(counts, area, clip_limit, levels, tables[np.uint64(i + k)])
-        i += together
 
 
 @inline
-def origin_of(i, positions, tile):
-    """Return the position at which the i-th tile begins."""
-    tall, wide = np.int64(positions[1].size) // tile[1], np.int64(positions[2].size) // tile[2]
-    return i // (tall * wide) * tile[0], i // wide % tall * tile[1], i % wide * tile[2]
-
-
-@inline
-def count_in_bands(old, positions, tile, at, room, counts, luma, count):
-    """Count Y of the tile that begins at a position."""
+def count_in_bands(old, positions, tile, i, room, counts, luma, count_many):
+    """Count Y of the i-th tile band by band."""
     scratch, sums, band, each = room
-    columns = min(tile[2], BAND)
-    rows = min(tile[1], BAND // columns)
-    for z in range(tile[0]):
-        for y in range(0, tile[1], rows):
-            for x in range(0, tile[2], columns):
-                shape = (min(rows, tile[1] - y), min(columns, tile[2] - x))
-                some = fill_band(old, positions, (at[0] + z, at[1] + y, at[2] + x), shape, band, luma)
-                own = (each[:1], each[: shape[0]], each[: shape[1]])
-                count(some, own, (np.int64(1), shape[0], shape[1]), 0, sums, scratch, counts)
+    height, columns = tile[0] * tile[1], min(tile[2], BAND)
+    rows = BAND // columns
+    for y in range(0, height, rows):
+        for x in range(0, tile[2], columns):
+            shape = (min(rows, height - y), min(columns, tile[2] - x))
+            some = fill_band(old, positions, tile, i, (y, x), shape, band, luma)
+            one = (np.int64(1), shape[0], shape[1])
+            count_many(some, within(each, shape), one, 0, sums, scratch, counts)
 
 
 @inline
-def fill_band(old, positions, at, shape, band, luma):
-    """Return Y of (rows, columns) from a position on, (1, rows, columns)."""
+def within(each, shape):
+    """Return the positions of a band's pixels within it."""
+    return each[:1], each[: shape[0]], each[: shape[1]]
+
+
+@inline
+def fill_band(old, positions, tile, i, at, shape, band, luma):
+    """Return Y of (rows, columns) from (row, column) `at` of the i-th tile on, (1, rows, columns).
+
+    The rows of a tile with depth are those of one slice after the other.
+    """
     (first, second, third), step, k = old
     (zs, ys, xs), (height, width) = positions, shape
-    z = np.uint64(zs[np.uint64(at[0])])
-    for i in range(height):
-        y = np.uint64(ys[np.uint64(at[1] + i)])
+    tall, wide = np.int64(ys.size) // tile[1], np.int64(xs.size) // tile[2]
+    front, top = i // (tall * wide) * tile[0], i // wide % tall * tile[1]
+    left = np.uint64(i % wide * tile[2] + at[1])
+    for h in range(height):
+        z, y = np.uint64(zs[front + (at[0] + h) // tile[1]]), np.uint64(ys[top + (at[0] + h) % tile[1]])
         three = (row(first, z, y), row(second, z, y), row(third, z, y))
-        gather_luma(
-            three, xs, np.uint64(at[2]), np.uint64(width), step, k, part_8(band, i * width, width), luma
-        )
+        gather_luma(three, xs, left, np.uint64(width), step, k, part_8(band, h * width, width), luma)
     return part_8(band, 0, height * width).reshape((1, height, width))
 
 
@@ -201,7 +210,7 @@ def gather_luma(old, xs, x, size, step, k, y, luma):
 
 @inline
 def blend_bands(old, down, across, tables, room, new, luma, replace, blend_plane):
-    """Blend Y band by band, and put it back."""
+    """Blend Y of one slice band by band, and put it back."""
     (first, second, third), step, k = old
     (ys, y_weights), (packed, found, band) = down, room
     height, width = np.int64(first.shape[1]), np.int64(first.shape[2]) // np.int64(step)

@@ -45,7 +45,8 @@ def tile_tables(image, zs, ys, xs, tile, start, stop, clip_limit, levels, scratc
     scratch, sums : zeros before and after; of any content
     tables : (tiles, bins)
     """
-    make_tables(image, (zs, ys, xs), tile, start, stop, clip_limit, levels, scratch, sums, tables, count_tile)
+    at, memory = (zs, ys, xs), (scratch, sums)
+    make_tables(image, at, tile, start, stop, clip_limit, levels, memory, tables, FEW, count_gathered)
 
 
 @kernel(u16=_TABLES["uint16"])
@@ -84,39 +85,23 @@ def tile_table(counts, clip_limit, levels, clipped, table):
 
 
 @inline
-def make_tables(image, positions, tile, start, stop, clip_limit, levels, scratch, sums, tables, count):
-    """Count, clip, write the levels."""
+def make_tables(image, positions, tile, start, stop, clip_limit, levels, memory, tables, few, count_many):
+    """Count, clip, write the levels; tiles of `few` pixels and more are counted by `count_many`.
+
+    A function that is called for each tile costs more for its arrays than a small tile gives it to do.
+    """
+    scratch, sums = memory
+    area, counts = tile[0] * tile[1] * tile[2], part_i32(sums, 0, 256)
     for i in range(start, stop):
-        counts = no_counts(sums)
-        count(image, positions, tile, i, sums, scratch, counts)
-        make_table(counts, tile[0] * tile[1] * tile[2], clip_limit, levels, tables[np.uint64(i)])
-
-
-@inline
-def no_counts(sums):
-    """Return the counts of a tile, all of them 0."""
-    counts = part_i32(sums, 0, 256)
-    for value in range(np.uint64(256)):
-        counts[value] = 0
-    return counts
-
-
-@inline
-def make_table(counts, area, clip_limit, levels, table):
-    """Write the table of a tile from its counts, which are overwritten."""
-    clip_counts(counts, clipped_at(clip_limit, area, 256))
-    fill_levels(counts, np.float32(levels[2]) / np.float32(area), levels, table)
-
-
-@inline
-def count_tile(image, positions, tile, i, memory, scratch, counts):
-    """Add the pixels of the i-th tile to its counts; `memory` has 256 counts in front, then any content."""
-    if tile[0] * tile[1] * tile[2] < FEW:
-        count_small(image, positions, tile, i, scratch)
-        fold_small(scratch, counts)
-    else:
-        count_gathered(image, positions, tile, i, memory, scratch, counts)
-        fold_pairs(scratch, counts)
+        for value in range(np.uint64(256)):
+            counts[value] = 0
+        if area < few:
+            count_small(image, positions, tile, i, scratch)
+            fold_small(scratch, counts)
+        else:
+            count_many(image, positions, tile, i, sums, scratch, counts)
+        clip_counts(counts, clipped_at(clip_limit, area, 256))
+        fill_levels(counts, np.float32(levels[2]) / np.float32(area), levels, tables[np.uint64(i)])
 
 
 @inline
@@ -150,7 +135,7 @@ def count_small(image, positions, tile, i, scratch):
 
 @inline
 def count_gathered(image, positions, tile, i, memory, scratch, counts):
-    """Count the pairs of the i-th tile, brought together a part at a time: most rows are too short to count.
+    """Add the i-th tile to its counts by pairs, brought together a part at a time: most rows are too short.
 
     The parts are kept in `memory`, behind 256 entries.
     """
@@ -170,6 +155,7 @@ def count_gathered(image, positions, tile, i, memory, scratch, counts):
                     count_row_pairs(gathered, scratch, counts)
                     filled = np.uint64(0)
     count_row_pairs(part_8(memory, 256, np.int64(filled)), scratch, counts)
+    fold_pairs(scratch, counts)
 
 
 @inline
