@@ -10,7 +10,8 @@ them, since near pixels are alike.
 A value costs three instructions a block (and, count bits, add), a block of noise 16 groups of 16 values. A
 Xeon (Emerald Rapids) does two a cycle: this and the masks are where all time goes. Tried there without gain:
 carry-save adders instead of counting bits (as many instructions); groups that begin at the darkest pixel,
-with sums in memory (as fast for photographs, a fifth slower for noise).
+with sums in memory (as fast for photographs, a fifth slower for noise); beside the blocks, pairs of pixels in
+counters of a byte, not single ones.
 """
 
 import functools
