@@ -40,8 +40,9 @@ def equalize(
     color : {"luma", "luma-bgr", "channels"}
         For images with an axis C. "luma": equalize the Y of YCrCb and keep Cr and Cb, exactly as
         cvtColor, equalizeHist, cvtColor do; channels in the order R G B. "luma-bgr": the same for B G R.
-        "channels": each channel alone. A fourth channel is alpha and passes through in every case; four
-        bands that are none are independent images: layout "HWN".
+        "channels": each channel alone. A fourth channel is alpha and passes through in every case, as a
+        fraction where the result is fractions; four bands that are none are independent images: layout
+        "HWN".
     mask : array of bool or unsigned, optional
         Limits what is counted (nonzero) but not what is mapped. The image's shape without C, or its
         spatial axes only.
@@ -390,7 +391,7 @@ def _target(call: Request, result: Array) -> Array:
     if not call.pixels.alpha:
         return target
     if result is not call.image:
-        call.backend.copy(call.axes.canonical(call.image)[:, 3:], target[:, 3:])
+        call.backend.copy_alpha(call.axes.canonical(call.image)[:, 3:], target[:, 3:])
     return target[:, :3]
 
 

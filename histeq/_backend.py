@@ -48,8 +48,8 @@ class Backend(Protocol):
     def overlap(self, a: Array, b: Array) -> bool:
         """Tell whether two arrays share any memory."""
 
-    def copy(self, source: Array, target: Array) -> None:
-        """Copy `source` into `target`, of the same shape."""
+    def copy_alpha(self, source: Array, target: Array) -> None:
+        """Copy an alpha channel into that of a result: beside fractions it becomes a fraction."""
 
     def equalize_plain(
         self, image: Array, rule: str, layout: Any, color: str, out: Array | None

@@ -1,4 +1,4 @@
-"""OpenCV's 8- and 16-bit YCrCb (cvtColor), in NumPy: the reference of every backend.
+"""OpenCV's 8- and 16-bit YCrCb (cvtColor), in NumPy: the reference of every backend. And alpha.
 
 Whole numbers with 14 fractional bits. Cr and Cb depend on the pixel alone, so an image is equalized
 pixel by pixel once the table for Y is known; no YCrCb image is ever made.
@@ -42,3 +42,9 @@ def with_luma(red: Plane, green: Plane, blue: Plane, new: Plane) -> tuple[Plane,
 
 def _wide(plane: Plane) -> NDArray[np.int64]:
     return plane.astype(np.int64)
+
+
+def alpha_for(dtype: np.dtype, alpha: Any) -> Any:
+    """Return an alpha channel for a result of some dtype: beside fractions it is a fraction, too."""
+    fractions = dtype.kind == "f" and alpha.dtype.kind != "f"
+    return alpha / np.iinfo(alpha.dtype).max if fractions else alpha

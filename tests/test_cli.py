@@ -14,6 +14,7 @@ import pytest
 import skimage
 import tifffile
 from click.testing import CliRunner
+from images import same
 from PIL import Image
 
 import histeq
@@ -176,8 +177,9 @@ class TestEqualize:
         run("equalize", MOON, tmp_path / "a.tif", "--rule", "skimage")
         assert read(tmp_path / "a.tif").pixels.dtype == np.float64
         picture(tmp_path / "alpha.png", 9, 9, 2)
-        files = (tmp_path / "alpha.png", tmp_path / "b.tif")
-        fails("equalize", *files, "--rule", "skimage", says="fractions beside an alpha channel")
+        run("equalize", tmp_path / "alpha.png", tmp_path / "b.tif", "--rule", "skimage")
+        alpha = read(tmp_path / "alpha.png").pixels[..., 1] / 255
+        assert same(np.ascontiguousarray(read(tmp_path / "b.tif").pixels[..., 1]), alpha)
 
     @pytest.mark.parametrize(
         ("arguments", "says"),

@@ -93,6 +93,17 @@ def test_alpha_passes_through(color, dtype, backend):
     assert same(in_place, result)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16"])
+def test_alpha_beside_fractions(dtype, backend):
+    image = np.random.default_rng(4).integers(0, 256, (40, 50, 4)).astype(dtype)
+    options = {"layout": "HWC", "color": "channels", "backend": backend}
+    result = histeq.equalize(image, rule="skimage", **options)
+    assert same(np.ascontiguousarray(result[..., 3]), image[..., 3] / np.iinfo(dtype).max)
+    counts = histeq.histogram(image, **options)
+    table = histeq.lookup_table(counts, rule="skimage", dtype=dtype, backend=backend)
+    assert same(histeq.apply(image, table, **options), result)
+
+
 def test_bands_as_independent_images(backend):
     rng = np.random.default_rng(5)
     image = rng.integers(0, 99, (40, 50, 4), np.uint8)

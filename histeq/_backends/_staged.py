@@ -22,11 +22,11 @@ import numpy as np
 from histeq import _rules
 from histeq._backend import Pixels
 from histeq._backends import cupy as gpu
-from histeq._backends.numpy import copy, empty_like, overlap
+from histeq._backends.numpy import copy_alpha, empty_like, overlap
 from histeq._tiles import Grid, Levels
 
 __all__ = [
-    "apply", "apply_tiles", "bin_edges", "clahe", "copy", "device", "empty_like", "equalize",
+    "apply", "apply_tiles", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
     "equalize_plain", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap",
     "tile_tables",
 ]  # fmt: skip

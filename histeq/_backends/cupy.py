@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from histeq_kernels import cuda
 
-from histeq import _rules
+from histeq import _color, _rules
 from histeq._backend import Pixels
 
 _ADVICE = "pip install cupy-cuda12x (for a CUDA 12 driver) or cupy-cuda13x (for CUDA 13)"
@@ -43,7 +43,7 @@ from histeq._backends._lines import (  # noqa: E402
 )  # fmt: skip
 
 __all__ = [
-    "apply", "apply_tiles", "bin_edges", "clahe", "copy", "device", "empty_like", "equalize",
+    "apply", "apply_tiles", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
     "equalize_plain", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap",
     "tile_tables",
 ]  # fmt: skip
@@ -78,10 +78,10 @@ def overlap(a: Array, b: Array) -> bool:
     return bool(cupy.may_share_memory(a, b))
 
 
-def copy(source: Array, target: Array) -> None:
-    """Copy `source` into `target`, of the same shape."""
+def copy_alpha(source: Array, target: Array) -> None:
+    """Copy an alpha channel into that of a result."""
     with on(target):
-        target[...] = source
+        target[...] = _color.alpha_for(target.dtype, source)
 
 
 def equalize_plain(image: Array, rule: str, layout: Any, color: str, out: Array | None) -> Array | None:

@@ -29,10 +29,10 @@ from histeq._backends import _colors, _shared
 from histeq._backends import numpy as _reference
 from histeq._backends._local import apply_tiles, clahe, tile_tables
 from histeq._backends._planes import add_up, bits, mask_of, native, rows, served, split, tag, workspace
-from histeq._backends.numpy import copy, edges_between, empty_like, match_table, match_values, overlap
+from histeq._backends.numpy import copy_alpha, edges_between, empty_like, match_table, match_values, overlap
 
 __all__ = [
-    "apply", "apply_tiles", "bin_edges", "clahe", "copy", "device", "empty_like", "equalize",
+    "apply", "apply_tiles", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
     "equalize_plain", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap",
     "tile_tables",
 ]  # fmt: skip
@@ -201,7 +201,7 @@ def apply(pixels: Pixels, table: Array, edges: Array | None, out: Array) -> None
 
     _over(work, _units(pixels, interleaved))
     if target is not out:
-        copy(target, out)
+        np.copyto(out, target)
 
 
 def _apply_unit(pixels: Pixels, table: Array, edges: Array | None, at: At, out: Array, parts: int) -> None:
@@ -395,7 +395,7 @@ def _apply_interpolated(pixels: Pixels, at: At, edges: Array, table: Array, out:
     """Map a float32 or float64 plane."""
     plane = native(pixels.image[at])
     if np.isnan(table[0]):  # nothing was counted
-        copy(plane, out)
+        np.copyto(out, plane)
         return
     lines = rows(plane, out)
     centres = _reference.centres_of(edges).astype(np.float64)

@@ -14,7 +14,7 @@ from histeq._backend import Pixels
 from histeq._backends._reference_tiles import apply_tiles, clahe, tile_tables
 
 __all__ = [
-    "apply", "apply_tiles", "bin_edges", "clahe", "copy", "device", "empty_like", "equalize",
+    "apply", "apply_tiles", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
     "equalize_plain", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap",
     "tile_tables",
 ]  # fmt: skip
@@ -45,9 +45,9 @@ def overlap(a: Array, b: Array) -> bool:
         return True
 
 
-def copy(source: Array, target: Array) -> None:
-    """Copy `source` into `target`, of the same shape."""
-    np.copyto(target, source)
+def copy_alpha(source: Array, target: Array) -> None:
+    """Copy an alpha channel into that of a result."""
+    np.copyto(target, _color.alpha_for(target.dtype, source))
 
 
 def equalize_plain(image: Array, rule: str, layout: Any, color: str, out: Array | None) -> Array | None:
@@ -132,7 +132,7 @@ def match_values(pixels: Pixels, reference: Pixels, out: Array) -> None:
         plane = pixels.image[n, p]
         counted = _finite(pixels, n, p)
         target = _finite(reference, min(n, len(reference.image) - 1), p)
-        copy(plane, out[n, p])
+        np.copyto(out[n, p], plane)
         if len(counted) == 0 or len(target) == 0:
             continue
         values, counts = np.unique(counted, return_counts=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 import histeq
 from histeq import _files
 from histeq._cli.report import one_line
+from histeq._color import alpha_for
 from histeq._files import Picture
 
 
@@ -53,11 +54,7 @@ def _mapped(picture: Picture, color: str, part: Callable[[slice], NDArray[Any]])
     """Put a picture together from its mapped channels."""
     mapped = [part(channels) for channels in channel_groups(picture, color)]
     if picture.alpha:
-        if mapped[0].dtype != picture.pixels.dtype:
-            raise ValueError(
-                "the result would be fractions beside an alpha channel of integers; use another rule"
-            )
-        mapped.append(picture.batch[..., -1:])
+        mapped.append(alpha_for(mapped[0].dtype, picture.batch[..., -1:]))
     pixels = mapped[0] if len(mapped) == 1 else np.concatenate(mapped, axis=-1)
     return dataclasses.replace(picture, pixels=pixels.reshape(picture.pixels.shape))
 
