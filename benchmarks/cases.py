@@ -262,6 +262,13 @@ CASES = (
         dtype="uint16",
     ),
     Case(
+        "clahe RGB, luma",
+        "clahe",
+        (Peer("OpenCV", peers.cv2_clahe_luma, threaded=True),),
+        {"layout": "HWC"},
+        channels=3,
+    ),
+    Case(
         "match uint8",
         "match",
         (Peer("scikit-image", peers.skimage_match),),

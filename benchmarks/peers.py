@@ -44,11 +44,15 @@ def cv2_apply(image: Array, out: Array, table: Array) -> Call:
 
 
 def cv2_luma(image: Array, out: Array) -> Call:
+    return _cv2_on_luma(image, out, cv2.equalizeHist)
+
+
+def _cv2_on_luma(image: Array, out: Array, change: Callable[[Array, Array], Any]) -> Call:
     ycrcb, luma = np.empty_like(image), np.empty(image.shape[:2], image.dtype)
 
     def call() -> Array:
         cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb, ycrcb)
-        cv2.equalizeHist(cv2.extractChannel(ycrcb, 0, luma), luma)
+        change(cv2.extractChannel(ycrcb, 0, luma), luma)
         cv2.insertChannel(luma, ycrcb, 0)
         return cv2.cvtColor(ycrcb, cv2.COLOR_YCrCb2RGB, out)
 
@@ -69,6 +73,10 @@ def cv2_channels(image: Array, out: Array) -> Call:
 
 def cv2_clahe(image: Array, out: Array) -> Call:
     return partial(cv2.createCLAHE(2.0, (8, 8)).apply, image, out)
+
+
+def cv2_clahe_luma(image: Array, out: Array) -> Call:
+    return _cv2_on_luma(image, out, cv2.createCLAHE(2.0, (8, 8)).apply)
 
 
 # NumPy ----------------------------------------------------------------------------------------------
