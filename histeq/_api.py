@@ -93,7 +93,8 @@ def equalize(
     """
     unset = mask is None and nodata is None and bins is None and value_range is None and out_range is None
     if unset and type(rule) is type(color) is str and type(image) is np.ndarray:
-        result = _dispatch.choose(image, backend).equalize_plain(image, rule, layout, color, out)
+        plain = _dispatch.choose(image, backend).plain
+        result = plain.equalize(image, rule, layout, color, out) if plain else None
         if result is not None:
             return result
     if (host := _guests.host_of(image, backend)) is not None:
@@ -152,6 +153,12 @@ def histogram(
     >>> counts.shape, counts[50:54]
     ((256,), array([1, 0, 2, 1]))
     """
+    unset = layout is None and mask is None and nodata is None and bins is None and value_range is None
+    if unset and type(color) is str and color == "luma" and type(image) is np.ndarray:
+        plain = _dispatch.choose(image, backend).plain
+        counts = plain.histogram(image) if plain else None
+        if counts is not None:
+            return counts
     if (host := _guests.host_of(image, backend)) is not None:
         return host(
             histogram, image, backend, layout=layout, color=color, mask=mask, nodata=nodata, bins=bins,
@@ -265,6 +272,12 @@ def apply(
     >>> bool((histeq.apply(image, table) == histeq.equalize(image)).all())
     True
     """
+    unset = layout is None and nodata is None and value_range is None
+    if unset and type(color) is str and color == "luma" and type(image) is type(table) is np.ndarray:
+        plain = _dispatch.choose(image, backend).plain
+        result = plain.apply(image, table, out) if plain else None
+        if result is not None:
+            return result
     if (host := _guests.host_of(image, backend)) is not None:
         return host(
             apply, image, backend, table=table, layout=layout, color=color, nodata=nodata,

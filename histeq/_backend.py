@@ -34,10 +34,25 @@ class Pixels:
     """In memory a fourth channel follows the three; whoever copies it along does no harm."""
 
 
+class Plain(Protocol):
+    """Functions for what needs no checks and no views. Each returns None for all else."""
+
+    def equalize(self, image: Array, rule: str, layout: Any, color: str, out: Array | None) -> Array | None:
+        """Equalize by an integer rule."""
+
+    def histogram(self, image: Array) -> Array | None:
+        """Count a grey image."""
+
+    def apply(self, image: Array, table: Array, out: Array | None) -> Array | None:
+        """Map a grey image."""
+
+
 class Backend(Protocol):
     """The functions of a backend module."""
 
     name: str
+    plain: Plain | None
+    """Short ways, where the general one costs more than a small image."""
 
     def device(self) -> str:
         """Return the name of the processor that does the work."""
@@ -50,11 +65,6 @@ class Backend(Protocol):
 
     def copy_alpha(self, source: Array, target: Array) -> None:
         """Copy an alpha channel into that of a result: beside fractions it becomes a fraction."""
-
-    def equalize_plain(
-        self, image: Array, rule: str, layout: Any, color: str, out: Array | None
-    ) -> Array | None:
-        """Equalize by an integer rule what needs no checks and no views; None: take the general way."""
 
     def bin_edges(self, pixels: Pixels, bins: int, value_range: tuple[float, float] | None) -> Array:
         """Return the edges of the bins of a floating image, (N, P, bins + 1), in its dtype."""

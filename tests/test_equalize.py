@@ -222,3 +222,36 @@ def test_table_of_more_than_2_to_the_31_pixels(rule):
     assert (np.diff(tables[0][[3, 50, 51, 200]].astype(float)) >= 0).all()
     if rule == "opencv":
         assert tables[0][[3, 50, 51, 200]].tolist() == [0, 0, 85, 255]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("shape", [(0, 9), (1, 1), (7, 33), (200, 190), (700, 800)])
+def test_short_way_equals_the_general_one(shape, dtype, backend):
+    """Plain images, as they are and with a table, an output or memory that needs a second look."""
+    image = np.random.default_rng(shape[0]).integers(0, 250, shape).astype(dtype)
+    counts = histeq.histogram(image, backend=backend)
+    assert same(counts, histeq.histogram(image[None], layout="NHW", backend=backend)[0])
+    table = np.random.default_rng(1).permutation(len(counts)).astype(dtype)
+    expected = table[image]
+    unaligned = np.frombuffer(bytes(1) + table.tobytes(), dtype, offset=1)
+    for other in (table, unaligned, np.repeat(table, 2)[::2]):
+        assert same(histeq.apply(image, other, backend=backend), expected)
+    frozen = table.copy()
+    frozen.flags.writeable = False
+    for out in (np.empty_like(image), np.empty(shape[::-1], dtype).T, image.copy()):
+        assert histeq.apply(image, frozen, out=out, backend=backend) is out
+        assert same(np.ascontiguousarray(out), expected)
+    assert histeq.apply(image, table, out=image, backend=backend) is image
+    assert same(image, expected)
+
+
+def test_short_way_raises_as_the_general_one(backend):
+    image, table = np.zeros((9, 9), np.uint8), np.arange(256, dtype=np.uint8)
+    with pytest.raises(ValueError, match="table must have shape"):
+        histeq.apply(image, table[:255], backend=backend)
+    with pytest.raises(TypeError, match="table must have dtype"):
+        histeq.apply(image, table.astype(np.uint16), backend=backend)
+    with pytest.raises(ValueError, match="out must have"):
+        histeq.apply(image, table, out=np.empty((9, 8), np.uint8), backend=backend)
+    with pytest.raises(ValueError, match="color must be"):
+        histeq.histogram(image, color="grey", backend=backend)

@@ -27,14 +27,14 @@ from histeq._tiles import Grid, Levels
 
 __all__ = [
     "apply", "apply_tiles", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
-    "equalize_plain", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap",
-    "tile_tables",
+    "histogram", "lookup_table", "match_table", "match_values", "name", "overlap", "plain", "tile_tables",
 ]  # fmt: skip
 
 Array = Any
 Box = tuple[slice, ...]
 
 name = "cupy"
+plain = None
 device = gpu.device
 
 _PIECE = 1 << 23
@@ -58,11 +58,6 @@ class _Bins:
     def copy(self) -> "_Bins":
         """Return itself: it is no memory that is used again."""
         return self
-
-
-def equalize_plain(image: Array, rule: str, layout: Any, color: str, out: Array | None) -> Array | None:
-    """Take no shortcut."""
-    return None
 
 
 def bin_edges(pixels: Pixels, bins: int, value_range: tuple[float, float] | None) -> _Bins:

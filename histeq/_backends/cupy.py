@@ -44,13 +44,13 @@ from histeq._backends._lines import (  # noqa: E402
 
 __all__ = [
     "apply", "apply_tiles", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
-    "equalize_plain", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap",
-    "tile_tables",
+    "histogram", "lookup_table", "match_table", "match_values", "name", "overlap", "plain", "tile_tables",
 ]  # fmt: skip
 
 Array = Any
 
 name = "cupy"
+plain = None  # its checks are hidden behind the device's work
 
 _RULES = {"none": 0, "opencv": 1, "numpy": 2, "pillow": 3, "vips": 4, "skimage": 5}
 """enum RuleName of table.cuh."""
@@ -82,11 +82,6 @@ def copy_alpha(source: Array, target: Array) -> None:
     """Copy an alpha channel into that of a result."""
     with on(target):
         target[...] = _color.alpha_for(target.dtype, source)
-
-
-def equalize_plain(image: Array, rule: str, layout: Any, color: str, out: Array | None) -> Array | None:
-    """Take no shortcut: the checks are hidden behind the device's work."""
-    return None
 
 
 def bin_edges(pixels: Pixels, bins: int, value_range: tuple[float, float] | None) -> Array:

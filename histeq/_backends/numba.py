@@ -5,6 +5,7 @@ integers are served by the unsigned kernels: the same bits, with the counts and 
 float16 is served by them too: it has 65,536 values, so that its table has one entry a value.
 
 This file serves grey planes and `_colors.py` colour; `_planes.py` brings both into the form kernels take.
+What needs neither goes through `_plain.py`.
 """
 
 from __future__ import annotations  # closures are made in every call: their annotations shall cost nothing
@@ -14,10 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from histeq_kernels.cpu import equalize as _whole
-from histeq_kernels.cpu import equalize_color as _whole_color
 from histeq_kernels.cpu import histogram as _count
-from histeq_kernels.cpu import luma as _luma
 from histeq_kernels.cpu import lut as _lut
 from histeq_kernels.cpu import table as _table
 from histeq_kernels.cpu.tiers import tier
@@ -26,6 +24,7 @@ from numpy.typing import NDArray
 from histeq import _rules, _threads
 from histeq._backend import Pixels
 from histeq._backends import _colors, _shared
+from histeq._backends import _plain as plain
 from histeq._backends import numpy as _reference
 from histeq._backends._local import apply_tiles, clahe, tile_tables
 from histeq._backends._planes import add_up, bits, mask_of, native, rows, served, split, tag, workspace
@@ -33,95 +32,20 @@ from histeq._backends.numpy import copy_alpha, edges_between, empty_like, match_
 
 __all__ = [
     "apply", "apply_tiles", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
-    "equalize_plain", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap",
-    "tile_tables",
+    "histogram", "lookup_table", "match_table", "match_values", "name", "overlap", "plain", "tile_tables",
 ]  # fmt: skip
 
 Array = NDArray[Any]
 At = tuple[int, ...]  # which plane: (n, p); or image: (n,)
 
 name = "numba"
-_UINT8, _UINT16 = np.dtype(np.uint8), np.dtype(np.uint16)
-_MOST = 1 << 31  # pixels whose counts the kernels of whole images hold
-_SMALL_COLOR = {"luma": _luma.COEFFICIENTS["rgb"], "luma-bgr": _luma.COEFFICIENTS["bgr"], "channels": None}
+_UINT8 = np.dtype(np.uint8)
 
 
 def device() -> str:
     """Return the name of the processor that does the work."""
     threads = _threads.num_threads()
     return f"CPU, {threads} thread{'s' if threads > 1 else ''}, instructions: {tier()}"
-
-
-def equalize_plain(image: Array, rule: str, layout: Any, color: str, out: Array | None) -> Array | None:
-    """Equalize a contiguous uint8 or uint16 image, at the least cost of a call.
-
-    Returns None for anything that needs a second look: the caller goes the general way then.
-    """
-    size = image.size
-    if not image.flags.c_contiguous or size >= _MOST:
-        return None
-    if image.ndim == 3:
-        return _equalize_small_color(image, rule, layout, color, out)
-    if image.ndim != 2 or layout is not None or color != "luma":
-        return None
-    kernel = _whole_kernel(image.dtype, size, rule)
-    threads = 1 if size < _shared.WORTH_IT else _threads.num_threads()
-    if kernel is None or (threads > 1 and image.dtype != _UINT8):
-        return None
-    if out is None:
-        out = np.empty_like(image)
-    elif not _is_plain_output(out, image):
-        return None
-    if threads == 1:
-        kernel(image, workspace().memory, out)
-    else:
-        shape = (1, 1, size) if _count.along_rows() else (1, *image.shape)
-        _shared.equalize(image.reshape(shape), _table_opencv, out.reshape(shape), threads, default_rule=True)
-    return out
-
-
-def _equalize_small_color(
-    image: Array, rule: str, layout: Any, color: str, out: Array | None
-) -> Array | None:
-    """Do the same with few pixels of interleaved channels."""
-    if image.dtype != _UINT8 or rule != "opencv" or type(layout) is not str or layout != "HWC":
-        return None
-    height, width, channels = image.shape
-    if channels not in (3, 4) or not 0 < height * width < _whole.SMALL or color not in _SMALL_COLOR:
-        return None
-    if out is None:
-        out = np.empty_like(image)
-    elif not _is_plain_output(out, image):
-        return None
-    space, k = workspace(), _SMALL_COLOR[color]
-    lines, new = (one.reshape(1, height, width * channels) for one in (image, out))
-    if k is None:
-        _whole_color.channels()(lines, channels, space.memory, space.chunks, new)
-    else:
-        _whole_color.luma()(lines, channels, k, space.memory, space.chunks, new)
-    return out
-
-
-def _whole_kernel(dtype: np.dtype, size: int, rule: str) -> Callable[..., None] | None:
-    """Return the kernel that does everything at once with so many pixels, where there is one."""
-    if dtype == _UINT8:
-        return _whole.equalizing(size) if rule == "opencv" else None
-    return _whole.direct(rule) if dtype == _UINT16 else None
-
-
-def _table_opencv(counts: NDArray[np.int64]) -> Array:
-    """Return the table of the default rule for 8 bits."""
-    return lookup_table(counts, "opencv", _UINT8, None)
-
-
-def _is_plain_output(out: Any, image: Array) -> bool:
-    """Tell whether the result of a contiguous image may go straight into `out`."""
-    if type(out) is not np.ndarray or out.dtype != image.dtype or out.shape != image.shape:
-        return False
-    if not out.flags.carray:  # contiguous, aligned and writeable
-        return False
-    apart = image.base is None and out.base is None  # each has memory of its own
-    return out is image or apart or not np.may_share_memory(image, out)
 
 
 def bin_edges(pixels: Pixels, bins: int, value_range: tuple[float, float] | None) -> Array:
@@ -254,17 +178,17 @@ def _kernel_for_planes(
     """Return the kernel that does everything at once with each plane, where there is one."""
     image = pixels.image
     special = pixels.luma or pixels.mask is not None or pixels.nodata is not None or out_range is not None
-    if special or image.size == 0 or not served(image) or image[0, 0].size >= _MOST:
+    if special or image.size == 0 or not served(image) or image[0, 0].size >= plain.MOST:
         return None
     if not (image[0, 0].flags.c_contiguous and out[0, 0].flags.c_contiguous):
         return None
-    return _whole_kernel(image.dtype, image[0, 0].size, rule)
+    return plain.whole_kernel(image.dtype, image[0, 0].size, rule)
 
 
 def _shareable(pixels: Pixels, rule: str, out: Array) -> list[Array] | None:
     """Return the rows of image and output where the threads can share both passes over one 8-bit image."""
     image = pixels.image
-    if image.dtype != _UINT8 or image.shape[:2] != (1, 1) or not _shared.WORTH_IT <= image.size < _MOST:
+    if image.dtype != _UINT8 or image.shape[:2] != (1, 1) or not _shared.WORTH_IT <= image.size < plain.MOST:
         return None
     if (
         rule == "skimage"

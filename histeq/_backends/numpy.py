@@ -15,13 +15,13 @@ from histeq._backends._reference_tiles import apply_tiles, clahe, tile_tables
 
 __all__ = [
     "apply", "apply_tiles", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
-    "equalize_plain", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap",
-    "tile_tables",
+    "histogram", "lookup_table", "match_table", "match_values", "name", "overlap", "plain", "tile_tables",
 ]  # fmt: skip
 
 Array = NDArray[Any]
 
 name = "numpy"
+plain = None
 _BLOCK = 1 << 20  # pixels handled at once: their int64 temporaries stay within 8 MB each
 
 
@@ -48,11 +48,6 @@ def overlap(a: Array, b: Array) -> bool:
 def copy_alpha(source: Array, target: Array) -> None:
     """Copy an alpha channel into that of a result."""
     np.copyto(target, _color.alpha_for(target.dtype, source))
-
-
-def equalize_plain(image: Array, rule: str, layout: Any, color: str, out: Array | None) -> Array | None:
-    """Take no shortcut: this backend is the reference."""
-    return None
 
 
 def bin_edges(pixels: Pixels, bins: int, value_range: tuple[float, float] | None) -> Array:
