@@ -26,7 +26,7 @@ Array = NDArray[Any]
 
 _UINT8, _UINT16 = np.dtype(np.uint8), np.dtype(np.uint16)
 MOST = 1 << 31
-"""Pixels whose counts the kernels of whole images do not hold."""
+"""From this many pixels on the counters of the kernels of whole images could overflow."""
 _SMALL_COLOR = {"luma": _luma.COEFFICIENTS["rgb"], "luma-bgr": _luma.COEFFICIENTS["bgr"], "channels": None}
 
 
