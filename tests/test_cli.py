@@ -647,8 +647,9 @@ main()
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_stopped_while_writing(self, tmp_path, number):
         code = f"""
-import sys, time
+import signal, sys, time
 from histeq import _files
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin without it
 def slowly(picture, path, quality):
     path.write_bytes(b'half')
     print('writing', flush=True)
@@ -661,10 +662,13 @@ main()
         process = subprocess.Popen(
             [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
-        assert process.stdout.readline() == b"writing\n"
-        assert len(list(tmp_path.iterdir())) == 1
-        process.send_signal(number)
-        process.communicate(timeout=20)
+        try:
+            assert process.stdout.readline() == b"writing\n"
+            assert len(list(tmp_path.iterdir())) == 1
+            process.send_signal(number)
+            process.communicate(timeout=20)
+        finally:
+            process.kill()
         assert process.returncode == (143 if number == signal.SIGTERM else 1)
         assert not list(tmp_path.iterdir())
 
