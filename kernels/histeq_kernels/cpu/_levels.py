@@ -6,6 +6,7 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
+from histeq_kernels.cpu._blend import _FLOATS, _WORDS
 from histeq_kernels.cpu._vector import (
     _call,
     _cumulative,
@@ -41,41 +42,30 @@ def _levels_16(counters, first, size, clip, share, step, rest, scale, low, span,
 
 @intrinsic
 def _levels_16_ir(typingctx, counters, first, size, clip, share, step, rest, scale, low, span, table):
-    """Do the same; half a bin more, divided by `step` in float32, is far enough from whole numbers."""
-
     def codegen(context, builder, signature, args):
         def at(which, index, kind):
             return _pointer(context, builder, signature, args, which, index, kind)
 
-        def each(value):
-            return ir.Constant(words, [value] * 16)
-
-        words, floats = ir.VectorType(ir.IntType(32), 16), ir.VectorType(ir.FloatType(), 16)
         clip, share, step, rest, low, span = (
-            _everywhere(builder, args[k], words) for k in (3, 4, 5, 6, 8, 9)
+            _everywhere(builder, args[k], _WORDS) for k in (3, 4, 5, 6, 8, 9)
         )
-        scale = _everywhere(builder, args[7], floats)
-        inverse = builder.fdiv(ir.Constant(floats, [1.0] * 16), builder.sitofp(step, floats))
-        count, bins = cgutils.alloca_once(builder, words), cgutils.alloca_once(builder, words)
-        start = _everywhere(builder, builder.trunc(args[1], ir.IntType(32)), words)
-        builder.store(each(0), count)
-        builder.store(builder.add(start, ir.Constant(words, list(range(16)))), bins)
+        scale = _everywhere(builder, args[7], _FLOATS)
+        inverse = builder.fdiv(ir.Constant(_FLOATS, [1.0] * 16), builder.sitofp(step, _FLOATS))
+        count, bins = cgutils.alloca_once(builder, _WORDS), cgutils.alloca_once(builder, _WORDS)
+        start = _everywhere(builder, builder.trunc(args[1], ir.IntType(32)), _WORDS)
+        builder.store(each_word(0), count)
+        builder.store(builder.add(start, ir.Constant(_WORDS, list(range(16)))), bins)
         with cgutils.for_range(builder, builder.lshr(args[2], _word(4))) as loop:
             index = builder.shl(loop.index, _word(4))
-            pointer = at(0, builder.add(args[1], index), words)
-            some = _call(builder, "llvm.smin.v16i32", words, _load(builder, pointer), clip)
+            pointer = at(0, builder.add(args[1], index), _WORDS)
+            some = _call(builder, "llvm.smin.v16i32", _WORDS, _load(builder, pointer), clip)
             some, before, b = _cumulative(builder, some), builder.load(count), builder.load(bins)
-            _store(builder, each(0), pointer)
+            _store(builder, each_word(0), pointer)
             builder.store(builder.add(_last(builder, some), before), count)
-            builder.store(builder.add(b, each(16)), bins)
-            half = builder.fadd(builder.sitofp(b, floats), ir.Constant(floats, [0.5] * 16))
-            extra = builder.add(builder.fptosi(builder.fmul(half, inverse), words), each(1))
-            extra = _call(builder, "llvm.smin.v16i32", words, extra, rest)
-            extra = builder.add(extra, builder.mul(share, builder.add(b, each(1))))
-            upto = builder.sitofp(builder.add(builder.add(some, before), extra), floats)
-            level = builder.fadd(builder.fmul(upto, scale), ir.Constant(floats, [float(SHIFT)] * 16))
-            level = builder.sub(builder.bitcast(level, words), each(int(BITS)))
-            level = builder.add(_call(builder, "llvm.smin.v16i32", words, level, span), low)
+            builder.store(builder.add(b, each_word(16)), bins)
+            extra = spread_upto(builder, b, inverse, rest)
+            extra = builder.add(extra, builder.mul(share, builder.add(b, each_word(1))))
+            level = level_of(builder, builder.add(builder.add(some, before), extra), scale, low, span)
             level = builder.trunc(level, ir.VectorType(ir.IntType(16), 16))
             _store(builder, level, at(10, index, level.type))
         return builder.extract_element(builder.load(count), _word(0))
@@ -83,6 +73,29 @@ def _levels_16_ir(typingctx, counters, first, size, clip, share, step, rest, sca
     word, number, real = types.uint64, types.int32, types.float32
     arguments = counters, word, word, number, number, number, number, real, number, number, table
     return number(*arguments), codegen
+
+
+def spread_upto(builder, bins, inverse, rest):
+    """Return how many of `rest` pixels, one every so many bins, have gone to the bins up to each of 16.
+
+    Half a bin more, divided by a whole number in float32, is far enough from others.
+    """
+    half = builder.fadd(builder.sitofp(bins, _FLOATS), ir.Constant(_FLOATS, [0.5] * 16))
+    extra = builder.add(builder.fptosi(builder.fmul(half, inverse), _WORDS), each_word(1))
+    return _call(builder, "llvm.smin.v16i32", _WORDS, extra, rest)
+
+
+def level_of(builder, counts, scale, low, span):
+    """Return the levels of 16 cumulative counts: rounded half to even, and limited."""
+    level = builder.fmul(builder.sitofp(counts, _FLOATS), scale)
+    level = builder.bitcast(builder.fadd(level, ir.Constant(_FLOATS, [float(SHIFT)] * 16)), _WORDS)
+    level = builder.sub(level, each_word(int(BITS)))
+    return builder.add(_call(builder, "llvm.smin.v16i32", _WORDS, level, span), low)
+
+
+def each_word(value):
+    """Return a number 16 times."""
+    return ir.Constant(_WORDS, [value] * 16)
 
 
 levels_16 = _levels_16 if config.DISABLE_JIT else _levels_16_ir

@@ -7,6 +7,7 @@ from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 from histeq_kernels.cpu._blend import _FLOATS, _SHORTS, _WORDS, _blended
+from histeq_kernels.cpu._levels import each_word, level_of, spread_upto
 from histeq_kernels.cpu._vector import (
     _call,
     _cumulative,
@@ -19,7 +20,6 @@ from histeq_kernels.cpu._vector import (
     _store,
     _word,
 )
-from histeq_kernels.cpu._whole import BITS, SHIFT
 
 ENTRIES = 4096
 """Of a tile: uint32, one for 16 bins, with a bit for each; above the bits, how many are set before."""
@@ -36,14 +36,14 @@ def _rank(entries):
 def _rank_ir(typingctx, entries):
     def codegen(context, builder, signature, args):
         carry = cgutils.alloca_once(builder, _WORDS)
-        builder.store(_each(0), carry)
+        builder.store(each_word(0), carry)
         with cgutils.for_range(builder, _word(ENTRIES // 16)) as loop:
             index = builder.shl(loop.index, _word(4))
             pointer = _pointer(context, builder, signature, args, 0, index, _WORDS)
             bits = _load(builder, pointer)
             counts = _ones(builder, bits)
             total = builder.add(_cumulative(builder, counts), builder.load(carry))
-            below = builder.shl(builder.sub(total, counts), _each(16))
+            below = builder.shl(builder.sub(total, counts), each_word(16))
             _store(builder, builder.or_(bits, below), pointer)
             builder.store(_last(builder, total), carry)
         return builder.extract_element(builder.load(carry), _word(0))
@@ -80,8 +80,6 @@ def _blend_between(pixels, left, right, ranks, spreads, levels, columns, rows, n
 
 @intrinsic
 def _blend_between_ir(typingctx, pixels, left, right, ranks, spreads, levels, columns, rows, new):
-    """Do the same; half a bin more, divided by a whole number in float32, is far enough from others."""
-
     def codegen(context, builder, signature, args):
         def addresses(which):
             """Return where the arrays of a tuple begin."""
@@ -138,16 +136,11 @@ def _level(builder, value, tile, levels):
     """Return the levels of 16 values in a tile."""
     base, inverse, rest = tile
     _, scale, low, span = levels
-    found = _gather(builder, base, builder.lshr(value, _each(4)))
-    upto = builder.shl(found, builder.xor(builder.and_(value, _each(15)), _each(31)))
-    rank = builder.add(builder.lshr(found, _each(16)), _ones(builder, upto))
-    half = builder.fadd(builder.sitofp(value, _FLOATS), ir.Constant(_FLOATS, [0.5] * 16))
-    extra = builder.add(builder.fptosi(builder.fmul(half, inverse), _WORDS), _each(1))
-    count = builder.add(rank, _call(builder, "llvm.smin.v16i32", _WORDS, extra, rest))
-    level = builder.fmul(builder.sitofp(count, _FLOATS), scale)
-    level = builder.bitcast(builder.fadd(level, ir.Constant(_FLOATS, [float(SHIFT)] * 16)), _WORDS)
-    level = _call(builder, "llvm.smin.v16i32", _WORDS, builder.sub(level, _each(int(BITS))), span)
-    return builder.add(level, low)
+    found = _gather(builder, base, builder.lshr(value, each_word(4)))
+    upto = builder.shl(found, builder.xor(builder.and_(value, each_word(15)), each_word(31)))
+    rank = builder.add(builder.lshr(found, each_word(16)), _ones(builder, upto))
+    count = builder.add(rank, spread_upto(builder, value, inverse, rest))
+    return level_of(builder, count, scale, low, span)
 
 
 def _gather(builder, base, index):
@@ -158,16 +151,12 @@ def _gather(builder, base, index):
     pointers = builder.inttoptr(builder.add(_everywhere(builder, base, wide), offsets), pointers)
     everyone = ir.Constant(ir.VectorType(ir.IntType(1), 16), [1] * 16)
     name = "llvm.masked.gather.v16i32.v16p0"
-    return _call(builder, name, _WORDS, pointers, ir.IntType(32)(4), everyone, _each(0))
+    return _call(builder, name, _WORDS, pointers, ir.IntType(32)(4), everyone, each_word(0))
 
 
 def _ones(builder, words):
     """Return how many bits of each word are set."""
     return _call(builder, "llvm.ctpop.v16i32", _WORDS, words)
-
-
-def _each(value):
-    return ir.Constant(_WORDS, [value] * 16)
 
 
 rank = _rank if config.DISABLE_JIT else _rank_ir
