@@ -6,7 +6,7 @@ from typing import Any
 import llvmlite.binding
 from histeq_kernels.cpu import tiers
 
-from histeq import _threads
+from histeq._core import threads as _threads
 
 LIBRARIES = (
     "histeq", "numpy", "numba", "opencv-python-headless", "pillow", "pyvips-binary", "scikit-image",

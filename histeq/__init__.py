@@ -15,28 +15,28 @@ array([[  0, 159, 159],
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from histeq._api import apply, equalize, histogram, lookup_table, match
-    from histeq._clahe import TileTables, apply_tiles, clahe, tile_tables
-    from histeq._dispatch import BackendInfo, backends
-    from histeq._threads import set_num_threads
+    from histeq._api.clahe import TileTables, apply_tiles, clahe, tile_tables
+    from histeq._api.equalize import apply, equalize, histogram, lookup_table, match
+    from histeq._core.dispatch import BackendInfo, backends
+    from histeq._core.threads import set_num_threads
 
 __version__ = "0.1.0"
 
 # Where each public name lives. A module is imported when the first of its names is used, so that
 # `import histeq` costs nothing to a program that may never equalize an image.
 _HOMES = {
-    "apply": "_api",
-    "apply_tiles": "_clahe",
-    "clahe": "_clahe",
-    "equalize": "_api",
-    "histogram": "_api",
-    "lookup_table": "_api",
-    "match": "_api",
-    "tile_tables": "_clahe",
-    "TileTables": "_clahe",
-    "BackendInfo": "_dispatch",
-    "backends": "_dispatch",
-    "set_num_threads": "_threads",
+    "apply": "_api.equalize",
+    "apply_tiles": "_api.clahe",
+    "clahe": "_api.clahe",
+    "equalize": "_api.equalize",
+    "histogram": "_api.equalize",
+    "lookup_table": "_api.equalize",
+    "match": "_api.equalize",
+    "tile_tables": "_api.clahe",
+    "TileTables": "_api.clahe",
+    "BackendInfo": "_core.dispatch",
+    "backends": "_core.dispatch",
+    "set_num_threads": "_core.threads",
 }
 __all__ = [
     "BackendInfo",

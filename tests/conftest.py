@@ -60,7 +60,8 @@ def _plain_environment(monkeypatch):
 @pytest.fixture
 def environment(monkeypatch):
     """Return a function that sets an environment variable which the package has read already."""
-    from histeq import _dispatch, _threads
+    from histeq._core import dispatch as _dispatch
+    from histeq._core import threads as _threads
 
     cached = (_dispatch._usual, _threads._default)
 

@@ -136,7 +136,7 @@ def machine(shared=232448, multiprocessors=3, cooperates=0, cache=1 << 40):
     """Make the device one of this kind."""
     fake_cupy.Machine.shared, fake_cupy.Machine.multiprocessors = shared, multiprocessors
     fake_cupy.Machine.cooperates, fake_cupy.Machine.cache = cooperates, cache
-    importlib.import_module("histeq._backends._device").device.cache_clear()
+    importlib.import_module("histeq._backends.cupy.device").device.cache_clear()
 
 
 def probe():

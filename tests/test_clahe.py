@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from images import DTYPES, INTEGERS, arrays, random_float, random_image, random_values, same, views
 
 import histeq
-from histeq import _tiles
-from histeq._backends import numpy as reference
+from histeq._backends.numpy import backend as reference
+from histeq._core import tile_grid as _tiles
 
 BOTH = ("numba", "numpy")
 INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
@@ -529,7 +529,7 @@ def test_wrong_windows():
 @pytest.mark.parametrize("color", ["luma", "luma-bgr"])
 def test_luma_of_every_arrangement(color, monkeypatch):
     """Where rows of pixels are not to be had, luma is taken in parts."""
-    from histeq._backends import _local
+    from histeq._backends.numba import clahe as _local
 
     monkeypatch.setattr(_local, "_PART", 500)
     pixels = np.random.default_rng(5).integers(0, 256, (2, 45, 133, 4), np.uint8)
@@ -555,7 +555,7 @@ def test_luma_of_every_arrangement(color, monkeypatch):
 
 def test_reference_memory():
     """The reference blends block by block: shrinking the blocks must not change a pixel."""
-    from histeq._backends import _reference_tiles
+    from histeq._backends.numpy import clahe as _reference_tiles
 
     assert reference.clahe is _reference_tiles.clahe
     expected = histeq.clahe(RAMP, backend="numpy")

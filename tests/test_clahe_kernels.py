@@ -12,7 +12,8 @@ from images import random_values, same
 from test_kernels import Guarded, color_output, color_rows, only, rows_of
 
 import histeq
-from histeq import _color, _tiles
+from histeq._core import tile_grid as _tiles
+from histeq._core import ycrcb as _color
 
 INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
 CASES = [((9, 33), (2, 3)), ((1, 1), (1, 1)), ((5, 4), (7, 9)), ((40, 70), (2, 1))]

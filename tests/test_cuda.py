@@ -190,7 +190,7 @@ def test_workspace_is_clean_after_every_launch(cupy):
     for dtype in DTYPES:
         histeq.equalize(on_gpu(rng.integers(0, 99, (5, 64, 65)).astype(dtype)), layout="NHW")
         histeq.histogram(on_gpu(rng.integers(0, 99, (64, 65)).astype(dtype)))
-    spaces = sys.modules["histeq._backends._device"].device(0)._workspaces.values()
+    spaces = sys.modules["histeq._backends.cupy.device"].device(0)._workspaces.values()
     assert spaces
     for space in spaces:
         for name in ("counts", "tickets"):
@@ -566,7 +566,7 @@ def test_workspace_after_one_launch(cooperative):
         check(image)
         check(image[:, 1:60])  # lines
         check(image[:, ::2])  # no lines: two launches
-    for space in sys.modules["histeq._backends._device"].device(0)._workspaces.values():
+    for space in sys.modules["histeq._backends.cupy.device"].device(0)._workspaces.values():
         assert not space._memory["counts"].array.any()
         assert not space._memory["tickets"].array.any()
 
@@ -583,7 +583,7 @@ def test_batch_in_clusters(shared, clusters, monkeypatch):
     check_one_launch(small, "NHW", (0,), rule="vips", nodata=7)
     large = rng.integers(0, 200, (3, 700, 901), np.uint8)  # three turns of each block, of which one is kept
     monkeypatch.setattr(Machine, "cache", 1_600_000)
-    sys.modules["histeq._backends._device"].device.cache_clear()
+    sys.modules["histeq._backends.cupy.device"].device.cache_clear()
     check_one_launch(large, "NHW", (1,))
 
 
@@ -593,7 +593,7 @@ def test_batches_that_clusters_do_not_help(clusters, monkeypatch):
     for name, value in (("compute_capability", "89"), ("cache", 1 << 30), ("shared", 49152)):
         with monkeypatch.context() as patch:
             patch.setattr(Machine, name, value)
-            sys.modules["histeq._backends._device"].device.cache_clear()
+            sys.modules["histeq._backends.cupy.device"].device.cache_clear()
             before = Machine.launches
             histeq.equalize(images, layout="NHW")
             assert Machine.launches - before == 2

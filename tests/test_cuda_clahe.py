@@ -26,7 +26,7 @@ def call(request, monkeypatch):
 
     with fake_cupy.installed():
         if request.param == "host":
-            from histeq._backends import _staged
+            from histeq._backends.cupy import streaming as _staged
 
             monkeypatch.setattr(_staged, "_PIECE", 4096)
         yield on_device if request.param == "device" else from_host
@@ -123,7 +123,7 @@ def test_tiles_shared_by_blocks(call, monkeypatch):
     monkeypatch.setattr(Machine, "multiprocessors", 20)
     expected = histeq.clahe(image, layout="NHW", tiles=(1, 2), backend="numpy")
     assert same(call(histeq.clahe, image, layout="NHW", tiles=(1, 2)), expected)
-    from histeq._backends import _device_tiles
+    from histeq._backends.cupy import clahe as _device_tiles
 
     monkeypatch.setattr(_device_tiles, "_GRID_Y", 2)
     monkeypatch.setattr(_device_tiles, "_GRID_X", 2)

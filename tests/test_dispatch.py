@@ -77,7 +77,7 @@ def test_without_numba():
 
 
 def test_default_is_the_fastest(environment):
-    from histeq import _dispatch
+    from histeq._core import dispatch as _dispatch
 
     assert _dispatch.choose(np.zeros(3, np.uint8), None).name == "numba"
     environment("HISTEQ_BACKEND", "numpy")
@@ -86,8 +86,8 @@ def test_default_is_the_fastest(environment):
 
 
 def test_every_backend_has_every_function():
-    from histeq import _dispatch
-    from histeq._backend import Backend
+    from histeq._core import dispatch as _dispatch
+    from histeq._core.backend import Backend
 
     functions = {name for name in vars(Backend) if not name.startswith("_")}
     for info in histeq.backends():

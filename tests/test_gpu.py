@@ -106,7 +106,7 @@ def test_match_and_host_arrays(dtype):
 def test_host_arrays_in_pieces(dtype, monkeypatch):
     """Many pieces, with and without room to keep them between the passes."""
     histeq.equalize(np.zeros((2, 2), dtype), backend="cupy")
-    from histeq._backends import _staged
+    from histeq._backends.cupy import streaming as _staged
 
     rng = np.random.default_rng(10)
     image = next(contents(rng, (3000, 2100), dtype))

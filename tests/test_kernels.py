@@ -31,7 +31,8 @@ from histeq_kernels.cpu._kernel import Kernel
 from images import INTEGERS, random_values, same
 
 import histeq
-from histeq import _color, _rules
+from histeq._core import rules as _rules
+from histeq._core import ycrcb as _color
 
 INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
 SIZES = [

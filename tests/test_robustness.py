@@ -149,7 +149,7 @@ def test_one_visible_cpu():
     code = """
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
         import threading
-        from histeq._threads import num_threads
+        from histeq._core.threads import num_threads
         assert (histeq.equalize(image) == expected).all()
         print(num_threads(), threading.active_count())
     """
@@ -160,7 +160,7 @@ def test_one_visible_cpu():
     ("quota", "expected"), [("max 100000", 8), ("250000 100000", 2), ("50000 100000", 1), ("nonsense", 8)]
 )
 def test_container_quota(quota, expected, monkeypatch):
-    from histeq import _threads
+    from histeq._core import threads as _threads
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     monkeypatch.setattr(Path, "read_text", lambda _: quota)
@@ -182,7 +182,7 @@ def test_set_num_threads_limits_the_threads():
 
 
 def test_error_in_a_piece_reaches_the_caller():
-    from histeq import _threads
+    from histeq._core import threads as _threads
 
     done = []
 

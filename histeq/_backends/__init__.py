@@ -1,1 +1,1 @@
-"""The backends: one module each, all with the functions of `histeq._backend.Backend`."""
+"""The backends: a folder each, whose `backend.py` has the functions of `histeq._core.backend.Backend`."""

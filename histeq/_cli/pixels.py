@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 import histeq
 from histeq import _files
 from histeq._cli.report import one_line
-from histeq._color import alpha_for
+from histeq._core.ycrcb import alpha_for
 from histeq._files import Picture
 
 

@@ -405,7 +405,10 @@ def has_gpu():
 
 _MODULES = (
     "cupy",
-    *(f"histeq._backends.{name}" for name in ("cupy", "_device", "_device_tiles", "_lines", "_staged")),
+    *(
+        f"histeq._backends.cupy{part}"
+        for part in ("", ".backend", ".device", ".clahe", ".layout", ".streaming")
+    ),
 )
 
 
@@ -422,14 +425,13 @@ def installed():
 
 def _replace(modules):
     import histeq._backends
-    from histeq import _dispatch
+    from histeq._core import dispatch as _dispatch
 
     for name in _MODULES:
         sys.modules.pop(name, None)
-        vars(histeq._backends).pop(name.rpartition(".")[2], None)
-    for name, one in modules.items():
-        sys.modules[name] = one
-        if "." in name:
-            setattr(histeq._backends, name.rpartition(".")[2], one)
+    vars(histeq._backends).pop("cupy", None)
+    sys.modules.update(modules)
+    if "histeq._backends.cupy" in modules:
+        histeq._backends.cupy = modules["histeq._backends.cupy"]
     _dispatch._load.cache_clear()
     _dispatch._usual.cache_clear()

@@ -1,7 +1,7 @@
 """CLAHE, the second half: every pixel through the tables of the tiles around it, weighted by their distance.
 
 Between the centres of neighbouring tiles the tables are the same: such a *cell* is gone through at once. The
-arithmetic is that of `histeq/_tiles.py`: float32, every product and sum rounded by itself.
+arithmetic is that of `histeq/_core/tile_grid.py`: float32, every product and sum rounded by itself.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """CLAHE, the first half: the histogram of every tile, clipped, and its lookup table.
 
-The arithmetic is that of `histeq/_tiles.py`, which states it in NumPy.
+The arithmetic is that of `histeq/_core/tile_grid.py`, which states it in NumPy.
 """
 
 import numpy as np

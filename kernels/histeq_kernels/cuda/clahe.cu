@@ -1,5 +1,5 @@
 // CLAHE: a histogram and a table for every tile, and pixels blended from the tables around them. The arithmetic is that
-// of histeq/_tiles.py, operation by operation; axes are D, H, W, in that order.
+// of histeq/_core/tile_grid.py, operation by operation; axes are D, H, W, in that order.
 
 struct Tiles {
     i64 count[3];   // tiles

@@ -1,6 +1,6 @@
 // From counts to a table: one block scans one histogram and writes the table of a rule.
 //
-// The arithmetic is that of histeq/_rules.py, operation by operation.
+// The arithmetic is that of histeq/_core/rules.py, operation by operation.
 
 enum RuleName { NO_RULE, OPENCV, TEXTBOOK, PILLOW, VIPS, SKIMAGE };
 

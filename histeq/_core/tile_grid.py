@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from histeq import _rules
+from histeq._core import rules as _rules
 
 Array = NDArray[Any]
 Box = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]

@@ -18,9 +18,9 @@ from histeq_kernels.cpu import lut as _lut
 from histeq_kernels.cpu import table as _table
 from numpy.typing import NDArray
 
-from histeq import _threads
-from histeq._backends import _shared
-from histeq._backends._planes import PIECE, workspace
+from histeq._backends.numba import parallel as _shared
+from histeq._backends.numba.views import PIECE, workspace
+from histeq._core import threads as _threads
 
 Array = NDArray[Any]
 

@@ -21,14 +21,23 @@ from histeq_kernels.cpu import table as _table
 from histeq_kernels.cpu.tiers import tier
 from numpy.typing import NDArray
 
-from histeq import _rules, _threads
-from histeq._backend import Pixels
-from histeq._backends import _colors, _shared
-from histeq._backends import _plain as plain
-from histeq._backends import numpy as _reference
-from histeq._backends._local import apply_tiles, clahe, tile_tables
-from histeq._backends._planes import add_up, bits, mask_of, native, rows, served, split, tag, workspace
-from histeq._backends.numpy import copy_alpha, edges_between, empty_like, match_table, match_values, overlap
+from histeq._backends.numba import color as _colors
+from histeq._backends.numba import fast_path as plain
+from histeq._backends.numba import parallel as _shared
+from histeq._backends.numba.clahe import apply_tiles, clahe, tile_tables
+from histeq._backends.numba.views import add_up, bits, mask_of, native, rows, served, split, tag, workspace
+from histeq._backends.numpy import backend as _reference
+from histeq._backends.numpy.backend import (
+    copy_alpha,
+    edges_between,
+    empty_like,
+    match_table,
+    match_values,
+    overlap,
+)
+from histeq._core import rules as _rules
+from histeq._core import threads as _threads
+from histeq._core.backend import Pixels
 
 __all__ = [
     "apply", "apply_tiles", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",

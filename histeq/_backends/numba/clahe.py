@@ -25,12 +25,13 @@ from histeq_kernels.cpu import recolor as _recolor
 from histeq_kernels.cpu import tiles as _tables
 from numpy.typing import NDArray
 
-from histeq import _threads, _tiles
-from histeq._backend import Pixels
-from histeq._backends import _colors
-from histeq._backends import _reference_tiles as _reference
-from histeq._backends._planes import bits, served, tag, workspace
-from histeq._tiles import Grid, Levels, Neighbours
+from histeq._backends.numba import color as _colors
+from histeq._backends.numba.views import bits, served, tag, workspace
+from histeq._backends.numpy import clahe as _reference
+from histeq._core import threads as _threads
+from histeq._core import tile_grid as _tiles
+from histeq._core.backend import Pixels
+from histeq._core.tile_grid import Grid, Levels, Neighbours
 
 Array = NDArray[Any]
 At = tuple[int, int]  # which plane: (n, p)

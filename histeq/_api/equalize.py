@@ -4,9 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from histeq import _arguments, _dispatch, _guests, _rules
-from histeq._arguments import Request
-from histeq._backend import Array, Backend
+from histeq._api import interop as _guests
+from histeq._api import request as _arguments
+from histeq._api.request import Request
+from histeq._core import dispatch as _dispatch
+from histeq._core import rules as _rules
+from histeq._core.backend import Array, Backend
 
 
 def equalize(

@@ -10,9 +10,7 @@ from histeq_kernels.cpu import histogram as _count
 from histeq_kernels.cpu import luma as _luma
 from numpy.typing import NDArray
 
-from histeq import _rules, _threads
-from histeq._backend import Pixels
-from histeq._backends._planes import (
+from histeq._backends.numba.views import (
     add_up,
     bits,
     interleaved,
@@ -23,6 +21,9 @@ from histeq._backends._planes import (
     tag,
     workspace,
 )
+from histeq._core import rules as _rules
+from histeq._core import threads as _threads
+from histeq._core.backend import Pixels
 
 Array = NDArray[Any]
 

@@ -7,11 +7,13 @@ luma, else one a channel. All arrays of a call are of the backend's own library 
 are: a device backend keeps counts, edges and tables on the device and need not synchronise.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from histeq._core import rules
+
 if TYPE_CHECKING:
-    from histeq._tiles import Grid, Levels
+    from histeq._core.tile_grid import Grid, Levels
 
 Array = Any  # an array of the backend's own library
 
@@ -31,7 +33,31 @@ class Pixels:
     luma: Order | None = None
     """The order of the three channels whose luma is the image; None: every channel is an image."""
     alpha: bool = False
-    """In memory a fourth channel follows the three; whoever copies it along does no harm."""
+    """In memory a fourth channel follows the three. Copying it along with them is harmless."""
+
+    @property
+    def histograms(self) -> tuple[int, int]:
+        """The leading axes N and P of counts and tables: images, and histograms an image."""
+        return len(self.image), 1 if self.luma else self.image.shape[1]
+
+    def channels_of(self, p: int) -> tuple[int, ...]:
+        """Return the channels that the p-th histogram of an image counts: red, green, blue, or one."""
+        if self.luma is None:
+            return (p,)
+        return (2, 1, 0) if self.luma == "bgr" else (0, 1, 2)
+
+    def mask_of(self, n: int) -> Array | None:
+        """Return the mask of image n, (D, H, W); None: all pixels count."""
+        return None if self.mask is None else self.mask[min(n, len(self.mask) - 1), 0]
+
+    def bins(self, edges: Array | None) -> int:
+        """Return how many bins a histogram has: one a value, or those between the edges."""
+        return rules.levels_of(self.image.dtype) if edges is None else edges.shape[-1] - 1
+
+    def part(self, images: slice) -> "Pixels":
+        """Return some of the images."""
+        mask = self.mask if self.mask is None or len(self.mask) == 1 else self.mask[images]
+        return replace(self, image=self.image[images], mask=mask)
 
 
 class Plain(Protocol):

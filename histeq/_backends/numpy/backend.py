@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histeq import _color, _rules
-from histeq._backend import Pixels
-from histeq._backends._reference_tiles import apply_tiles, clahe, tile_tables
+from histeq._backends.numpy.clahe import apply_tiles, clahe, tile_tables
+from histeq._core import rules as _rules
+from histeq._core import ycrcb as _color
+from histeq._core.backend import Pixels
 
 __all__ = [
     "apply", "apply_tiles", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",

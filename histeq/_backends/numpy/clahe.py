@@ -1,13 +1,14 @@
-"""CLAHE in NumPy: the readable reference. Its arithmetic is in `histeq/_tiles.py`."""
+"""CLAHE in NumPy: the readable reference. Its arithmetic is in `histeq/_core/tile_grid.py`."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from histeq import _color, _tiles
-from histeq._backend import Pixels
-from histeq._tiles import Grid, Levels
+from histeq._core import tile_grid as _tiles
+from histeq._core import ycrcb as _color
+from histeq._core.backend import Pixels
+from histeq._core.tile_grid import Grid, Levels
 
 Array = NDArray[Any]
 

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from histeq import _rules
-from histeq._backend import Array, Backend, Order, Pixels
+from histeq._core import rules as _rules
+from histeq._core.backend import Array, Backend, Order, Pixels
 
 DTYPES = ("uint8", "uint16", "int16", "float16", "float32", "float64")
 COLORS = ("luma", "luma-bgr", "channels")

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from histeq_kernels import cuda
 
-from histeq import _color, _rules
-from histeq._backend import Pixels
+from histeq._core import rules as _rules
+from histeq._core import ycrcb as _color
+from histeq._core.backend import Pixels
 
 _ADVICE = "pip install cupy-cuda12x (for a CUDA 12 driver) or cupy-cuda13x (for CUDA 13)"
 
@@ -28,10 +29,10 @@ except cupy.cuda.runtime.CUDARuntimeError as error:
     raise ImportError(f"CuPy finds no usable CUDA device or driver ({error})") from error
 
 # These need CuPy: they come after the check.
-from histeq._backends import _device  # noqa: E402
-from histeq._backends._device import Device, address, on, structure  # noqa: E402
-from histeq._backends._device_tiles import apply_tiles, clahe, tile_tables  # noqa: E402
-from histeq._backends._lines import (  # noqa: E402
+from histeq._backends.cupy import device as _device  # noqa: E402
+from histeq._backends.cupy.clahe import apply_tiles, clahe, tile_tables  # noqa: E402
+from histeq._backends.cupy.device import Device, address, on, structure  # noqa: E402
+from histeq._backends.cupy.layout import (  # noqa: E402
     Lines,
     aligned,
     copy_bytes,

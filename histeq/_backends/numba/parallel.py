@@ -9,8 +9,8 @@ import numpy as np
 from histeq_kernels.cpu import shared as _shared
 from numpy.typing import NDArray
 
-from histeq import _threads
-from histeq._backends._planes import workspace
+from histeq._backends.numba.views import workspace
+from histeq._core import threads as _threads
 
 Array = NDArray[Any]
 

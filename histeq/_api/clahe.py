@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from histeq import _api, _arguments, _dispatch, _guests, _tiles
-from histeq._arguments import Request
-from histeq._backend import Array, Pixels
-from histeq._tiles import Grid, Levels
+from histeq._api import equalize as _api
+from histeq._api import interop as _guests
+from histeq._api import request as _arguments
+from histeq._api.request import Request
+from histeq._core import dispatch as _dispatch
+from histeq._core import tile_grid as _tiles
+from histeq._core.backend import Array, Pixels
+from histeq._core.tile_grid import Grid, Levels
 
 _SPATIAL = "DHW"
 _MOST = 1 << 34

@@ -19,11 +19,11 @@ from typing import Any
 import cupy
 import numpy as np
 
-from histeq import _rules
-from histeq._backend import Pixels
-from histeq._backends import cupy as gpu
-from histeq._backends.numpy import copy_alpha, empty_like, overlap
-from histeq._tiles import Grid, Levels
+from histeq._backends.cupy import backend as gpu
+from histeq._backends.numpy.backend import copy_alpha, empty_like, overlap
+from histeq._core import rules as _rules
+from histeq._core.backend import Pixels
+from histeq._core.tile_grid import Grid, Levels
 
 __all__ = [
     "apply", "apply_tiles", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",

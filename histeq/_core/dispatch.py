@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, cast
 
-from histeq._backend import Backend
+from histeq._core.backend import Backend
 
 # Every backend, with the command that adds it where its library is missing.
 _BACKENDS = {
@@ -69,10 +69,10 @@ def _unavailable(name: str, error: ImportError) -> str:
 
 
 @functools.cache
-def _load(name: str) -> Backend:
+def _load(name: str, module: str = "backend") -> Backend:
     """Import a backend's module; ImportError where its library is missing or does not work."""
-    module: ModuleType = importlib.import_module(f"histeq._backends.{name}")
-    return cast(Backend, module)
+    found: ModuleType = importlib.import_module(f"histeq._backends.{name}.{module}")
+    return cast(Backend, found)
 
 
 def choose(image: Any, backend: str | None) -> Backend:
@@ -124,7 +124,7 @@ def named(name: str, source: str = "backend") -> Backend:
 def _serving(kind: Any, backend: Backend) -> Backend:
     """Return `backend`, in its form for such arrays; TypeError if they are where it does not reach."""
     if backend.name == "cupy" and not _is_cupy(kind):
-        return _load("_staged")
+        return _load("cupy", "streaming")
     if backend.name != "cupy" and _is_cupy(kind):
         raise TypeError(
             f"image must be in host memory for backend={backend.name!r}, got a CuPy array; "

@@ -9,10 +9,9 @@ from typing import Any
 import cupy
 import numpy as np
 
-from histeq._backend import Pixels
-from histeq._backends import _device
-from histeq._backends._device import address, on, structure
-from histeq._backends._lines import (
+from histeq._backends.cupy import device as _device
+from histeq._backends.cupy.device import address, on, structure
+from histeq._backends.cupy.layout import (
     Lines,
     aligned,
     copy_bytes,
@@ -22,7 +21,8 @@ from histeq._backends._lines import (
     rows_of,
     tag_of,
 )
-from histeq._tiles import Grid, Levels
+from histeq._core.backend import Pixels
+from histeq._core.tile_grid import Grid, Levels
 
 Array = Any
 

@@ -6,8 +6,8 @@ from typing import Any
 import cupy
 import numpy as np
 
-from histeq._backend import Pixels
-from histeq._backends._device import LAYOUT, address
+from histeq._backends.cupy.device import LAYOUT, address
+from histeq._core.backend import Pixels
 
 Array = Any
 

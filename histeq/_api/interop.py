@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from histeq import _dispatch
+from histeq._core import dispatch as _dispatch
 
 Array = Any
 

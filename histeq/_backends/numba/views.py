@@ -16,8 +16,8 @@ from histeq_kernels.cpu import lut as _lut
 from histeq_kernels.cpu import table as _table
 from numpy.typing import NDArray
 
-from histeq import _threads
-from histeq._backend import Pixels
+from histeq._core import threads as _threads
+from histeq._core.backend import Pixels
 
 Array = NDArray[Any]
 

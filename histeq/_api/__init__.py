@@ -1,0 +1,1 @@
+"""What a user calls: the public functions, their arguments, other libraries' arrays."""

@@ -1,0 +1,1 @@
+"""The CuPy backend: CUDA kernels on the current device and stream."""

@@ -1,0 +1,1 @@
+"""What every backend shares: the Protocol, dispatch, rules, CLAHE's grid, YCrCb, threads."""
