@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from histeq._api.clahe import TileTables, apply_tiles, clahe, tile_tables
-    from histeq._api.equalize import apply, equalize, histogram, lookup_table, match
+    from histeq._api.equalize import equalize
+    from histeq._api.histogram import apply, histogram, lookup_table
+    from histeq._api.match import match
     from histeq._core.dispatch import BackendInfo, backends
     from histeq._core.threads import set_num_threads
 
@@ -25,13 +27,13 @@ __version__ = "0.1.0"
 # Where each public name lives. A module is imported when the first of its names is used, so that
 # `import histeq` costs nothing to a program that may never equalize an image.
 _HOMES = {
-    "apply": "_api.equalize",
+    "apply": "_api.histogram",
     "apply_tiles": "_api.clahe",
     "clahe": "_api.clahe",
     "equalize": "_api.equalize",
-    "histogram": "_api.equalize",
-    "lookup_table": "_api.equalize",
-    "match": "_api.equalize",
+    "histogram": "_api.histogram",
+    "lookup_table": "_api.histogram",
+    "match": "_api.match",
     "tile_tables": "_api.clahe",
     "TileTables": "_api.clahe",
     "BackendInfo": "_core.dispatch",

@@ -63,7 +63,7 @@ def environment(monkeypatch):
     from histeq._core import dispatch as _dispatch
     from histeq._core import threads as _threads
 
-    cached = (_dispatch._usual, _threads._default)
+    cached = (_dispatch._default, _dispatch.fast_path, _threads._default)
 
     def set_variable(name, value):
         monkeypatch.setenv(name, value)

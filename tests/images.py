@@ -103,3 +103,16 @@ def arrays(draw, dtypes=DTYPES, most_axes=5):
     view[...] = array
     view = view if draw(st.booleans()) else array[step]
     return view.transpose(inverse), layout
+
+
+def accepted(image, layout):
+    """Return the pairs of color and alpha that this image can have."""
+    channels = image.shape[layout.index("C")] if "C" in layout else 1
+    colors = [channels - has_alpha for has_alpha in (channels in (2, 4), channels > 1, False)]
+    return [
+        (color, alpha)
+        for alpha, count in zip((None, True, False), colors, strict=True)
+        for color in ("luma", "luma-bgr", "channels")
+        if (alpha is not True or channels > 1)
+        and (color == "channels" or count == 1 or (count == 3 and image.dtype.kind == "u"))
+    ]

@@ -77,8 +77,8 @@ EQUALIZE = [
         "color must be one of 'luma', 'luma-bgr', 'channels', got 'rgb'",
     ),
     (
-        RGB[..., :2], {"layout": "HWC"}, ValueError,
-        "color='luma' takes 1, 3 or 4 channels, got 2; use color='channels'",
+        np.zeros((3, 4, 5), np.uint8), {"layout": "HWC"}, ValueError,
+        "color='luma' takes 1 or 3 channels, with or without alpha, got 5; use color='channels'",
     ),
     (
         RGB.astype(np.float32), {"layout": "HWC"}, ValueError,

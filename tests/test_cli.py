@@ -441,7 +441,9 @@ class TestPlot:
     def test_colour(self, panels, color, histograms, name):
         before, after, _ = panels(DATA / name, "--color", color)
         pixels = read(DATA / name).pixels
-        expected = histeq.histogram(pixels, layout="HWC", color=color).reshape(histograms, 256)
+        expected = histeq.histogram(pixels, layout="HWC", color=color, alpha=pixels.shape[-1] == 4).reshape(
+            histograms, 256
+        )
         np.testing.assert_array_equal(before.counts, expected)
         assert after.pixels.shape == pixels.shape
         assert before.label == ("luma" if color == "luma" else "value")

@@ -5,28 +5,31 @@ import numpy as np
 import oracles
 import pytest
 from hypothesis import strategies as st
-from images import DTYPES, INTEGERS, RULES, arrays, random_float, random_image, random_values, same, views
+from images import (
+    DTYPES,
+    INTEGERS,
+    RULES,
+    accepted,
+    arrays,
+    random_float,
+    random_image,
+    random_values,
+    same,
+    views,
+)
 
 import histeq
-
-
-def accepted(image, layout):
-    """Return a color that this image can have, and a rule."""
-    channels = image.shape[layout.index("C")] if "C" in layout else 1
-    if channels in (1, 3, 4) and (image.dtype.kind == "u" or channels == 1):
-        return ["luma", "luma-bgr", "channels"]
-    return ["channels"]
 
 
 @hypothesis.given(drawn=arrays(), data=st.data())
 def test_any_array_on_every_backend(drawn, data):
     image, layout = drawn
     before = image.copy()
-    color = data.draw(st.sampled_from(accepted(image, layout)))
-    coupled = color != "channels" and "C" in layout and image.shape[layout.index("C")] > 1
+    color, alpha = data.draw(st.sampled_from(accepted(image, layout)))
+    coupled = color != "channels" and "C" in layout and image.shape[layout.index("C")] > 2
     rules = ["opencv", "skimage"] if image.dtype.kind == "f" else RULES[: 5 - coupled]
     rule = data.draw(st.sampled_from([r for r in rules if not (coupled and r == "skimage")]))
-    keywords = {"layout": layout, "color": color, "rule": rule}
+    keywords = {"layout": layout, "color": color, "alpha": alpha, "rule": rule}
     if data.draw(st.booleans()):
         rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
         letters = [

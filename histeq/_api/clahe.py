@@ -1,23 +1,21 @@
-"""CLAHE, the public functions: check the arguments, choose the backend, hand over."""
+"""CLAHE: check the arguments, choose the backend, hand over."""
 
-import functools
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any
 
 import numpy as np
 
-from histeq._api import equalize as _api
-from histeq._api import interop as _guests
-from histeq._api import request as _arguments
-from histeq._api.request import Request
-from histeq._core import dispatch as _dispatch
-from histeq._core import tile_grid as _tiles
-from histeq._core.backend import Array, Pixels
+from histeq._api.interop import any_array
+from histeq._api.layout import SPACE
+from histeq._api.request import Request, check_bins, check_kind, check_out_range, request
+from histeq._api.types import AnyArray, ArrayT, BackendName, Color, Range
+from histeq._core import dispatch, tile_grid
+from histeq._core.backend import Array
 from histeq._core.tile_grid import Grid, Levels
 
-_SPATIAL = "DHW"
-_MOST = 1 << 34
+Sizes = int | Sequence[int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,102 +25,129 @@ class TileTables:
     Attributes
     ----------
     tables : array, read-only
-        One table a tile: the axes N and C where the image has them (C only for ``color="channels"``), one
-        axis of tiles for each spatial axis, the bins last. uint8 for uint8 images, else uint16. Entries are
-        levels above the dtype's smallest value, in units of ``2**16 / bins`` for fewer bins without
+        One table for each tile: the axes N and C where the image has them (C only for ``color="channels"``),
+        one axis of tiles for each spatial axis, the bins last. uint8 for uint8 images, else uint16. Entries
+        are levels above the dtype's smallest value, in units of ``2**16 / bins`` for fewer bins without
         `out_range`.
     image_shape : tuple of int
-        The spatial axes of the image that was counted: what an `origin` refers to.
+        The spatial axes of the image that was counted, to which an `origin` refers.
     tiles, tile_size : tuple of int
-        How many tiles, and their size in pixels.
+        The number of tiles along each axis, and their size in pixels.
     bins : int
-        How many entries a table has.
+        The number of entries of a table.
     """
 
-    tables: Array
+    tables: AnyArray
     image_shape: tuple[int, ...]
     tiles: tuple[int, ...]
     tile_size: tuple[int, ...]
     bins: int
-    _letters: str = field(repr=False)
-    _canonical: Array = field(repr=False)  # (N, P, D, H, W, bins)
+    _spatial: str = field(repr=False)
+    _canonical: Any = field(repr=False)  # (N, P, D, H, W, bins)
     _grid: Grid = field(repr=False)
     _levels: Levels = field(repr=False)
-    _edges: Array | None = field(repr=False)
+    _edges: Any = field(repr=False)
 
     def __repr__(self) -> str:
         sizes = " x ".join(map(str, self.tiles)), " x ".join(map(str, self.tile_size))
         return f"TileTables({sizes[0]} tiles of {sizes[1]} pixels, {self.bins} bins, {self._levels.dtype})"
 
 
+@any_array
 def clahe(
-    image: Array,
+    image: ArrayT,
     *,
     clip_limit: float = 2.0,
-    tiles: Any = _tiles.TILES,
-    tile_size: Any = None,
+    tiles: Sizes = tile_grid.TILES,
+    tile_size: Sizes | None = None,
     bins: int | None = None,
     layout: str | None = None,
-    color: str = "luma",
-    mask: Array | None = None,
+    color: Color = "luma",
+    alpha: bool | None = None,
+    mask: AnyArray | None = None,
     nodata: float | None = None,
-    value_range: tuple[float, float] | None = None,
-    out_range: tuple[float, float] | None = None,
-    out: Array | None = None,
-    backend: str | None = None,
-) -> Array:
+    value_range: Range | None = None,
+    out_range: Range | None = None,
+    out: ArrayT | None = None,
+    backend: BackendName | None = None,
+) -> ArrayT:
     """Equalize the contrast of an image locally and within limits (CLAHE).
 
-    The image is divided into tiles; each tile's histogram is clipped, and equalized by a table of its own;
-    each pixel is mapped by the tables of the tiles around it, weighted by their distance.
+    The image is divided into tiles. The histogram of each tile is clipped and equalized by a lookup table of
+    its own; each pixel is mapped by the tables of the tiles around it, weighted by their distance.
 
     Parameters
     ----------
     image : array
-        As for `equalize`: uint8, uint16, int16, float16, float32, float64; any strides and byte order.
+        The image, of dtype uint8, uint16, int16 (one bin a value, exact), float16, float32 or float64, with
+        any strides and byte order. NaN and infinities are not counted and pass through unchanged.
     clip_limit : float
         How many times its even share of a tile's pixels a bin may hold before it is clipped: the limit on
-        the contrast's amplification. 0, negative or NaN: no clipping. Infinity, and whatever no bin can
-        reach: none either. (OpenCV's integer overflows there, and it clips as hard as it can.)
+        the amplification of contrast. 0, negative numbers and NaN mean no clipping, and so do infinity and
+        whatever no bin can reach. (OpenCV's integer overflows there, so that it clips as hard as possible.)
     tiles : int or sequence of int
-        How many tiles along the spatial axes, in the order of the image's axes: (rows, columns), or three
-        numbers for a volume. By default 8 along every axis.
+        The number of tiles along the spatial axes, in the order of the image's axes: (rows, columns), or
+        three numbers for a volume. By default 8 along every axis.
     tile_size : int or sequence of int, optional
-        The tiles' size in pixels instead. Those at the far borders are completed by reflection.
+        The size of a tile in pixels, in place of `tiles`. Tiles at the far borders are completed by
+        reflection.
     bins : int, optional
-        How many bins a tile's histogram has; by default one a value. A power of two for integers, whose
-        lower bits are then ignored: ``bins=4096`` for 12 bits in the upper bits of uint16 (OpenCV's
-        ``setBitShift(4)``). Floating images are quantised to this many bins, 256 by default.
-    layout, color, mask, nodata, out, backend
-        As for `equalize`. A tile without a counted pixel takes the table of the nearest that has some.
-        A volume (layout "DHW") has tiles in three dimensions, between which pixels are blended trilinearly;
-        for independent slices name the axis N.
+        The number of bins of a tile's histogram; by default one for each value. A power of two for integers,
+        whose lower bits are then ignored: ``bins=4096`` for 12 bits in the upper bits of uint16 (OpenCV's
+        ``setBitShift(4)``). Floating-point images are quantised to this many bins, 256 by default.
+    layout : str, optional
+        One letter for each axis: N (or T) for independent images, C for channels, D, H and W for space.
+        Arrays of two axes are "HW"; three and more must be named: "HWC", "CHW", "NHW", "NCHW", "DHW", ... A
+        volume ("DHW") has tiles in three dimensions, between which pixels are interpolated trilinearly; for
+        independent slices name the axis N.
+    color : {"luma", "luma-bgr", "channels"}
+        What to equalize of an image with an axis C. "luma" (the default): the Y of YCrCb, with Cr and Cb
+        kept, exactly as cvtColor, equalizeHist and cvtColor do; channels in the order R G B. "luma-bgr": the
+        same for the order B G R of OpenCV. "channels": every channel by itself.
+    alpha : bool, optional
+        Whether the last channel is alpha, which is neither counted nor mapped but copied to the result (as a
+        fraction where the result has fractions). By default it is for two and four channels whose luma is
+        equalized, and no channel is with ``color="channels"``: a fourth band of a satellite scene is a band.
+    mask : array of bool or unsigned integers, optional
+        Which pixels are counted: those where it is not zero. All pixels are mapped. It has the image's shape
+        without the axis C, or its spatial axes only. A tile without a counted pixel takes the table of the
+        nearest tile that has one.
+    nodata : number, optional
+        The value that is not counted and passes through unchanged. Where the luma is equalized, a pixel is
+        nodata if its three channels all have this value.
     value_range : (low, high), optional
-        Floating images: what the bins span, by default from the smallest to the largest finite counted value
-        of each image. Values beyond it are not counted, and go where its limits go.
+        What the bins of floating-point images span; by default, the range from the smallest to the largest
+        finite counted value of each image. Values outside are not counted and are mapped as its limits are.
     out_range : (low, high), optional
-        The lowest and highest output level, by default all the dtype holds. For floating images 0..1, in
-        65,536 steps.
+        The lowest and the highest output level; by default the whole range of the dtype. For floating-point
+        images 0..1, in 65,536 steps.
+    out : array, optional
+        Where to write the result: an array of the image's library, shape and device and of the result's
+        dtype. It may be the image itself, but must not overlap it otherwise.
+    backend : {"numba", "numpy", "cupy"}, optional
+        Which backend does the work. By default the fastest that serves the array where it is, or the one
+        that the environment variable ``HISTEQ_BACKEND`` names. "cupy" with a NumPy array: on the GPU, and
+        back.
 
     Returns
     -------
     array
-        The kind, shape, memory order and dtype of `image`; float32 for float16.
+        Of the library, shape, memory order and dtype of `image`; of dtype float32 for float16.
 
     Raises
     ------
     TypeError, ValueError
-        For a wrong argument, before any work; the message names it.
+        For a wrong argument, before any work; the message names the argument.
     RuntimeError
         If the backend asked for is not available here.
 
     Notes
     -----
-    Integers come out as cv2.createCLAHE gives them, bit for bit, on every processor as on x86 (OpenCV's
-    ``tileGridSize`` counts columns first). The method: Zuiderveld, "Contrast Limited Adaptive Histogram
-    Equalization", Graphics Gems IV, 1994; the arithmetic: OpenCV, imgproc/src/clahe.cpp.
+    Integer images come out as cv2.createCLAHE gives them, bit for bit, on every processor as on x86 (OpenCV's
+    ``tileGridSize`` counts columns first). The method is that of Zuiderveld, "Contrast Limited Adaptive
+    Histogram Equalization", Graphics Gems IV, 1994; the arithmetic that of OpenCV, imgproc/src/clahe.cpp.
 
-    What others call the clip limit, for the same clipping:
+    Other libraries give the clip limit in other units. These clip alike:
 
     ====================================  =====================================================
     OpenCV, Zuiderveld, histeq            ``clip_limit``
@@ -131,8 +156,8 @@ def clahe(
     libvips ``hist_local``                ``max_slope = clip_limit * width * height / 256``, a count
     ====================================  =====================================================
 
-    The pixels still differ: each spreads what it clips in a way of its own, and libvips has a window around
-    each pixel where the others have tiles.
+    Their pixels still differ, because each library redistributes the clipped pixels in its own way, and
+    libvips has a window around each pixel where the others have tiles.
 
     Examples
     --------
@@ -142,62 +167,107 @@ def clahe(
     >>> histeq.clahe(image, clip_limit=4.0, tiles=(2, 2))[0]
     array([16, 32, 48, 48, 40, 40, 48, 64], dtype=uint8)
     """
-    unset = layout is None and mask is None and nodata is None and bins is None and value_range is None
-    if unset and out_range is None and tile_size is None and color == "luma" and type(image) is np.ndarray:
-        result = _clahe_plain(image, clip_limit, tiles, out, backend)
-        if result is not None:
-            return result
-    if (host := _guests.host_of(image, backend)) is not None:
-        return host(
-            clahe, image, backend, clip_limit=clip_limit, tiles=tiles, tile_size=tile_size, bins=bins,
-            layout=layout, color=color, mask=mask, nodata=nodata, value_range=value_range,
-            out_range=out_range, out=out,
-        )  # fmt: skip
-    call = _api._request(image, backend, layout=layout, color=color, mask=mask, nodata=nodata)
-    module = call.backend
-    limit = _tiles.check_clip_limit(clip_limit)
-    grid, levels, edges = _plan(call, tiles, tile_size, bins, value_range, out_range)
-    result = _arguments.check_out(out, call, _result_dtype(call, levels))
-    target = _api._target(call, result)
+    plain = mask is None and nodata is None and bins is None and value_range is None and out_range is None
+    if plain and tile_size is None and type(image) is np.ndarray and type(backend) in (str, NoneType):
+        fast = dispatch.fast_path(backend)
+        if fast:
+            result = fast.clahe(image, clip_limit, tiles, layout, color, alpha, out)
+            if result is not None:
+                return result
+    call = request(image, backend, layout=layout, color=color, alpha=alpha, mask=mask, nodata=nodata)
+    limit = tile_grid.check_clip_limit(clip_limit)
+    grid, levels, bounds = _plan(call, tiles, tile_size, bins, value_range, out_range)
+    result = call.result(out, levels.result_dtype_for(call.dtype))
+    target = call.target(result)
     if call.pixels.image.size:
-        module.clahe(call.pixels, grid, limit, levels, edges(), target)
+        edges = call.edges(levels.bins, bounds)
+        call.backend.clahe(call.pixels, grid, limit, levels, edges, target)
     return result
 
 
+@any_array
 def tile_tables(
-    image: Array,
+    image: AnyArray,
     *,
     clip_limit: float = 2.0,
-    tiles: Any = _tiles.TILES,
-    tile_size: Any = None,
+    tiles: Sizes = tile_grid.TILES,
+    tile_size: Sizes | None = None,
     bins: int | None = None,
     layout: str | None = None,
-    color: str = "luma",
-    mask: Array | None = None,
+    color: Color = "luma",
+    alpha: bool | None = None,
+    mask: AnyArray | None = None,
     nodata: float | None = None,
-    value_range: tuple[float, float] | None = None,
-    out_range: tuple[float, float] | None = None,
-    backend: str | None = None,
+    value_range: Range | None = None,
+    out_range: Range | None = None,
+    backend: BackendName | None = None,
 ) -> TileTables:
-    """Make the tables of an image's tiles: the first half of `clahe`.
+    """Return the lookup tables of an image's tiles: the first half of `clahe`.
 
-    ``clahe(x) == apply_tiles(x, tile_tables(x))``; the tables also serve any window of the image, and other
+    ``clahe(x) == apply_tiles(x, tile_tables(x))``. The tables also serve any window of the image, and other
     images of its size, such as the next frames of a video.
 
     Parameters
     ----------
-    image, clip_limit, tiles, tile_size, bins, layout, color, mask, nodata, value_range, out_range, backend
-        As for `clahe`.
+    image : array
+        The image, of dtype uint8, uint16, int16 (one bin a value, exact), float16, float32 or float64, with
+        any strides and byte order. NaN and infinities are not counted and pass through unchanged.
+    clip_limit : float
+        How many times its even share of a tile's pixels a bin may hold before it is clipped: the limit on
+        the amplification of contrast. 0, negative numbers and NaN mean no clipping, and so do infinity and
+        whatever no bin can reach. (OpenCV's integer overflows there, so that it clips as hard as possible.)
+    tiles : int or sequence of int
+        The number of tiles along the spatial axes, in the order of the image's axes: (rows, columns), or
+        three numbers for a volume. By default 8 along every axis.
+    tile_size : int or sequence of int, optional
+        The size of a tile in pixels, in place of `tiles`. Tiles at the far borders are completed by
+        reflection.
+    bins : int, optional
+        The number of bins of a tile's histogram; by default one for each value. A power of two for integers,
+        whose lower bits are then ignored: ``bins=4096`` for 12 bits in the upper bits of uint16 (OpenCV's
+        ``setBitShift(4)``). Floating-point images are quantised to this many bins, 256 by default.
+    layout : str, optional
+        One letter for each axis: N (or T) for independent images, C for channels, D, H and W for space.
+        Arrays of two axes are "HW"; three and more must be named: "HWC", "CHW", "NHW", "NCHW", "DHW", ... A
+        volume ("DHW") has tiles in three dimensions, between which pixels are interpolated trilinearly; for
+        independent slices name the axis N.
+    color : {"luma", "luma-bgr", "channels"}
+        What to equalize of an image with an axis C. "luma" (the default): the Y of YCrCb, with Cr and Cb
+        kept, exactly as cvtColor, equalizeHist and cvtColor do; channels in the order R G B. "luma-bgr": the
+        same for the order B G R of OpenCV. "channels": every channel by itself.
+    alpha : bool, optional
+        Whether the last channel is alpha, which is neither counted nor mapped but copied to the result (as a
+        fraction where the result has fractions). By default it is for two and four channels whose luma is
+        equalized, and no channel is with ``color="channels"``: a fourth band of a satellite scene is a band.
+    mask : array of bool or unsigned integers, optional
+        Which pixels are counted: those where it is not zero. All pixels are mapped. It has the image's shape
+        without the axis C, or its spatial axes only. A tile without a counted pixel takes the table of the
+        nearest tile that has one.
+    nodata : number, optional
+        The value that is not counted. Where the luma is equalized, a pixel is nodata if its three channels
+        all have this value.
+    value_range : (low, high), optional
+        What the bins of floating-point images span; by default, the range from the smallest to the largest
+        finite counted value of each image. Values outside are not counted and are mapped as its limits are.
+    out_range : (low, high), optional
+        The lowest and the highest output level; by default the whole range of the dtype. For floating-point
+        images 0..1, in 65,536 steps.
+    backend : {"numba", "numpy", "cupy"}, optional
+        Which backend does the work. By default the fastest that serves the array where it is, or the one
+        that the environment variable ``HISTEQ_BACKEND`` names. "cupy" with a NumPy array: on the GPU, and
+        back.
 
     Returns
     -------
     TileTables
-        The tables, with what `apply_tiles` needs to know.
+        The tables, with all that `apply_tiles` needs to know.
 
     Raises
     ------
-    TypeError, ValueError, RuntimeError
-        As `clahe`.
+    TypeError, ValueError
+        For a wrong argument, before any work; the message names the argument.
+    RuntimeError
+        If the backend asked for is not available here.
 
     Examples
     --------
@@ -206,70 +276,92 @@ def tile_tables(
     >>> histeq.tile_tables(np.zeros((480, 640), np.uint8), tiles=(4, 8))
     TileTables(4 x 8 tiles of 120 x 80 pixels, 256 bins, uint8)
     """
-    if (host := _guests.host_of(image, backend)) is not None:
-        tables: TileTables = host(
-            tile_tables, image, backend, clip_limit=clip_limit, tiles=tiles, tile_size=tile_size, bins=bins,
-            layout=layout, color=color, mask=mask, nodata=nodata, value_range=value_range,
-            out_range=out_range,
-        )  # fmt: skip
-        return tables
-    call = _api._request(image, backend, layout=layout, color=color, mask=mask, nodata=nodata)
-    module = call.backend
-    limit = _tiles.check_clip_limit(clip_limit)
-    grid, levels, edges = _plan(call, tiles, tile_size, bins, value_range, out_range)
-    bounds = edges()
-    made = module.tile_tables(call.pixels, grid, limit, levels, bounds)
-    if isinstance(made, np.ndarray):
-        made.flags.writeable = False
-    if bounds is not None:
-        bounds = bounds.copy()  # a backend may use that memory again
-    letters = _spatial_letters(call)
+    call = request(image, backend, layout=layout, color=color, alpha=alpha, mask=mask, nodata=nodata)
+    limit = tile_grid.check_clip_limit(clip_limit)
+    grid, levels, bounds = _plan(call, tiles, tile_size, bins, value_range, out_range)
+    edges = call.edges(levels.bins, bounds)
+    tables = call.backend.tile_tables(call.pixels, grid, limit, levels, edges)
+    if isinstance(tables, np.ndarray):
+        tables.flags.writeable = False
+    spatial = call.axes.spatial
 
     def in_order(sizes: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(sizes[_SPATIAL.index(letter)] for letter in letters)
+        return tuple(sizes[SPACE.index(letter)] for letter in spatial)
 
     return TileTables(
-        _public(call, made, letters), in_order(grid.shape), in_order(grid.tiles), in_order(grid.tile),
-        levels.bins, letters, made, grid, levels, bounds,
-    )  # fmt: skip
+        _public(call, tables),
+        in_order(grid.shape),
+        in_order(grid.tiles),
+        in_order(grid.tile),
+        levels.bins,
+        spatial,
+        tables,
+        grid,
+        levels,
+        None if edges is None else edges.copy(),  # a backend may use that memory again
+    )
 
 
+@any_array
 def apply_tiles(
-    image: Array,
+    image: ArrayT,
     tables: TileTables,
     *,
-    origin: Any = None,
+    origin: Sequence[int] | None = None,
     layout: str | None = None,
-    color: str = "luma",
+    color: Color = "luma",
+    alpha: bool | None = None,
     nodata: float | None = None,
-    out: Array | None = None,
-    backend: str | None = None,
-) -> Array:
-    """Blend the tables of an image's tiles: the second half of `clahe`, for the image or any window of it.
+    out: ArrayT | None = None,
+    backend: BackendName | None = None,
+) -> ArrayT:
+    """Map an image, or a window of it, through the lookup tables of its tiles: the second half of `clahe`.
 
     Parameters
     ----------
     image : array
-        Of the dtype, channels and spatial axes of the image whose tables these are; its whole, a window of
-        it, or another image of that size. A window needs no border of its neighbours' pixels: it comes out as
-        the same part of the whole does, bit for bit.
+        An image of the dtype, channels and spatial axes of the one whose tables these are: that image, a
+        window of it, or another image of its size. A window needs no border of neighbouring pixels: the
+        result is that part of the whole image's result, bit for bit.
     tables : TileTables
-        As `tile_tables` returns them. Those of one image serve a whole batch.
+        The tables, as `tile_tables` returns them. Those of one image serve a whole batch.
     origin : sequence of int, optional
         Where the window begins in the image, in the order of its spatial axes: (row, column). By default at
-        its first pixel.
-    layout, color, nodata, out, backend
-        As for `clahe`.
+        the image's first pixel.
+    layout : str, optional
+        One letter for each axis: N (or T) for independent images, C for channels, D, H and W for space.
+        Arrays of two axes are "HW"; three and more must be named: "HWC", "CHW", "NHW", "NCHW", "DHW", ...
+    color : {"luma", "luma-bgr", "channels"}
+        What to equalize of an image with an axis C. "luma" (the default): the Y of YCrCb, with Cr and Cb
+        kept, exactly as cvtColor, equalizeHist and cvtColor do; channels in the order R G B. "luma-bgr": the
+        same for the order B G R of OpenCV. "channels": every channel by itself.
+    alpha : bool, optional
+        Whether the last channel is alpha, which is neither counted nor mapped but copied to the result (as a
+        fraction where the result has fractions). By default it is for two and four channels whose luma is
+        equalized, and no channel is with ``color="channels"``: a fourth band of a satellite scene is a band.
+    nodata : number, optional
+        The value that passes through unchanged. Where the luma is mapped, a pixel is nodata if its three
+        channels all have this value.
+    out : array, optional
+        Where to write the result: an array of the image's library, shape and device and of the result's
+        dtype. It may be the image itself, but must not overlap it otherwise.
+    backend : {"numba", "numpy", "cupy"}, optional
+        Which backend does the work. By default the fastest that serves the array where it is, or the one
+        that the environment variable ``HISTEQ_BACKEND`` names. "cupy" with a NumPy array: on the GPU, and
+        back.
 
     Returns
     -------
     array
-        As `clahe` returns it.
+        Of the library, shape, memory order and dtype of `image`; of dtype float32 for float16.
 
     Raises
     ------
-    TypeError, ValueError, RuntimeError
-        As `clahe`; ValueError for a window that reaches beyond the image.
+    TypeError, ValueError
+        For a wrong argument, before any work, and for a window that reaches beyond the image; the message
+        names the argument.
+    RuntimeError
+        If the backend asked for is not available here.
 
     Examples
     --------
@@ -284,105 +376,54 @@ def apply_tiles(
         raise TypeError(
             f"tables must be TileTables, as tile_tables returns them, got {type(tables).__name__}"
         )
-    if (host := _guests.host_of(image, backend)) is not None:
-        return host(
-            apply_tiles, image, backend, tables=tables, origin=origin, layout=layout, color=color,
-            nodata=nodata, out=out,
-        )  # fmt: skip
-    call = _api._request(image, backend, layout=layout, color=color, nodata=nodata)
-    module = call.backend
-    _arguments.check_kind("tables", tables._canonical, call.image)
-    start = _check_fit(call, tables, origin, _spatial_letters(call))
-    result = _arguments.check_out(out, call, _result_dtype(call, tables._levels))
-    target = _api._target(call, result)
+    call = request(image, backend, layout=layout, color=color, alpha=alpha, nodata=nodata)
+    check_kind("tables", tables._canonical, call.image)
+    start = _check_window(call, tables, origin)
+    result = call.result(out, tables._levels.result_dtype_for(call.dtype))
+    target = call.target(result)
     if call.pixels.image.size:
-        module.apply_tiles(
+        call.backend.apply_tiles(
             call.pixels, tables._canonical, tables._grid, start, tables._levels, tables._edges, target
         )
     return result
 
 
-def _clahe_plain(
-    image: Array, clip_limit: float, tiles: Any, out: Array | None, backend: Any
-) -> Array | None:
-    """Serve what needs no views and few checks, at the least cost of a call; None: go the general way."""
-    if image.dtype not in (np.uint8, np.uint16) or image.ndim != 2 or image.size == 0:
-        return None
-    if type(clip_limit) not in (float, int) or type(tiles) is not tuple or {*map(type, tiles)} != {int}:
-        return None
-    if not image.flags.c_contiguous or not image.dtype.isnative or backend == "cupy":
-        return None
-    if out is None:
-        out = np.empty_like(image)
-    elif not _is_plain_output(out, image):
-        return None
-    module = _dispatch.choose(image, backend)
-    if module.name == "cupy":
-        return None
-    grid, levels = _plain_plan(image.shape, image.dtype, tiles)
-    module.clahe(Pixels(image[None, None, None]), grid, clip_limit, levels, None, out[None, None, None])
-    return out
-
-
-def _is_plain_output(out: Any, image: Array) -> bool:
-    """Tell whether the result may go straight into `out`."""
-    if type(out) is not np.ndarray or out.dtype != image.dtype or out.shape != image.shape:
-        return False
-    return bool(out.flags.writeable and (out is image or not np.may_share_memory(image, out)))
-
-
-@functools.lru_cache(maxsize=64)
-def _plain_plan(shape: tuple[int, ...], dtype: np.dtype, tiles: tuple[int, ...]) -> tuple[Grid, Levels]:
-    """Return the grid and the levels of a grey image; ValueError as `clahe`."""
-    bins = _tiles.check_bins(None, dtype)
-    return _checked_grid((1, *shape), "HW", tiles, None, bins), _tiles.levels_of(dtype, bins, None)
-
-
 def _plan(
     call: Request, tiles: Any, tile_size: Any, bins: Any, value_range: Any, out_range: Any
-) -> tuple[Grid, Levels, Any]:
-    """Check the arguments that say what is counted; return the grid, the levels, and what finds the edges."""
-    dtype = np.dtype(call.image.dtype)
+) -> tuple[Grid, Levels, tuple[float, float] | None]:
+    """Check the arguments that say what is counted; return the grid, the levels and the range of the bins."""
     shape = tuple(call.pixels.image.shape[2:])
-    letters = _spatial_letters(call)
-    bins = _tiles.check_bins(bins, dtype)
-    grid = _checked_grid(shape, letters, tiles, tile_size, bins)
-    _, value_range = _arguments.check_bins(None, value_range, dtype)
-    rule = "skimage" if dtype.kind == "f" else "opencv"
-    levels = _tiles.levels_of(dtype, bins, _arguments.check_out_range(out_range, rule, dtype))
-    return grid, levels, lambda: _api._edges(call, bins, value_range)
+    bins = tile_grid.check_bins(bins, call.dtype)
+    grid = tile_grid.grid_of(shape, call.axes.spatial, SPACE, tiles, tile_size)
+    tile_grid.check_size(grid, bins)
+    _, value_range = check_bins(None, value_range, call.dtype)
+    rule = "skimage" if call.dtype.kind == "f" else "opencv"
+    return (
+        grid,
+        tile_grid.levels_of(call.dtype, bins, check_out_range(out_range, rule, call.dtype)),
+        value_range,
+    )
 
 
-def _checked_grid(shape: tuple[int, ...], letters: str, tiles: Any, tile_size: Any, bins: int) -> Grid:
-    """Return the grid; ValueError if its tables would take more memory than a mistake is worth."""
-    grid = _tiles.grid_of(shape, letters, _SPATIAL, tiles, tile_size)
-    if math.prod(grid.tiles) * bins > _MOST:
-        raise ValueError(
-            f"tiles must not have more than {_MOST} table entries in all, "
-            f"got {' x '.join(map(str, grid.tiles))} tiles of {bins} bins"
-        )
-    return grid
-
-
-def _check_fit(call: Request, tables: TileTables, origin: Any, letters: str) -> tuple[int, ...]:
-    """Check that tables are for an image and where it lies in the one they come from; return (D, H, W)."""
-    dtype = np.dtype(call.image.dtype).newbyteorder("=")
+def _check_window(call: Request, tables: TileTables, origin: Any) -> tuple[int, ...]:
+    """Check that the tables are for the image; return where in theirs it begins, (D, H, W)."""
+    dtype, spatial = call.dtype.newbyteorder("="), call.axes.spatial
     if dtype != tables._levels.dtype:
         raise TypeError(f"image must have the dtype of the tables, {tables._levels.dtype}, got {dtype}")
-    if sorted(letters) != sorted(tables._letters):
-        raise ValueError(f"image must have the tables' spatial axes {tables._letters}, got {letters}")
-    images, channels, *shape = call.pixels.image.shape
-    planes = 1 if call.pixels.luma else channels
-    count, of_tables = tables._canonical.shape[:2]
-    if of_tables != planes or count not in (1, images):
+    if sorted(spatial) != sorted(tables._spatial):
+        raise ValueError(f"image must have the tables' spatial axes {tables._spatial}, got {spatial}")
+    images, planes = call.pixels.histograms
+    table_images, table_planes = tables._canonical.shape[:2]
+    if table_planes != planes or table_images not in (1, images):
         raise ValueError(
             f"tables must be for {planes} channels and 1 or {images} images with this layout and color, "
-            f"got {of_tables} and {count}"
+            f"got {table_planes} and {table_images}"
         )
-    given = (0,) * len(letters) if origin is None else origin
-    start = _tiles.check_origin(given, letters)
-    at = tuple(start.get(letter, 0) for letter in _SPATIAL)
-    if any(a + n > whole for a, n, whole in zip(at, shape, tables._grid.shape, strict=True)):
+    given = (0,) * len(spatial) if origin is None else origin
+    start = tile_grid.check_origin(given, spatial)
+    at = tuple(start.get(letter, 0) for letter in SPACE)
+    shape = call.pixels.image.shape[2:]
+    if any(a + n > length for a, n, length in zip(at, shape, tables._grid.shape, strict=True)):
         raise ValueError(
             f"image must lie inside the tables' image of shape {tables.image_shape}, got shape "
             f"{call.image.shape} with origin {tuple(given)}"
@@ -390,24 +431,12 @@ def _check_fit(call: Request, tables: TileTables, origin: Any, letters: str) -> 
     return at
 
 
-def _result_dtype(call: Request, levels: Levels) -> np.dtype:
-    """Return the dtype of the result: the image's own, byte order included, for integers."""
-    return np.dtype(call.image.dtype) if levels.fractions is None else levels.result_dtype
-
-
-def _spatial_letters(call: Request) -> str:
-    """Return the spatial axes of the layout, in the order of the image's axes."""
-    axes = call.axes
-    ordered = (axes.letters[axes.order.index(i)] for i in range(len(axes.order)))
-    return "".join(letter for letter in ordered if letter in _SPATIAL)
-
-
-def _public(call: Request, tables: Array, letters: str) -> Array:
+def _public(call: Request, tables: Array) -> Array:
     """Return tables (N, P, D, H, W, bins) with the axes that the layout has, in its order."""
-    has_images, has_planes = call.lead
-    absent = tuple(slice(None) if letter in letters else 0 for letter in _SPATIAL)
-    lead = (slice(None) if has_images else 0, slice(None) if has_planes else 0)
-    kept = tables[(*lead, *absent)]
-    before = has_images + has_planes
+    letters = call.axes.spatial
+    kept = call.public(
+        tables[(slice(None), slice(None), *(slice(None) if s in letters else 0 for s in SPACE))]
+    )
+    before = sum(call.lead)
     order = [before + sorted(letters).index(letter) for letter in letters]
     return kept.transpose(*range(before), *order, kept.ndim - 1)

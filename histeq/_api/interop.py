@@ -1,87 +1,97 @@
-"""Arrays that a backend does not hold itself: lent to it, without a copy where that is possible, and back.
+"""Arrays that no backend holds itself (PyTorch, JAX, DLPack): lent to one, without a copy where possible.
 
-A public function that is given a guest calls itself once more with the backend's own arrays. PyTorch, JAX and
+A public function that is given one calls itself once more with the backend's own arrays. PyTorch, JAX and
 CuPy are never imported here unless the caller holds one of their arrays or asks for the backend.
 """
 
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
 
-from histeq._core import dispatch as _dispatch
+from histeq._core import dispatch
+from histeq._core.array_types import library_of
 
 Array = Any
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _ARRAYS = ("mask", "out", "table", "reference")
 
 
-def host_of(image: Any, backend: str | None) -> "Callable[..., Any] | None":
-    """Return what serves a call with an image of another library; None: a backend takes it as it is."""
-    if type(image) is np.ndarray:
-        return None
-    library = _library_of(image)
-    if library == "torch":
-        return functools.partial(_visit, _Torch())
-    if library == "jax":
-        return functools.partial(_visit, _Jax())
-    if library == "other" and (
-        hasattr(image, "__cuda_array_interface__") or hasattr(image, "__dlpack_device__")
-    ):
-        return functools.partial(_visit, _Other())
+def any_array(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a function of NumPy's and CuPy's arrays one of any library's arrays.
+
+    The first argument says which library: arrays among the others must be of the same, and so is the result.
+    """
+    names = tuple(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **options: Any) -> Any:
+        image = arguments[0] if arguments else options.get(names[0])
+        if type(image) is np.ndarray or (guest := _guest_for(image)) is None:
+            return function(*arguments, **options)
+        for name, value in zip(names, arguments[:2], strict=False):
+            if name in options:
+                return function(*arguments, **options)  # raises: an argument given twice
+            options[name] = value
+        if len(arguments) > 2:
+            return function(*arguments, **options)  # raises: too many arguments
+        return _lend(guest, function, names[0], options)
+
+    return cast(Callable[P, R], call)
+
+
+def _guest_for(image: Any) -> "_Guest | None":
+    """Return how arrays of the image's library are lent; None where a backend takes them, or nobody does."""
+    match _library_of(image):
+        case "torch":
+            return _Torch()
+        case "jax":
+            return _Jax()
+        case "other" if hasattr(image, "__cuda_array_interface__") or hasattr(image, "__dlpack_device__"):
+            return _Other()
     return None
 
 
 def _library_of(array: Any) -> str:
-    return _library(type(array))  # type: ignore[arg-type]  # a class is hashable, whatever mypy says
+    kind: Any = type(array)
+    return library_of(kind)
 
 
-@functools.cache
-def _library(kind: type) -> str:
-    """Name the library of an array type; by the names of its classes, so that nothing is imported."""
-    if any(base.__module__ == "numpy.ma" or base.__name__ == "MaskedArray" for base in kind.__mro__):
-        return "masked"
-    for base in kind.__mro__:
-        root = base.__module__.partition(".")[0]
-        if (root, base.__name__) in (("numpy", "ndarray"), ("cupy", "ndarray"), ("torch", "Tensor")):
-            return root
-        if root in ("jax", "jaxlib") and base.__name__ in ("Array", "ArrayImpl", "Tracer"):
-            return "jax"
-    return "other"
-
-
-def _visit(
-    guest: "_Guest", function: Callable[..., Any], image: Any, backend: str | None, **keywords: Any
-) -> Any:
-    """Call a public function with the guest's arrays lent to a backend; return its result as the guest's."""
+def _lend(guest: "_Guest", function: Callable[..., Any], first: str, options: dict[str, Any]) -> Any:
+    """Call a function with the guest's arrays lent to a backend; return its result as the guest's."""
+    image = options[first]
     for name in _ARRAYS:
-        value = keywords.get(name)
+        value = options.get(name)
         if value is not None and _library_of(value) != _library_of(image):
             raise TypeError(
                 f"{name} must be an array of the image's kind, {type(image).__name__}, "
                 f"got {type(value).__name__}"
             )
-    if type(keywords.get("dtype")).__module__ == "torch":
-        keywords["dtype"] = str(keywords["dtype"]).removeprefix("torch.")
+    if type(options.get("dtype")).__module__ == "torch":
+        options["dtype"] = str(options["dtype"]).removeprefix("torch.")
+    out = options.get("out")
     with guest.at_home(image):
-        out = keywords.get("out")
         lent = {
-            n: guest.lend(keywords[n], image) for n in _ARRAYS if n != "out" and keywords.get(n) is not None
+            name: guest.lend(options[name], image)
+            for name in (first, *_ARRAYS)
+            if name != "out" and options.get(name) is not None
         }
-        view = guest.lend(image, image)
         if out is not None:
             lent["out"] = guest.lend_out(out, image)
-        result = function(view, backend=backend, **{**keywords, **lent})
-        if not hasattr(result, "dtype"):  # the tables of tiles serve images of any library
+        result = function(**{**options, **lent})
+        if not hasattr(result, "dtype"):  # TileTables serve images of any library
             return result
-        return guest.hand_back(result, image) if out is None else guest.deliver(result, out)
+        return guest.hand_back(result, image) if out is None else out
 
 
 class _Guest:
-    """How arrays of one library are lent and handed back. The defaults serve libraries that share memory."""
+    """How arrays of one library are lent to a backend and its results handed back."""
 
     @contextmanager
     def at_home(self, image: Any) -> Iterator[None]:
@@ -100,10 +110,6 @@ class _Guest:
         """Return a result as an array of the image's library."""
         raise NotImplementedError
 
-    def deliver(self, result: Array, out: Any) -> Any:
-        """Return `out`, which the backend has written into."""
-        return out
-
 
 class _Torch(_Guest):
     """PyTorch tensors: those on the CPU share memory with NumPy arrays, those on CUDA with CuPy's.
@@ -117,7 +123,7 @@ class _Torch(_Guest):
             yield
             return
         _device_type(image.device.type)
-        _dispatch.named("cupy")
+        dispatch.named("cupy")
         import cupy
 
         torch = sys.modules["torch"]
@@ -164,7 +170,7 @@ class _Jax(_Guest):
             raise TypeError("image must be a concrete JAX array: call histeq outside of jax.jit")
         if _is_jax_cpu(array):
             return np.asarray(array)
-        _dispatch.named("cupy")
+        dispatch.named("cupy")
         import cupy
 
         return cupy.from_dlpack(array)
@@ -191,7 +197,7 @@ class _Other(_Guest):
     def lend(self, array: Any, image: Any) -> Array:
         if not hasattr(array, "__cuda_array_interface__") and array.__dlpack_device__()[0] == 1:  # kDLCPU
             return np.from_dlpack(array)
-        _dispatch.named("cupy")
+        dispatch.named("cupy")
         import cupy
 
         return cupy.asarray(array) if hasattr(array, "__cuda_array_interface__") else cupy.from_dlpack(array)

@@ -1,102 +1,109 @@
-"""Where every argument is checked, before any work, and brought into the form the backends take."""
+"""Where every argument is checked, before any work, and brought into the form that backends take."""
 
 import functools
 import math
 import numbers
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from histeq._core import rules as _rules
+from histeq._api.layout import Axes, axes_named, axes_of
+from histeq._core import dispatch, rules
 from histeq._core.backend import Array, Backend, Order, Pixels
 
 DTYPES = ("uint8", "uint16", "int16", "float16", "float32", "float64")
 COLORS = ("luma", "luma-bgr", "channels")
-_BATCH, _SPACE = "NT", "DHW"
-_CANONICAL = "NCDHW"
-
-
-@dataclass(frozen=True, slots=True)
-class Axes:
-    """How an array of some layout becomes canonical: transpose by `order`, then index by `index`."""
-
-    order: tuple[int, ...]
-    index: tuple[slice | None, ...]
-    letters: str
-    """The layout in canonical order, N for T."""
-
-    def canonical(self, array: Array) -> Array:
-        """Return `array` as a view with the axes N C D H W."""
-        return array.transpose(self.order)[self.index]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An image with its checked arguments."""
+    """An image with the backend that serves it and the checked arguments that say which pixels are meant."""
 
     backend: Backend
     image: Array
-    """As the caller gave it."""
+    """As the caller gave it, but for a subclass of NumPy's arrays."""
     axes: Axes
     pixels: Pixels
+    dtype: np.dtype
+    """The image's, byte order included."""
 
     @property
     def lead(self) -> tuple[bool, bool]:
-        """Whether counts and tables keep the axes N and P."""
+        """Whether public counts and tables have the axes N and C."""
         return "N" in self.axes.letters, "C" in self.axes.letters and self.pixels.luma is None
 
     def public(self, counts: Array) -> Array:
-        """Drop from (N, P, ...) the leading axes that the layout does not have."""
+        """Return counts or tables (N, P, ...) with those of the two leading axes that the layout has."""
         has_images, has_planes = self.lead
         return counts[(slice(None) if has_images else 0, slice(None) if has_planes else 0)]
 
+    def edges(self, bins: int, value_range: tuple[float, float] | None) -> Array | None:
+        """Return the edges of a floating image's bins, (N, P, bins + 1); None for integers."""
+        return self.backend.bin_edges(self.pixels, bins, value_range) if self.dtype.kind == "f" else None
+
+    def result(self, out: Any, dtype: np.dtype) -> Array:
+        """Return `out`, checked, or a new array where it is None."""
+        return self.backend.empty_like(self.image, dtype) if out is None else _check_out(out, self, dtype)
+
+    def target(self, result: Array) -> Array:
+        """Return the part of `result` that the backend writes, canonical. An alpha channel is copied here."""
+        target = self.axes.canonical(result)
+        if not self.pixels.alpha:
+            return target
+        channels = self.pixels.image.shape[1]
+        if result is not self.image:
+            source = self.axes.canonical(self.image)
+            self.backend.copy_alpha(source[:, channels:], target[:, channels:])
+        return target[:, :channels]
+
 
 def request(
-    backend: Backend,
-    image: Array,
+    image: Any,
+    backend: str | None,
     *,
     layout: str | None,
     color: str,
-    mask: Array | None = None,
-    nodata: float | None = None,
+    alpha: bool | None,
+    mask: Any = None,
+    nodata: Any = None,
+    name: str = "image",
 ) -> Request:
-    """Check the arguments that say which pixels are meant."""
-    dtype = check_dtype("image", image.dtype)
-    axes = axes_of(layout, image.ndim, image.shape if layout is None else None)
+    """Check the arguments that say which pixels are meant; `name` is the image's name in errors."""
+    module, image = native(image, backend, name)
+    dtype = check_dtype(name, image.dtype)
+    axes = axes_of(layout, image.shape)
     view = axes.canonical(image)
     channels = view.shape[1] if "C" in axes.letters else 1
-    luma = check_color(color, channels, dtype)
-    alpha = channels == 4
+    has_alpha = _has_alpha(alpha, color, channels)
+    luma = _check_color(color, channels - has_alpha, dtype)
     pixels = Pixels(
-        view[:, :3] if alpha else view,
+        view[:, :-1] if has_alpha else view,
         None if mask is None else _canonical_mask(mask, image, axes),
-        check_nodata(nodata, dtype),
+        None if nodata is None else _check_nodata(nodata, dtype),
         luma,
-        alpha,
+        has_alpha,
     )
-    return Request(backend, image, axes, pixels)
+    return Request(module, image, axes, pixels, dtype)
+
+
+def native(array: Any, backend: str | None, name: str) -> tuple[Backend, Array]:
+    """Return the backend for an array, and the array without its subclass."""
+    module = dispatch.choose(array, backend, name)
+    return module, np.asarray(array) if isinstance(array, np.ndarray) else array
 
 
 def check_kind(name: str, array: Any, image: Array) -> None:
-    """Raise unless an array is of the library of the image."""
+    """Raise TypeError unless an array is of the library of the image."""
     if type(array) is not type(image) and not (
         isinstance(array, np.ndarray) and isinstance(image, np.ndarray)
     ):
         raise TypeError(f"{name} must be an array of the image's kind, got {type(array).__name__}")
 
 
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise unless `value` is one of `choices`."""
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be one of {_listed(choices)}, got {type(value).__name__}")
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {_listed(choices)}, got {value!r}")
-
-
 @functools.cache
 def check_dtype(name: str, dtype: Any) -> np.dtype:
-    """Return `dtype` as NumPy's; raise unless images may have it."""
+    """Return `dtype` as NumPy's; raise TypeError unless images may have it."""
     try:
         dtype = np.dtype(dtype)
     except TypeError:
@@ -106,101 +113,13 @@ def check_dtype(name: str, dtype: Any) -> np.dtype:
     return dtype
 
 
-def axes_of(layout: str | None, ndim: int, shape: tuple[int, ...] | None = None) -> Axes:
-    """Check a layout; `shape` only helps to suggest one where it is missing."""
-    if layout is None:
-        if ndim not in (1, 2):
-            raise ValueError(_missing_layout(ndim, shape or ()))
-        layout = "HW"[-ndim:]
-    elif not isinstance(layout, str):
-        raise TypeError(f"layout must be a string such as 'HWC', got {type(layout).__name__}")
-    return _axes_of(layout, ndim)
-
-
-@functools.cache
-def _axes_of(layout: str, ndim: int) -> Axes:
-    unknown = set(layout) - set(_BATCH + "C" + _SPACE)
-    if unknown or len(set(layout)) < len(layout) or {"N", "T"} <= set(layout):
-        raise ValueError(
-            "layout must name each axis once by one of the letters N (or T: independent images), "
-            f"C (channels), D H W (space), got {layout!r}"
-        )
-    if len(layout) != ndim:
-        raise ValueError(f"layout must have one letter for each of the image's {ndim} axes, got {layout!r}")
-    if not set(layout) & set(_SPACE):
-        raise ValueError(f"layout must have at least one of the axes D, H, W, got {layout!r}")
-    letters = layout.replace("T", "N")
-    order = tuple(letters.index(letter) for letter in _CANONICAL if letter in letters)
-    index = tuple(slice(None) if letter in letters else None for letter in _CANONICAL)
-    return Axes(order, index, "".join(letters[i] for i in order))
-
-
-def _missing_layout(ndim: int, shape: tuple[int, ...]) -> str:
-    if ndim == 0:
-        return "image must have at least one axis, got none"
-    likely = {
-        3: ["'HWC' (color, channels last)", "'CHW'", "'NHW' (a stack of images)", "'DHW' (a volume)"],
-        4: ["'NHWC' (color images, channels last)", "'NCHW'", "'NDHW' (volumes)"],
-    }.get(ndim, ["'NCDHW'"])
-    if ndim in (3, 4) and shape[-1] > 4:
-        likely = [*likely[1:], likely[0]]
-    return f"layout must be given for an image of {ndim} axes, for example {', '.join(likely)}; got None"
-
-
-def check_color(color: str, channels: int, dtype: np.dtype) -> Order | None:
-    """Return the channels' order where the luma is to be equalized, None where each channel is."""
-    check_choice("color", color, COLORS)
-    if color == "channels" or channels == 1:
-        return None
-    if channels not in (3, 4):
-        raise ValueError(f"color={color!r} takes 1, 3 or 4 channels, got {channels}; use color='channels'")
-    if dtype.kind != "u":
-        raise ValueError(f"color={color!r} takes uint8 and uint16 images, got {dtype}; use color='channels'")
-    return "bgr" if color == "luma-bgr" else "rgb"
-
-
-def check_nodata(nodata: Any, dtype: np.dtype) -> float | int | None:
-    """Return `nodata` as a value that `dtype` holds exactly."""
-    if nodata is None:
-        return None
-    if not isinstance(nodata, numbers.Real | np.bool_) or isinstance(nodata, bool | np.bool_):
-        raise TypeError(f"nodata must be a number, got {type(nodata).__name__}")
-    value = float(nodata)
-    if dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            return float(dtype.type(value))
-    limits = np.iinfo(dtype)
-    if not (value.is_integer() and limits.min <= value <= limits.max):
-        raise ValueError(f"nodata must be a value that {dtype} holds, got {nodata}")
-    return int(value)
-
-
-def _canonical_mask(mask: Any, image: Array, axes: Axes) -> Array:
-    """Return the mask as (N or 1, 1, D, H, W) booleans."""
-    check_kind("mask", mask, image)
-    if not isinstance(mask, np.ndarray) and mask.device != image.device:
-        raise ValueError(f"mask must be on the image's device {image.device}, got {mask.device}")
-    if mask.dtype.kind not in "bu":
-        raise TypeError(f"mask must be bool or unsigned (nonzero: counted), got {mask.dtype}")
-    sizes = dict(zip(axes.letters, (image.shape[i] for i in axes.order), strict=True))
-    original = [axes.letters[axes.order.index(i)] for i in range(len(axes.order))]
-    shared = [letter for letter in original if letter != "C"]
-    spatial = [letter for letter in shared if letter != "N"]
-    for letters in (shared, spatial):
-        if mask.shape == tuple(sizes[letter] for letter in letters):
-            view = _axes_of("".join(letters), len(letters)).canonical(mask)
-            return view if view.dtype == np.bool_ else view != 0
-    expected = tuple(sizes[letter] for letter in shared)
-    raise ValueError(f"mask must have the image's shape without its channels, {expected}, got {mask.shape}")
-
-
 def check_bins(bins: Any, value_range: Any, dtype: np.dtype) -> tuple[int, tuple[float, float] | None]:
-    """Check what says how a floating image is counted; return (bins, value_range)."""
+    """Check how a floating image is to be counted; return (bins, value_range)."""
     if dtype.kind != "f":
         for name, value in (("bins", bins), ("value_range", value_range)):
             if value is not None:
                 raise ValueError(f"{name} is for floating images: {dtype} has one bin a value; got {value}")
-        return _rules.levels_of(dtype), None
+        return rules.levels_of(dtype), None
     if bins is None:
         bins = 256
     elif not isinstance(bins, numbers.Integral) or isinstance(bins, bool):
@@ -230,6 +149,92 @@ def check_out_range(out_range: Any, rule: str, dtype: np.dtype) -> tuple[float, 
     return int(low), int(high)
 
 
+def check_rule(rule: str, dtype: np.dtype, luma: Order | None = None) -> str:
+    """Return the rule in force: floating images have scikit-image's only, the luma any but that."""
+    _check_choice("rule", rule, rules.NAMES)
+    if dtype.kind == "f":
+        if rule not in ("opencv", "skimage"):
+            raise ValueError(
+                f"rule={rule!r} is for integer images; {dtype} takes 'skimage' (the default there)"
+            )
+        return "skimage"
+    if rule == "skimage" and luma is not None:
+        raise ValueError(
+            "rule='skimage' gives fractions, which color='luma' cannot use; use color='channels'"
+        )
+    return rule
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise unless `value` is one of `choices`."""
+    listed = ", ".join(map(repr, choices))
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be one of {listed}, got {type(value).__name__}")
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {listed}, got {value!r}")
+
+
+def _has_alpha(alpha: Any, color: Any, channels: int) -> bool:
+    """Tell whether the last channel is alpha.
+
+    By default it is where nothing else makes sense: beside one or three channels whose luma is asked for.
+    """
+    if alpha is None:
+        return color != "channels" and channels in (2, 4)
+    if not isinstance(alpha, bool | np.bool_):
+        raise TypeError(f"alpha must be a bool or None, got {type(alpha).__name__}")
+    if alpha and channels < 2:
+        raise ValueError("alpha=True takes images with an axis C of at least two channels, alpha the last")
+    return bool(alpha)
+
+
+def _check_color(color: str, channels: int, dtype: np.dtype) -> Order | None:
+    """Return the channels' order where the luma is to be equalized, None where each channel is."""
+    _check_choice("color", color, COLORS)
+    if color == "channels" or channels == 1:
+        return None
+    if channels != 3:
+        raise ValueError(
+            f"color={color!r} takes 1 or 3 channels, with or without alpha, got {channels}; "
+            "use color='channels'"
+        )
+    if dtype.kind != "u":
+        raise ValueError(f"color={color!r} takes uint8 and uint16 images, got {dtype}; use color='channels'")
+    return "bgr" if color == "luma-bgr" else "rgb"
+
+
+def _check_nodata(nodata: Any, dtype: np.dtype) -> float | int:
+    """Return `nodata` as a value that `dtype` holds exactly."""
+    if not isinstance(nodata, numbers.Real | np.bool_) or isinstance(nodata, bool | np.bool_):
+        raise TypeError(f"nodata must be a number, got {type(nodata).__name__}")
+    value = float(nodata)
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return float(dtype.type(value))
+    limits = np.iinfo(dtype)
+    if not (value.is_integer() and limits.min <= value <= limits.max):
+        raise ValueError(f"nodata must be a value that {dtype} holds, got {nodata}")
+    return int(value)
+
+
+def _canonical_mask(mask: Any, image: Array, axes: Axes) -> Array:
+    """Return the mask as (N or 1, 1, D, H, W) booleans."""
+    check_kind("mask", mask, image)
+    if not isinstance(mask, np.ndarray) and mask.device != image.device:
+        raise ValueError(f"mask must be on the image's device {image.device}, got {mask.device}")
+    if mask.dtype.kind not in "bu":
+        raise TypeError(f"mask must be bool or unsigned (nonzero: counted), got {mask.dtype}")
+    sizes = dict(zip(axes.letters, (image.shape[i] for i in axes.order), strict=True))
+    layout = [axes.letters[axes.order.index(i)] for i in range(len(axes.order))]
+    shared = [letter for letter in layout if letter != "C"]
+    for letters in (shared, [letter for letter in shared if letter != "N"]):
+        if mask.shape == tuple(sizes[letter] for letter in letters):
+            view = axes_named("".join(letters), len(letters)).canonical(mask)
+            return view if view.dtype == np.bool_ else view != 0
+    expected = tuple(sizes[letter] for letter in shared)
+    raise ValueError(f"mask must have the image's shape without its channels, {expected}, got {mask.shape}")
+
+
 def _pair(name: str, value: Any) -> tuple[float, float]:
     """Return (low, high) as floats, low < high."""
     try:
@@ -241,27 +246,9 @@ def _pair(name: str, value: Any) -> tuple[float, float]:
     return low, high
 
 
-def check_rule(rule: str, color: Literal["luma"] | Order | None, dtype: np.dtype) -> str:
-    """Return the rule in force: floating images have one only."""
-    check_choice("rule", rule, _rules.NAMES)
-    if dtype.kind == "f":
-        if rule not in ("opencv", "skimage"):
-            raise ValueError(
-                f"rule={rule!r} is for integer images; {dtype} takes 'skimage' (the default there)"
-            )
-        return "skimage"
-    if rule == "skimage" and color is not None:
-        raise ValueError(
-            "rule='skimage' gives fractions, which color='luma' cannot use; use color='channels'"
-        )
-    return rule
-
-
-def check_out(out: Any, request: Request, dtype: np.dtype) -> Array:
-    """Return `out`, or a new array where it is None."""
-    backend, image = request.backend, request.image
-    if out is None:
-        return backend.empty_like(image, dtype)
+def _check_out(out: Any, request: Request, dtype: np.dtype) -> Array:
+    """Return `out`; raise unless the result may be written there."""
+    image = request.image
     check_kind("out", out, image)
     if out.shape != image.shape:
         raise ValueError(f"out must have the image's shape {image.shape}, got {out.shape}")
@@ -271,7 +258,7 @@ def check_out(out: Any, request: Request, dtype: np.dtype) -> Array:
         raise TypeError(f"out must have the result's dtype {dtype}, got {out.dtype}")
     if isinstance(out, np.ndarray) and not out.flags.writeable:
         raise ValueError("out must be writable, got a read-only array")
-    if backend.overlap(out, image) and not _same_memory(out, image):
+    if request.backend.overlap(out, image) and not _same_memory(out, image):
         raise ValueError("out must be the image itself or share no memory with it, got a partial overlap")
     return out
 
@@ -284,7 +271,3 @@ def _same_memory(a: Array, b: Array) -> bool:
 def _address(array: Array) -> int:
     interface = "__array_interface__" if isinstance(array, np.ndarray) else "__cuda_array_interface__"
     return getattr(array, interface)["data"][0]
-
-
-def _listed(choices: tuple[str, ...]) -> str:
-    return ", ".join(map(repr, choices))

@@ -1,4 +1,4 @@
-"""Pictures through histeq: alpha stays as it was, bands that are no colour go one by one."""
+"""Pictures through histeq: the file says whether the last channel is alpha."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 import histeq
 from histeq import _files
 from histeq._cli.report import one_line
-from histeq._core.ycrcb import alpha_for
 from histeq._files import Picture
 
 
@@ -28,12 +27,13 @@ def localized(picture: Picture, *, color: str, nodata: Any = None, **options: An
 def _through(
     function: Callable[..., Any], picture: Picture, *, color: str, nodata: Any, **options: Any
 ) -> Picture:
-    options |= {"layout": "NHWC", "color": color, "nodata": nodata_of(picture, nodata)}
-
-    def part(channels: slice) -> NDArray[Any]:
-        return np.asarray(function(picture.batch[..., channels], **options))
-
-    return _mapped(picture, color, part)
+    what: dict[str, Any] = {
+        "layout": picture.layout,
+        "color": checked_color(picture, color),
+        "alpha": picture.alpha,
+    }
+    pixels = function(picture.pixels, **what, nodata=nodata_of(picture, nodata), **options)
+    return dataclasses.replace(picture, pixels=np.asarray(pixels))
 
 
 def matched(picture: Picture, model: Picture, *, color: str, nodata: Any, **options: Any) -> Picture:
@@ -41,35 +41,17 @@ def matched(picture: Picture, model: Picture, *, color: str, nodata: Any, **opti
     ours, theirs = (each.channels - each.alpha for each in (picture, model))
     if ours != theirs:
         raise ValueError(f"the reference has {theirs} channels and the picture {ours} (alpha not counted)")
-    options |= {"layout": "NHWC", "color": color, "nodata": nodata_of(picture, nodata)}
-
-    def part(channels: slice) -> NDArray[Any]:
-        pair = (picture.batch[..., channels], model.batch[..., channels])
-        return np.asarray(histeq.match(*pair, **options))
-
-    return _mapped(picture, color, part)
+    what: dict[str, Any] = {"layout": "NHWC", "color": checked_color(picture, color), "alpha": picture.alpha}
+    reference = model.batch[..., :-1] if model.alpha and not picture.alpha else model.batch
+    pixels = histeq.match(picture.batch, reference, **what, nodata=nodata_of(picture, nodata), **options)
+    return dataclasses.replace(picture, pixels=np.asarray(pixels).reshape(picture.pixels.shape))
 
 
-def _mapped(picture: Picture, color: str, part: Callable[[slice], NDArray[Any]]) -> Picture:
-    """Put a picture together from its mapped channels."""
-    mapped = [part(channels) for channels in channel_groups(picture, color)]
-    if picture.alpha:
-        mapped.append(alpha_for(mapped[0].dtype, picture.batch[..., -1:]))
-    pixels = mapped[0] if len(mapped) == 1 else np.concatenate(mapped, axis=-1)
-    return dataclasses.replace(picture, pixels=pixels.reshape(picture.pixels.shape))
-
-
-def channel_groups(picture: Picture, color: str) -> list[slice]:
-    """Say which channels go through histeq together; alpha does not.
-
-    To histeq a fourth channel is alpha, so that four bands without alpha go one by one.
-    """
-    channels = picture.channels - picture.alpha
-    if channels != 4:
-        return [slice(0, channels)]
-    if color == "luma":
+def checked_color(picture: Picture, color: str) -> str:
+    """Return `color`; ValueError where the picture has four bands that are no colour."""
+    if color == "luma" and picture.channels == 4 and not picture.alpha:
         raise ValueError("the picture has four bands, none of them alpha: use --color channels")
-    return [slice(band, band + 1) for band in range(4)]
+    return color
 
 
 def nodata_of(picture: Picture, asked: Any) -> Any:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 import histeq
 from histeq import _files
 from histeq._cli import drawing, options
-from histeq._cli.pixels import channel_groups, equalized, localized, nodata_of, read_mask, valid
+from histeq._cli.pixels import checked_color, equalized, localized, nodata_of, read_mask, valid
 from histeq._cli.report import Failure, one_line
 from histeq._files import Picture
 
@@ -74,20 +74,19 @@ def _panel(
     picture: Picture, title: str, mask: NDArray[np.bool_] | None, asked: dict[str, Any]
 ) -> drawing.Panel:
     """Return one side of the plot: the first page, its counts and what they span."""
-    color, nodata = asked["color"], nodata_of(picture, asked["nodata"])
-    groups = channel_groups(picture, color)
-    pixels = picture.batch[:1]
-    arguments: dict[str, Any] = {"layout": "NHWC", "color": color, "nodata": nodata}
+    color, nodata = checked_color(picture, asked["color"]), nodata_of(picture, asked["nodata"])
+    pixels, colors = picture.batch[:1], picture.channels - picture.alpha
+    arguments: dict[str, Any] = {"layout": "NHWC", "color": color, "alpha": picture.alpha, "nodata": nodata}
     arguments["mask"] = mask if mask is None or mask.ndim == 2 else mask[:1]
     floating = pixels.dtype.kind == "f"
     if floating:
-        extent = _float_extent(pixels[..., : groups[-1].stop], nodata)
+        extent = _float_extent(pixels[..., :colors], nodata)
         arguments |= {"bins": 256, "value_range": extent}
-    made = [histeq.histogram(pixels[..., channels], **arguments) for channels in groups]
-    counts = np.concatenate([part.reshape(-1, part.shape[-1]) for part in made])
+    counts = histeq.histogram(pixels, **arguments)
+    counts = counts.reshape(-1, counts.shape[-1])
     if not floating:
         counts, extent = _used(counts, pixels.dtype)
-    label = "luma" if color == "luma" and groups[0].stop == 3 else "value"
+    label = "luma" if color == "luma" and colors == 3 else "value"
     shown = pixels[0]
     if not picture.alpha and picture.channels in (2, 4):  # the plot would take the last one for alpha
         shown = shown[..., :-1]

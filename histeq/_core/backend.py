@@ -60,25 +60,38 @@ class Pixels:
         return replace(self, image=self.image[images], mask=mask)
 
 
-class Plain(Protocol):
-    """Functions for what needs no checks and no views. Each returns None for all else."""
+class FastPath(Protocol):
+    """The public functions for calls that need no views and few checks, at the least cost of a call.
 
-    def equalize(self, image: Array, rule: str, layout: Any, color: str, out: Array | None) -> Array | None:
-        """Equalize by an integer rule."""
+    Each returns None for everything else, wrong arguments among it: the general path then serves the call or
+    raises the error. Images are NumPy arrays.
+    """
 
-    def histogram(self, image: Array) -> Array | None:
-        """Count a grey image."""
+    def equalize(
+        self, image: Array, rule: Any, layout: Any, color: Any, alpha: Any, out: Any
+    ) -> Array | None:
+        """Equalize a contiguous image."""
 
-    def apply(self, image: Array, table: Array, out: Array | None) -> Array | None:
-        """Map a grey image."""
+    def histogram(self, image: Array, layout: Any, color: Any, alpha: Any) -> Array | None:
+        """Count a contiguous grey image."""
+
+    def apply(
+        self, image: Array, table: Array, layout: Any, color: Any, alpha: Any, out: Any
+    ) -> Array | None:
+        """Map a contiguous grey image."""
+
+    def clahe(
+        self, image: Array, clip_limit: Any, tiles: Any, layout: Any, color: Any, alpha: Any, out: Any
+    ) -> Array | None:
+        """Equalize a contiguous grey image locally."""
 
 
 class Backend(Protocol):
     """The functions of a backend module."""
 
     name: str
-    plain: Plain | None
-    """Short ways, where the general one costs more than a small image."""
+    fast_path: FastPath | None
+    """Functions for the commonest calls, where the general path costs more than a small image."""
 
     def device(self) -> str:
         """Return the name of the processor that does the work."""

@@ -3,12 +3,12 @@
 import functools
 import importlib
 import os
-from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, cast
 
-from histeq._core.backend import Backend
+from histeq._core.array_types import library_of
+from histeq._core.backend import Backend, FastPath
 
 # Every backend, with the command that adds it where its library is missing.
 _BACKENDS = {
@@ -20,18 +20,18 @@ _BACKENDS = {
 
 @dataclass(frozen=True, slots=True)
 class BackendInfo:
-    """What `histeq.backends` tells of one backend.
+    """A backend as `histeq.backends` describes it.
 
     Attributes
     ----------
     name : str
-        What `backend=` and ``HISTEQ_BACKEND`` take.
+        The name that `backend=` and the environment variable ``HISTEQ_BACKEND`` take.
     available : bool
-        Whether it works here.
+        Whether it works on this machine.
     reason : str
-        Why it does not, and the command that would change it; empty where it works.
+        Why it does not work, and the command that adds it; empty where it works.
     device : str
-        The processor that does its work; empty where it does not work.
+        The processor that it uses; empty where it does not work.
     """
 
     name: str
@@ -41,12 +41,12 @@ class BackendInfo:
 
 
 def backends() -> list[BackendInfo]:
-    """List every backend, the available and the others.
+    """List all backends, available or not.
 
     Returns
     -------
     list of BackendInfo
-        The one that serves NumPy arrays by default comes first.
+        The backend that serves NumPy arrays by default comes first.
 
     Examples
     --------
@@ -75,42 +75,69 @@ def _load(name: str, module: str = "backend") -> Backend:
     return cast(Backend, found)
 
 
-def choose(image: Any, backend: str | None) -> Backend:
-    """Return the backend for an image.
+def choose(image: Any, backend: str | None, name: str = "image") -> Backend:
+    """Return the backend for an array; `name` is the argument that an error names.
 
     Raises
     ------
     TypeError
         If no backend takes arrays of this type.
     ValueError
-        If `backend` or ``HISTEQ_BACKEND`` names none.
+        If `backend` or ``HISTEQ_BACKEND`` is not the name of a backend.
     RuntimeError
-        If the named backend is not available here; the message has the command that adds it.
+        If the backend asked for is not available here; the message has the command that adds it.
     """
-    kind = cast(Hashable, type(image))  # a class is hashable, whatever mypy says
-    if backend is None:
-        return _usual(kind)
-    _default_for(kind)  # raises where no backend takes such arrays, whatever the name
-    return _wanted(kind, backend, "backend")
+    kind: Any = type(image)
+    return _default(kind, name) if backend is None else _named_for(kind, backend, "backend", name)
 
 
 @functools.cache
-def _usual(kind: Any) -> Backend:
+def fast_path(backend: str | None) -> FastPath | None:
+    """Return the fast path of the backend that NumPy arrays go to; None where it has none.
+
+    None as well where `backend` is wrong or not available: the general path raises the error.
+    """
+    try:
+        return _choose_for_numpy(backend).fast_path
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
+def _choose_for_numpy(backend: str | None) -> Backend:
+    import numpy as np
+
+    return choose(np.empty(0, np.uint8), backend)
+
+
+@functools.cache
+def _default(kind: type, name: str) -> Backend:
     """Return the backend for arrays of a type where the caller names none.
 
-    The environment is read once: that takes as long as a small image.
+    The environment is read once: reading it takes as long as equalizing a small image.
     """
-    default, name = _default_for(kind), os.environ.get("HISTEQ_BACKEND")
-    return _wanted(kind, name, "HISTEQ_BACKEND") if name else default()
+    _check_type(kind, name)
+    wanted = os.environ.get("HISTEQ_BACKEND")
+    if wanted:
+        return _named_for(kind, wanted, "HISTEQ_BACKEND", name)
+    return named("cupy") if library_of(kind) == "cupy" else _fastest_on_cpu()
 
 
-def _wanted(kind: Any, name: Any, source: str) -> Backend:
-    """Return the backend of a name, if it serves arrays of this type."""
-    if not isinstance(name, str):
-        raise TypeError(f"backend must be one of {', '.join(_BACKENDS)}, got {type(name).__name__}")
-    if name not in _BACKENDS:
-        raise ValueError(f"{source} must be one of {', '.join(_BACKENDS)}, got {name!r}")
-    return _serving(kind, named(name, source))
+def _named_for(kind: type, backend: Any, source: str, name: str) -> Backend:
+    """Return the backend of a name, in its form for arrays of this type."""
+    _check_type(kind, name)
+    if not isinstance(backend, str):
+        raise TypeError(f"backend must be one of {', '.join(_BACKENDS)}, got {type(backend).__name__}")
+    if backend not in _BACKENDS:
+        raise ValueError(f"{source} must be one of {', '.join(_BACKENDS)}, got {backend!r}")
+    chosen, on_device = named(backend, source), library_of(kind) == "cupy"
+    if backend == "cupy":
+        return chosen if on_device else _load("cupy", "streaming")
+    if on_device:
+        raise TypeError(
+            f"{name} must be in host memory for backend={backend!r}, got a CuPy array; "
+            f"cupy.asnumpy({name}) brings it over"
+        )
+    return chosen
 
 
 def named(name: str, source: str = "backend") -> Backend:
@@ -121,35 +148,13 @@ def named(name: str, source: str = "backend") -> Backend:
         raise RuntimeError(f"{source}={name!r} is not available: {_unavailable(name, error)}") from error
 
 
-def _serving(kind: Any, backend: Backend) -> Backend:
-    """Return `backend`, in its form for such arrays; TypeError if they are where it does not reach."""
-    if backend.name == "cupy" and not _is_cupy(kind):
-        return _load("cupy", "streaming")
-    if backend.name != "cupy" and _is_cupy(kind):
-        raise TypeError(
-            f"image must be in host memory for backend={backend.name!r}, got a CuPy array; "
-            "cupy.asnumpy(image) brings it over"
-        )
-    return backend
-
-
-@functools.cache
-def _is_cupy(kind: type) -> bool:
-    return any(
-        base.__module__.partition(".")[0] == "cupy" and base.__name__ == "ndarray" for base in kind.__mro__
-    )
-
-
-@functools.cache
-def _default_for(kind: type) -> Callable[[], Backend]:
-    """Return what finds the backend for arrays of a type; nothing is imported before it is called."""
-    if any(base.__module__ == "numpy.ma" or base.__name__ == "MaskedArray" for base in kind.__mro__):
-        raise TypeError("image must not be a masked array: pass image.data with mask=~image.mask")
-    if any(base.__module__ == "numpy" and base.__name__ == "ndarray" for base in kind.__mro__):
-        return _fastest_on_cpu
-    if _is_cupy(kind):
-        return functools.partial(named, "cupy")
-    raise TypeError(f"image must be an array (numpy.asarray makes one), got {kind.__name__}")
+def _check_type(kind: type, name: str) -> None:
+    """Raise TypeError unless a backend takes arrays of this type."""
+    library = library_of(kind)
+    if library == "masked":
+        raise TypeError(f"{name} must not be a masked array: pass {name}.data with mask=~{name}.mask")
+    if library not in ("numpy", "cupy"):
+        raise TypeError(f"{name} must be an array (numpy.asarray makes one), got {kind.__name__}")
 
 
 def _fastest_on_cpu() -> Backend:

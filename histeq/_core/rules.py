@@ -115,10 +115,15 @@ def match_table(counts: Counts, reference: Counts, dtype: np.dtype) -> NDArray[n
 
 
 def table_dtype(rule: str, dtype: np.dtype) -> np.dtype:
-    """Return the dtype of a rule's table, which is the dtype of the result, for images of `dtype`."""
+    """Return the dtype of a rule's table, for images of `dtype`."""
     if rule != "skimage":
         return dtype.newbyteorder("=")
     return np.dtype(np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64)
+
+
+def result_dtype(rule: str, dtype: np.dtype) -> np.dtype:
+    """Return the dtype of the result: the image's own, byte order included, where the rule keeps it."""
+    return table_dtype(rule, dtype) if rule == "skimage" else dtype
 
 
 def levels_of(dtype: DTypeLike) -> int:

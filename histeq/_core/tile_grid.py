@@ -6,6 +6,7 @@ reproduces these functions.
 """
 
 import functools
+import math
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ Box = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 TILES = (8, 8)
 """The default: eight along every axis, however many there are."""
+MOST_ENTRIES = 1 << 34
+"""The most entries that the tables of a grid may have in all: more memory than a mistake is worth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,10 @@ class Levels:
         """The dtype of the result, but for its byte order."""
         return self.dtype if self.fractions is None else _rules.table_dtype("skimage", self.dtype)
 
+    def result_dtype_for(self, dtype: np.dtype) -> np.dtype:
+        """Return the dtype of the result for an image's dtype, which integers keep with its byte order."""
+        return dtype if self.fractions is None else self.result_dtype
+
     def index(self, values: Array) -> NDArray[np.int64]:
         """Return the bins of integers."""
         return (values.astype(np.int64) - int(np.iinfo(self.dtype).min)) >> self.bin_shift
@@ -149,6 +156,27 @@ def grid_of(shape: tuple[int, ...], letters: str, spatial: str, tiles: Any, tile
         for n, t, present in zip(shape, many, there, strict=True)
     )
     return Grid(shape, many, tuple(max(1, n // t) for n, t in zip(extended, many, strict=True)))
+
+
+def check_size(grid: Grid, bins: int) -> None:
+    """Raise ValueError if the tables of a grid would have more than `MOST_ENTRIES` entries."""
+    if math.prod(grid.tiles) * bins > MOST_ENTRIES:
+        raise ValueError(
+            f"tiles must not have more than {MOST_ENTRIES} table entries in all, "
+            f"got {' x '.join(map(str, grid.tiles))} tiles of {bins} bins"
+        )
+
+
+@functools.lru_cache(maxsize=64)
+def plan_of_grey(shape: tuple[int, ...], dtype: np.dtype, tiles: tuple[int, ...]) -> tuple[Grid, Levels]:
+    """Return the grid and the levels of a grey integer image with all its bins; ValueError as `grid_of`.
+
+    They are kept: for a small image making them takes longer than the rest.
+    """
+    bins = _rules.levels_of(dtype)
+    grid = grid_of((1, *shape), "HW", "DHW", tiles, None)
+    check_size(grid, bins)
+    return grid, levels_of(dtype, bins, None)
 
 
 def _is_default(tiles: Any) -> bool:

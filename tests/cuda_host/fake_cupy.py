@@ -434,4 +434,5 @@ def _replace(modules):
     if "histeq._backends.cupy" in modules:
         histeq._backends.cupy = modules["histeq._backends.cupy"]
     _dispatch._load.cache_clear()
-    _dispatch._usual.cache_clear()
+    _dispatch._default.cache_clear()
+    _dispatch.fast_path.cache_clear()

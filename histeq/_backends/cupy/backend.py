@@ -45,13 +45,13 @@ from histeq._backends.cupy.layout import (  # noqa: E402
 
 __all__ = [
     "apply", "apply_tiles", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
-    "histogram", "lookup_table", "match_table", "match_values", "name", "overlap", "plain", "tile_tables",
+    "fast_path", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap", "tile_tables",
 ]  # fmt: skip
 
 Array = Any
 
 name = "cupy"
-plain = None  # its checks are hidden behind the device's work
+fast_path = None  # its checks are hidden behind the device's work
 
 _RULES = {"none": 0, "opencv": 1, "numpy": 2, "pillow": 3, "vips": 4, "skimage": 5}
 """enum RuleName of table.cuh."""

@@ -27,14 +27,14 @@ from histeq._core.tile_grid import Grid, Levels
 
 __all__ = [
     "apply", "apply_tiles", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
-    "histogram", "lookup_table", "match_table", "match_values", "name", "overlap", "plain", "tile_tables",
+    "fast_path", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap", "tile_tables",
 ]  # fmt: skip
 
 Array = Any
 Box = tuple[slice, ...]
 
 name = "cupy"
-plain = None
+fast_path = None
 device = gpu.device
 
 _PIECE = 1 << 23

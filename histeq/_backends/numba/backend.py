@@ -5,7 +5,7 @@ integers are served by the unsigned kernels: the same bits, with the counts and 
 float16 is served by them too: it has 65,536 values, so that its table has one entry a value.
 
 This file serves grey planes and `_colors.py` colour; `_planes.py` brings both into the form kernels take.
-What needs neither goes through `_plain.py`.
+What needs neither goes through `fast_path.py`.
 """
 
 from __future__ import annotations  # closures are made in every call: their annotations shall cost nothing
@@ -22,7 +22,7 @@ from histeq_kernels.cpu.tiers import tier
 from numpy.typing import NDArray
 
 from histeq._backends.numba import color as _colors
-from histeq._backends.numba import fast_path as plain
+from histeq._backends.numba import fast_path
 from histeq._backends.numba import parallel as _shared
 from histeq._backends.numba.clahe import apply_tiles, clahe, tile_tables
 from histeq._backends.numba.views import add_up, bits, mask_of, native, rows, served, split, tag, workspace
@@ -41,7 +41,7 @@ from histeq._core.backend import Pixels
 
 __all__ = [
     "apply", "apply_tiles", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
-    "histogram", "lookup_table", "match_table", "match_values", "name", "overlap", "plain", "tile_tables",
+    "fast_path", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap", "tile_tables",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -187,17 +187,21 @@ def _kernel_for_planes(
     """Return the kernel that does everything at once with each plane, where there is one."""
     image = pixels.image
     special = pixels.luma or pixels.mask is not None or pixels.nodata is not None or out_range is not None
-    if special or image.size == 0 or not served(image) or image[0, 0].size >= plain.MOST:
+    if special or image.size == 0 or not served(image) or image[0, 0].size >= fast_path.MOST:
         return None
     if not (image[0, 0].flags.c_contiguous and out[0, 0].flags.c_contiguous):
         return None
-    return plain.whole_kernel(image.dtype, image[0, 0].size, rule)
+    return fast_path.whole_kernel(image.dtype, image[0, 0].size, rule)
 
 
 def _shareable(pixels: Pixels, rule: str, out: Array) -> list[Array] | None:
     """Return the rows of image and output where the threads can share both passes over one 8-bit image."""
     image = pixels.image
-    if image.dtype != _UINT8 or image.shape[:2] != (1, 1) or not _shared.WORTH_IT <= image.size < plain.MOST:
+    if (
+        image.dtype != _UINT8
+        or image.shape[:2] != (1, 1)
+        or not _shared.WORTH_IT <= image.size < fast_path.MOST
+    ):
         return None
     if (
         rule == "skimage"

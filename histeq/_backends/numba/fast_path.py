@@ -1,10 +1,10 @@
-"""Plain arrays at the least cost of a call: contiguous uint8 and uint16, one kernel call, no views.
+"""The commonest calls at the least cost: contiguous uint8 and uint16 arrays, one kernel call, no views.
 
-The general way costs 15 to 40 microseconds in checks and views, more than a small image takes. Functions
-return None for what needs a second look: the caller then goes the general way, and that raises what is wrong.
+The general path costs 15 to 40 microseconds in checks and views, more than a small image takes. Functions
+return None for whatever needs a second look, wrong arguments among it: the general path then takes the call.
 """
 
-from __future__ import annotations  # as in numba.py
+from __future__ import annotations  # as in backend.py
 
 from collections.abc import Callable
 from typing import Any
@@ -18,67 +18,129 @@ from histeq_kernels.cpu import lut as _lut
 from histeq_kernels.cpu import table as _table
 from numpy.typing import NDArray
 
-from histeq._backends.numba import parallel as _shared
+from histeq._backends.numba import clahe as _clahe
+from histeq._backends.numba import parallel as _parallel
 from histeq._backends.numba.views import PIECE, workspace
 from histeq._core import threads as _threads
+from histeq._core import tile_grid
+from histeq._core.backend import Pixels
 
 Array = NDArray[Any]
 
 _UINT8, _UINT16 = np.dtype(np.uint8), np.dtype(np.uint16)
 MOST = 1 << 31
 """From this many pixels on the counters of the kernels of whole images could overflow."""
-_SMALL_COLOR = {"luma": _luma.COEFFICIENTS["rgb"], "luma-bgr": _luma.COEFFICIENTS["bgr"], "channels": None}
+_COEFFICIENTS = {"luma": _luma.COEFFICIENTS["rgb"], "luma-bgr": _luma.COEFFICIENTS["bgr"], "channels": None}
 
 
-def equalize(image: Array, rule: str, layout: Any, color: str, out: Array | None) -> Array | None:
-    """Equalize an image by an integer rule."""
+def equalize(image: Array, rule: Any, layout: Any, color: Any, alpha: Any, out: Any) -> Array | None:
+    """Equalize a contiguous image: uint8 by the default rule, uint16 by most; small ones in colour, too."""
     size = image.size
-    if not image.flags.c_contiguous or size >= MOST:
+    if type(rule) is not str or not image.flags.c_contiguous or size >= MOST:
         return None
     if image.ndim == 3:
-        return _equalize_small_color(image, rule, layout, color, out)
-    if image.ndim != 2 or layout is not None or color != "luma":
+        return _equalize_small_color(image, rule, layout, color, alpha, out)
+    if not _is_grey(image, layout, color, alpha):
         return None
     kernel = whole_kernel(image.dtype, size, rule)
-    threads = 1 if size < _shared.WORTH_IT else _threads.num_threads()
+    threads = 1 if size < _parallel.WORTH_IT else _threads.num_threads()
     if kernel is None or (threads > 1 and image.dtype != _UINT8):
         return None
     if out is None:
         out = np.empty_like(image)
-    elif not _is_plain_output(out, image):
+    elif not _is_output(out, image):
         return None
     if threads == 1:
         kernel(image, workspace().memory, out)
     else:
         shape = _shape(image)
-        _shared.equalize(image.reshape(shape), _table_opencv, out.reshape(shape), threads, default_rule=True)
+        _parallel.equalize(
+            image.reshape(shape), _table_opencv, out.reshape(shape), threads, default_rule=True
+        )
     return out
 
 
 def _equalize_small_color(
-    image: Array, rule: str, layout: Any, color: str, out: Array | None
+    image: Array, rule: str, layout: Any, color: Any, alpha: Any, out: Any
 ) -> Array | None:
-    """Do the same with few pixels of interleaved channels."""
+    """Equalize an image of few pixels with interleaved channels."""
     if image.dtype != _UINT8 or rule != "opencv" or type(layout) is not str or layout != "HWC":
         return None
     height, width, channels = image.shape
-    if channels not in (3, 4) or not 0 < height * width < _whole.SMALL or color not in _SMALL_COLOR:
+    if type(color) is not str or color not in _COEFFICIENTS or not 0 < height * width < _whole.SMALL:
+        return None
+    k = _COEFFICIENTS[color]
+    has_alpha = (k is not None and channels == 4) if alpha is None else alpha
+    if type(has_alpha) is not bool or channels - has_alpha != 3:
         return None
     if out is None:
         out = np.empty_like(image)
-    elif not _is_plain_output(out, image):
+    elif not _is_output(out, image):
         return None
-    space, k = workspace(), _SMALL_COLOR[color]
-    lines, new = (one.reshape(1, height, width * channels) for one in (image, out))
+    space = workspace()
+    rows, new_rows = (array.reshape(1, height, width * channels) for array in (image, out))
     if k is None:
-        _whole_color.channels()(lines, channels, space.memory, space.chunks, new)
+        _whole_color.channels()(rows, channels, space.memory, space.chunks, new_rows)
     else:
-        _whole_color.luma()(lines, channels, k, space.memory, space.chunks, new)
+        _whole_color.luma()(rows, channels, k, space.memory, space.chunks, new_rows)
+    return out
+
+
+def histogram(image: Array, layout: Any, color: Any, alpha: Any) -> Array | None:
+    """Count a contiguous grey image that one thread counts."""
+    if not _is_grey(image, layout, color, alpha) or not _is_small(image):
+        return None
+    kernel = _count.counting(image.size) if image.itemsize == 1 else _count.histogram_direct.u16
+    counts = np.zeros(_levels(image), np.int64)
+    kernel(image.reshape(_shape(image)), workspace().counters, counts)
+    return counts
+
+
+def apply(image: Array, table: Array, layout: Any, color: Any, alpha: Any, out: Any) -> Array | None:
+    """Map a contiguous grey image that one thread maps."""
+    if not _is_grey(image, layout, color, alpha) or not _is_small(image) or table.dtype != image.dtype:
+        return None
+    if table.shape != (_levels(image),) or not table.flags.c_contiguous or not table.flags.aligned:
+        return None
+    if out is None:
+        out = np.empty_like(image)
+    elif not _is_output(out, image) or np.may_share_memory(out, table):
+        return None
+    shape = _shape(image)
+    if image.itemsize == 1:
+        _lut.mapping(image.size)(image.reshape(shape), table, workspace().pairs, out.reshape(shape))
+    else:
+        _lut.apply_direct.u16(image.reshape(shape), table, out.reshape(shape))
+    return out
+
+
+def clahe(
+    image: Array, clip_limit: Any, tiles: Any, layout: Any, color: Any, alpha: Any, out: Any
+) -> Array | None:
+    """Equalize a contiguous grey image locally."""
+    if not _is_grey(image, layout, color, alpha) or image.size == 0:
+        return None
+    if not image.flags.c_contiguous or not image.flags.aligned:
+        return None
+    if image.dtype != _UINT8 and image.dtype != _UINT16:
+        return None
+    if type(clip_limit) not in (float, int) or type(tiles) is not tuple or {*map(type, tiles)} != {int}:
+        return None
+    if out is not None and not _is_output(out, image):
+        return None
+    try:
+        grid, levels = tile_grid.plan_of_grey(image.shape, image.dtype, tiles)
+        limit = float(clip_limit)
+    except (ValueError, OverflowError):
+        return None
+    if out is None:
+        out = np.empty_like(image)
+    _clahe.clahe(Pixels(image[None, None, None]), grid, limit, levels, None, out[None, None, None])
     return out
 
 
 def whole_kernel(dtype: np.dtype, size: int, rule: str) -> Callable[..., None] | None:
-    """Return the kernel that does everything at once with so many pixels, where there is one."""
+    """Return the kernel that does all three steps at once for this many pixels, where there is one."""
     if dtype == _UINT8:
         return _whole.equalizing(size) if rule == "opencv" else None
     return _whole.direct(rule) if dtype == _UINT16 else None
@@ -91,38 +153,17 @@ def _table_opencv(counts: NDArray[np.int64]) -> Array:
     return table
 
 
-def histogram(image: Array) -> Array | None:
-    """Count the pixels of a grey image that one thread counts."""
-    if not _is_small_plane(image):
-        return None
-    kernel = _count.counting(image.size) if image.itemsize == 1 else _count.histogram_direct.u16
-    counts = np.zeros(_levels(image), np.int64)
-    kernel(image.reshape(_shape(image)), workspace().counters, counts)
-    return counts
+def _is_grey(image: Array, layout: Any, color: Any, alpha: Any) -> bool:
+    """Tell whether the arguments say that an array is one grey image."""
+    if image.ndim != 2 or (layout is not None and (type(layout) is not str or layout != "HW")):
+        return False
+    return (alpha is None or alpha is False) and type(color) is str and color in _COEFFICIENTS
 
 
-def apply(image: Array, table: Array, out: Array | None) -> Array | None:
-    """Map the pixels of a grey image that one thread maps."""
-    if not _is_small_plane(image) or table.dtype != image.dtype:
-        return None
-    if table.shape != (_levels(image),) or not table.flags.c_contiguous or not table.flags.aligned:
-        return None
-    if out is None:
-        out = np.empty_like(image)
-    elif not _is_plain_output(out, image) or np.may_share_memory(out, table):
-        return None
-    shape = _shape(image)
-    if image.itemsize == 1:
-        _lut.mapping(image.size)(image.reshape(shape), table, workspace().pairs, out.reshape(shape))
-    else:
-        _lut.apply_direct.u16(image.reshape(shape), table, out.reshape(shape))
-    return out
-
-
-def _is_small_plane(image: Array) -> bool:
-    """Tell whether it is a plain image of two axes that is not worth a second thread."""
+def _is_small(image: Array) -> bool:
+    """Tell whether it is a contiguous image that is not worth a second thread."""
     flags = image.flags
-    if image.ndim != 2 or not flags.c_contiguous or not flags.aligned or not 0 < image.size < 2 * PIECE:
+    if not flags.c_contiguous or not flags.aligned or not 0 < image.size < 2 * PIECE:
         return False
     return image.dtype == _UINT8 or image.dtype == _UINT16
 
@@ -137,7 +178,7 @@ def _shape(image: Array) -> tuple[int, ...]:
     return (1, 1, image.size) if _count.along_rows() else (1, *image.shape)
 
 
-def _is_plain_output(out: Any, image: Array) -> bool:
+def _is_output(out: Any, image: Array) -> bool:
     """Tell whether the result of a contiguous image may go straight into `out`."""
     if type(out) is not np.ndarray or out.dtype != image.dtype or out.shape != image.shape:
         return False

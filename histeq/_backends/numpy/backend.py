@@ -16,13 +16,13 @@ from histeq._core.backend import Pixels
 
 __all__ = [
     "apply", "apply_tiles", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
-    "histogram", "lookup_table", "match_table", "match_values", "name", "overlap", "plain", "tile_tables",
+    "fast_path", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap", "tile_tables",
 ]  # fmt: skip
 
 Array = NDArray[Any]
 
 name = "numpy"
-plain = None
+fast_path = None
 _BLOCK = 1 << 20  # pixels handled at once: their int64 temporaries stay within 8 MB each
 
 

@@ -1,0 +1,370 @@
+"""The three steps of equalization by themselves: histogram, lookup table, lookup."""
+
+from types import NoneType
+from typing import TypeVar, overload
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from histeq._api.interop import any_array
+from histeq._api.request import (
+    Request,
+    check_bins,
+    check_dtype,
+    check_kind,
+    check_out_range,
+    check_rule,
+    native,
+    request,
+)
+from histeq._api.types import AnyArray, ArrayT, BackendName, Color, IntegerRule, Range, Rule
+from histeq._core import dispatch, rules
+from histeq._core.backend import Array
+
+ScalarT = TypeVar("ScalarT", bound=np.generic)
+
+
+@overload
+def histogram(
+    image: np.ndarray,
+    *,
+    layout: str | None = None,
+    color: Color = "luma",
+    alpha: bool | None = None,
+    mask: np.ndarray | None = None,
+    nodata: float | None = None,
+    bins: int | None = None,
+    value_range: Range | None = None,
+    backend: BackendName | None = None,
+) -> NDArray[np.int64]: ...
+@overload
+def histogram(
+    image: ArrayT,
+    *,
+    layout: str | None = None,
+    color: Color = "luma",
+    alpha: bool | None = None,
+    mask: AnyArray | None = None,
+    nodata: float | None = None,
+    bins: int | None = None,
+    value_range: Range | None = None,
+    backend: BackendName | None = None,
+) -> ArrayT: ...
+@any_array
+def histogram(
+    image: AnyArray,
+    *,
+    layout: str | None = None,
+    color: Color = "luma",
+    alpha: bool | None = None,
+    mask: AnyArray | None = None,
+    nodata: float | None = None,
+    bins: int | None = None,
+    value_range: Range | None = None,
+    backend: BackendName | None = None,
+) -> AnyArray:
+    """Count the pixels of each value.
+
+    The counts of the parts of an image add up to those of the image; for floating-point images only where
+    `value_range` is given.
+
+    Parameters
+    ----------
+    image : array
+        The image, of dtype uint8, uint16, int16 (one bin a value, exact), float16, float32 or float64, with
+        any strides and byte order. NaN and infinities are not counted and pass through unchanged.
+    layout : str, optional
+        One letter for each axis: N (or T) for independent images, C for channels, D, H and W for space.
+        Arrays of two axes are "HW"; three and more must be named: "HWC", "CHW", "NHW", "NCHW", "DHW", ...
+    color : {"luma", "luma-bgr", "channels"}
+        What to equalize of an image with an axis C. "luma" (the default): the Y of YCrCb, with Cr and Cb
+        kept, exactly as cvtColor, equalizeHist and cvtColor do; channels in the order R G B. "luma-bgr": the
+        same for the order B G R of OpenCV. "channels": every channel by itself.
+    alpha : bool, optional
+        Whether the last channel is alpha, which is neither counted nor mapped but copied to the result (as a
+        fraction where the result has fractions). By default it is for two and four channels whose luma is
+        equalized, and no channel is with ``color="channels"``: a fourth band of a satellite scene is a band.
+    mask : array of bool or unsigned integers, optional
+        Which pixels are counted: those where it is not zero. All pixels are mapped. It has the image's shape
+        without the axis C, or its spatial axes only.
+    nodata : number, optional
+        The value that is not counted and passes through unchanged. Where the luma is equalized, a pixel is
+        nodata if its three channels all have this value.
+    bins : int, optional
+        The number of bins for floating-point images, 256 by default.
+    value_range : (low, high), optional
+        What the bins of floating-point images span; by default, the range from the smallest to the largest
+        counted value of each image.
+    backend : {"numba", "numpy", "cupy"}, optional
+        Which backend does the work. By default the fastest that serves the array where it is, or the one
+        that the environment variable ``HISTEQ_BACKEND`` names. "cupy" with a NumPy array: on the GPU, and
+        back.
+
+    Returns
+    -------
+    array of int64
+        256 counts for uint8, 65536 for uint16 and int16 (from the smallest value up), `bins` for
+        floating-point images, as np.histogram counts them. Leading axes: N where the layout has it, then C
+        where ``color="channels"``, without alpha.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a wrong argument, before any work; the message names the argument.
+    RuntimeError
+        If the backend asked for is not available here.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import histeq
+    >>> counts = histeq.histogram(np.array([[50, 52], [52, 53]], np.uint8))
+    >>> counts.shape, counts[50:54]
+    ((256,), array([1, 0, 2, 1]))
+    """
+    plain = mask is None and nodata is None and bins is None and value_range is None
+    if plain and type(image) is np.ndarray and type(backend) in (str, NoneType):
+        fast = dispatch.fast_path(backend)
+        if fast and (counts := fast.histogram(image, layout, color, alpha)) is not None:
+            return counts
+    call = request(image, backend, layout=layout, color=color, alpha=alpha, mask=mask, nodata=nodata)
+    bins, value_range = check_bins(bins, value_range, call.dtype)
+    return call.public(call.backend.histogram(call.pixels, call.edges(bins, value_range)))
+
+
+@overload
+def lookup_table(
+    counts: np.ndarray,
+    *,
+    rule: IntegerRule = "opencv",
+    dtype: type[ScalarT] | np.dtype[ScalarT],
+    out_range: Range | None = None,
+    backend: BackendName | None = None,
+) -> NDArray[ScalarT]: ...
+@overload
+def lookup_table(
+    counts: np.ndarray,
+    *,
+    rule: Rule = "opencv",
+    dtype: DTypeLike,
+    out_range: Range | None = None,
+    backend: BackendName | None = None,
+) -> NDArray[np.generic]: ...
+@overload
+def lookup_table(
+    counts: ArrayT,
+    *,
+    rule: Rule = "opencv",
+    dtype: object,
+    out_range: Range | None = None,
+    backend: BackendName | None = None,
+) -> ArrayT: ...
+@any_array
+def lookup_table(
+    counts: AnyArray,
+    *,
+    rule: Rule = "opencv",
+    dtype: object,
+    out_range: Range | None = None,
+    backend: BackendName | None = None,
+) -> AnyArray:
+    """Return the lookup table that equalizes an image with these counts.
+
+    Parameters
+    ----------
+    counts : array of integers, shape (..., levels)
+        Counts as `histogram` returns them: 256 levels for uint8, 65536 for uint16 and int16, any number for
+        floating-point images.
+    rule : {"opencv", "pillow", "numpy", "skimage", "vips"}
+        Whose arithmetic to reproduce, bit for bit: cv2.equalizeHist, PIL.ImageOps.equalize (torchvision's
+        and kornia's too), the textbook formula ``(cdf - cdf_min) * 255 / (N - cdf_min)`` truncated,
+        skimage.exposure.equalize_hist, or libvips' hist_equal. Floating-point images have scikit-image's
+        only.
+    dtype : dtype
+        The dtype of the images, of NumPy or of the library of `counts`.
+    out_range : (low, high), optional
+        The lowest and the highest output level, such as (16, 235) for limited-range video or (0, 4095) for
+        12 bits in uint16. By default the whole range of the dtype, and 0..1 for rule "skimage". An image of
+        one level keeps it.
+    backend : {"numba", "numpy", "cupy"}, optional
+        Which backend does the work. By default the fastest that serves the array where it is, or the one
+        that the environment variable ``HISTEQ_BACKEND`` names. "cupy" with a NumPy array: on the GPU, and
+        back.
+
+    Returns
+    -------
+    array, shape (..., levels)
+        Of `dtype`; for rule "skimage" of dtype float64 (float32 for float16 and float32 images). Entry i
+        belongs to the i-th smallest value of an integer dtype, or to the centre of bin i.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a wrong argument, before any work; the message names the argument.
+    RuntimeError
+        If the backend asked for is not available here.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import histeq
+    >>> image = np.array([[50, 52, 52], [51, 52, 53], [52, 53, 54]], np.uint8)
+    >>> table = histeq.lookup_table(histeq.histogram(image), dtype=image.dtype)
+    >>> table[50:55]
+    array([  0,  32, 159, 223, 255], dtype=uint8)
+    """
+    module, array = native(counts, backend, "counts")
+    kind = check_dtype("dtype", dtype)
+    name = check_rule(rule, kind)
+    out_range = check_out_range(out_range, name, kind)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"counts must be integers, got {array.dtype}")
+    levels = rules.levels_of(kind) if kind.kind != "f" else None
+    if array.ndim == 0 or levels not in (None, array.shape[-1]):
+        raise ValueError(
+            f"counts must have {levels or 'its bins'} entries on the last axis for {kind}, "
+            f"got shape {array.shape}"
+        )
+    # Counts on a device are not looked at: that would have to wait for it.
+    if isinstance(array, np.ndarray) and array.size and array.min() < 0:
+        raise ValueError(f"counts must not be negative, got {array.min()}")
+    return module.lookup_table(array.astype(np.int64, copy=False), name, kind, out_range)
+
+
+@overload
+def apply(
+    image: np.ndarray,
+    table: np.ndarray[tuple[int, ...], np.dtype[ScalarT]],
+    *,
+    layout: str | None = None,
+    color: Color = "luma",
+    alpha: bool | None = None,
+    nodata: float | None = None,
+    value_range: Range | None = None,
+    out: NDArray[ScalarT] | None = None,
+    backend: BackendName | None = None,
+) -> NDArray[ScalarT]: ...
+@overload
+def apply(
+    image: ArrayT,
+    table: AnyArray,
+    *,
+    layout: str | None = None,
+    color: Color = "luma",
+    alpha: bool | None = None,
+    nodata: float | None = None,
+    value_range: Range | None = None,
+    out: ArrayT | None = None,
+    backend: BackendName | None = None,
+) -> ArrayT: ...
+@any_array
+def apply(
+    image: AnyArray,
+    table: AnyArray,
+    *,
+    layout: str | None = None,
+    color: Color = "luma",
+    alpha: bool | None = None,
+    nodata: float | None = None,
+    value_range: Range | None = None,
+    out: AnyArray | None = None,
+    backend: BackendName | None = None,
+) -> AnyArray:
+    """Map every pixel of an image through a lookup table.
+
+    Parameters
+    ----------
+    image : array
+        The image, of dtype uint8, uint16, int16 (one bin a value, exact), float16, float32 or float64, with
+        any strides and byte order. NaN and infinities are not counted and pass through unchanged.
+    table : array, shape (levels,) or (N, levels), (C, levels), (N, C, levels)
+        A table as `lookup_table` returns it: one for all images and channels, or one for each histogram that
+        `histogram` makes with this layout, color and alpha.
+    layout : str, optional
+        One letter for each axis: N (or T) for independent images, C for channels, D, H and W for space.
+        Arrays of two axes are "HW"; three and more must be named: "HWC", "CHW", "NHW", "NCHW", "DHW", ...
+    color : {"luma", "luma-bgr", "channels"}
+        What to equalize of an image with an axis C. "luma" (the default): the Y of YCrCb, with Cr and Cb
+        kept, exactly as cvtColor, equalizeHist and cvtColor do; channels in the order R G B. "luma-bgr": the
+        same for the order B G R of OpenCV. "channels": every channel by itself.
+    alpha : bool, optional
+        Whether the last channel is alpha, which is neither counted nor mapped but copied to the result (as a
+        fraction where the result has fractions). By default it is for two and four channels whose luma is
+        equalized, and no channel is with ``color="channels"``: a fourth band of a satellite scene is a band.
+    nodata : number, optional
+        The value that passes through unchanged. Where the luma is mapped, a pixel is nodata if its three
+        channels all have this value.
+    value_range : (low, high)
+        What the table's bins span, for floating-point images, and required for them. Values between the
+        centres of bins are interpolated linearly.
+    out : array, optional
+        Where to write the result: an array of the image's library, shape and device and of the result's
+        dtype. It may be the image itself, but must not overlap it otherwise.
+    backend : {"numba", "numpy", "cupy"}, optional
+        Which backend does the work. By default the fastest that serves the array where it is, or the one
+        that the environment variable ``HISTEQ_BACKEND`` names. "cupy" with a NumPy array: on the GPU, and
+        back.
+
+    Returns
+    -------
+    array
+        Of the library, shape and memory order of `image` and of the dtype of `table`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a wrong argument, before any work; the message names the argument.
+    RuntimeError
+        If the backend asked for is not available here.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import histeq
+    >>> image = np.array([[50, 52, 52], [51, 52, 53], [52, 53, 54]], np.uint8)
+    >>> table = histeq.lookup_table(histeq.histogram(image), dtype=image.dtype)
+    >>> bool((histeq.apply(image, table) == histeq.equalize(image)).all())
+    True
+    """
+    plain = nodata is None and value_range is None
+    if plain and type(image) is type(table) is np.ndarray and type(backend) in (str, NoneType):
+        fast = dispatch.fast_path(backend)
+        if fast and (result := fast.apply(image, table, layout, color, alpha, out)) is not None:
+            return result
+    call = request(image, backend, layout=layout, color=color, alpha=alpha, nodata=nodata)
+    _, entries = native(table, backend, "table")
+    check_kind("table", entries, call.image)
+    entries = _canonical_table(call, entries)
+    if call.dtype.kind == "f" and value_range is None:
+        raise ValueError("value_range must be given to apply a table to a floating image, got None")
+    _, value_range = check_bins(None, value_range, call.dtype)
+    result = call.result(out, entries.dtype)
+    edges = call.edges(entries.shape[-1], value_range)
+    call.backend.apply(call.pixels, entries, edges, call.target(result))
+    return result
+
+
+def _canonical_table(call: Request, table: Array) -> Array:
+    """Return the table as (N, P, levels), broadcast without copying."""
+    dtype, luma = call.dtype, call.pixels.luma
+    if dtype.kind != "f":
+        allowed = [dtype.newbyteorder("="), *([] if luma else [np.dtype(np.float64)])]
+        levels = rules.levels_of(dtype)
+    else:
+        allowed, levels = [rules.table_dtype("skimage", dtype)], None
+    if table.dtype not in allowed:
+        raise TypeError(
+            f"table must have dtype {' or '.join(map(str, allowed))} for {dtype}, got {table.dtype}"
+        )
+    shape = call.pixels.histograms
+    lead = tuple(n for n, present in zip(shape, call.lead, strict=True) if present)
+    if table.ndim == 0 or levels not in (None, table.shape[-1]) or table.shape[:-1] not in ((), lead):
+        raise ValueError(
+            f"table must have shape ({levels or 'bins'},) or {(*lead, levels or 'bins')} "
+            f"for this image, got {table.shape}"
+        )
+    if table.shape[-1] == 0:
+        raise ValueError("table must have at least one entry, got none")
+    if table.ndim > 1 or shape == (1, 1):
+        return table.reshape(*shape, table.shape[-1])
+    return np.broadcast_to(table, (*shape, table.shape[-1]))

@@ -1,0 +1,122 @@
+"""Histogram matching."""
+
+from histeq._api.interop import any_array
+from histeq._api.request import Request, check_kind, request
+from histeq._api.types import AnyArray, ArrayT, BackendName, Color
+
+
+@any_array
+def match(
+    image: ArrayT,
+    reference: AnyArray,
+    *,
+    layout: str | None = None,
+    color: Color = "channels",
+    alpha: bool | None = None,
+    mask: AnyArray | None = None,
+    nodata: float | None = None,
+    out: ArrayT | None = None,
+    backend: BackendName | None = None,
+) -> ArrayT:
+    """Give an image the histogram of another one (histogram matching, histogram specification).
+
+    Parameters
+    ----------
+    image : array
+        The image, of dtype uint8, uint16, int16 (one bin a value, exact), float16, float32 or float64, with
+        any strides and byte order. NaN and infinities are not counted and pass through unchanged.
+    reference : array
+        The image whose histogram to take: of the same dtype and layout and as many channels, of any size. Its
+        alpha channel, if it has one, is not counted; it may lack alpha where `image` has it. One reference
+        image serves a whole batch.
+    layout : str, optional
+        One letter for each axis: N (or T) for independent images, C for channels, D, H and W for space.
+        Arrays of two axes are "HW"; three and more must be named: "HWC", "CHW", "NHW", "NCHW", "DHW", ...
+    color : {"channels", "luma", "luma-bgr"}
+        What to match of an image with an axis C. "channels" (the default, as in scikit-image): every channel
+        by itself. "luma": the Y of YCrCb, with Cr and Cb kept; channels in the order R G B. "luma-bgr": the
+        same for the order B G R of OpenCV.
+    alpha : bool, optional
+        Whether the last channel is alpha, which is neither counted nor mapped but copied to the result. By
+        default it is for two and four channels whose luma is matched, and no channel is with
+        ``color="channels"``.
+    mask : array of bool or unsigned integers, optional
+        Which pixels of `image` are counted: those where it is not zero. All pixels are mapped. It has the
+        image's shape without the axis C, or its spatial axes only.
+    nodata : number, optional
+        The value that is not counted in either image and passes through unchanged.
+    out : array, optional
+        Where to write the result: an array of the image's library, shape and device and of the result's
+        dtype. It may be the image itself, but must not overlap it otherwise.
+    backend : {"numba", "numpy", "cupy"}, optional
+        Which backend does the work. By default the fastest that serves the array where it is, or the one
+        that the environment variable ``HISTEQ_BACKEND`` names. "cupy" with a NumPy array: on the GPU, and
+        back.
+
+    Returns
+    -------
+    array
+        Of the library, shape, memory order and dtype of `image`. Equal to skimage.exposure.match_histograms
+        with a channel axis, which truncates to the image's dtype.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a wrong argument, before any work; the message names the argument.
+    RuntimeError
+        If the backend asked for is not available here.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import histeq
+    >>> image = np.array([[0, 1], [2, 3]], np.uint8)
+    >>> histeq.match(image, image * 10)
+    array([[ 0, 10],
+           [20, 30]], dtype=uint8)
+    """
+    call = request(image, backend, layout=layout, color=color, alpha=alpha, mask=mask, nodata=nodata)
+    model = _reference(call, reference, backend, layout, color, alpha, nodata)
+    result = call.result(out, call.dtype)
+    target = call.target(result)
+    if call.dtype.kind == "f":
+        call.backend.match_values(call.pixels, model.pixels, target)
+        return result
+    counts, wanted = (call.backend.histogram(each.pixels, None) for each in (call, model))
+    table = call.backend.match_table(counts, wanted, call.dtype.newbyteorder("="))
+    call.backend.apply(call.pixels, table, None, target)
+    return result
+
+
+def _reference(
+    call: Request,
+    reference: AnyArray,
+    backend: BackendName | None,
+    layout: str | None,
+    color: Color,
+    alpha: bool | None,
+    nodata: float | None,
+) -> Request:
+    """Check the reference image against the request."""
+    channels = call.pixels.image.shape[1]
+    if alpha and _channels_of(reference, layout) == channels:
+        alpha = False  # the image's last channel is alpha; the reference has none
+    model = request(
+        reference, backend, layout=layout, color=color, alpha=alpha, nodata=nodata, name="reference"
+    )
+    check_kind("reference", model.image, call.image)
+    dtype = call.dtype.newbyteorder("=")
+    if model.dtype.newbyteorder("=") != dtype:
+        raise TypeError(f"reference must have the image's dtype {dtype}, got {model.dtype}")
+    images = len(call.pixels.image)
+    if model.pixels.image.shape[1] != channels or len(model.pixels.image) not in (1, images):
+        raise ValueError(
+            f"reference must have {channels} channels and 1 or {images} images, got shape {model.image.shape}"
+        )
+    return model
+
+
+def _channels_of(reference: AnyArray, layout: str | None) -> int | None:
+    """Return how many channels an array of this layout has; None where the layout does not fit."""
+    shape = getattr(reference, "shape", ())
+    return shape[layout.index("C")] if layout and "C" in layout and len(shape) == len(layout) else None

@@ -1,0 +1,25 @@
+"""The types of the public functions' arguments and results."""
+
+from typing import Literal, Protocol, TypeVar
+
+
+class AnyArray(Protocol):
+    """An array of any library: NumPy, CuPy, PyTorch, JAX, or whatever else has a shape and a dtype."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length of each axis."""
+
+    @property
+    def dtype(self) -> object:
+        """The type of the elements."""
+
+
+ArrayT = TypeVar("ArrayT", bound=AnyArray)
+"""An array type: that of the image is that of the result."""
+
+Rule = Literal["opencv", "pillow", "numpy", "skimage", "vips"]
+IntegerRule = Literal["opencv", "pillow", "numpy", "vips"]
+Color = Literal["luma", "luma-bgr", "channels"]
+BackendName = Literal["numba", "numpy", "cupy"]
+Range = tuple[float, float]
