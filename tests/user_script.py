@@ -1,0 +1,49 @@
+"""A user's script for mypy: what an editor knows of the results. It is checked, not run: `mypy` in dev.py."""
+
+from typing import Any, assert_type
+
+import numpy as np
+from numpy.typing import NDArray
+
+import histeq
+
+
+def numpy_arrays(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
+    """Arrays of NumPy come back as arrays of NumPy, with the dtype that the call gives them."""
+    assert_type(histeq.equalize(image), NDArray[np.uint8])
+    assert_type(histeq.equalize(image, mask=mask, color="luma-bgr", out=image), NDArray[np.uint8])
+    assert_type(histeq.equalize(image, rule="skimage"), NDArray[np.float32 | np.float64])
+    assert_type(histeq.clahe(image, tiles=(6, 10), alpha=True), NDArray[np.uint8])
+    assert_type(histeq.match(image, image), NDArray[np.uint8])
+    counts = histeq.histogram(image)
+    assert_type(counts, NDArray[np.int64])
+    table = histeq.lookup_table(counts, dtype=np.uint8)
+    assert_type(table, NDArray[np.uint8])
+    assert_type(histeq.apply(image, table), NDArray[np.uint8])
+    assert_type(histeq.tile_tables(image), histeq.TileTables)
+    assert_type(histeq.apply_tiles(image, histeq.tile_tables(image), origin=(3, 4)), NDArray[np.uint8])
+    assert_type(histeq.backends()[0].available, bool)
+
+
+class Tensor:
+    """An array of another library."""
+
+    shape: tuple[int, ...] = (3, 4)
+    dtype: Any = "uint8"
+
+
+def other_arrays(tensor: Tensor) -> None:
+    """Arrays of other libraries come back as arrays of the same."""
+    assert_type(histeq.equalize(tensor), Tensor)
+    assert_type(histeq.clahe(tensor), Tensor)
+    assert_type(histeq.histogram(tensor), Tensor)
+    assert_type(histeq.match(tensor, tensor, color="luma"), Tensor)
+
+
+def mistakes(image: NDArray[np.uint8]) -> None:
+    """What an editor marks: strict mypy complains about a comment that is not needed."""
+    histeq.equalize(image, rule="OpenCV")  # type: ignore[call-overload]
+    histeq.equalize(image, color="rgb")  # type: ignore[call-overload]
+    histeq.equalize([[1, 2]])  # type: ignore[call-overload]
+    histeq.clahe(image, backend="cuda")  # type: ignore[arg-type]
+    histeq.match(image, image, nodata="0")  # type: ignore[arg-type]
