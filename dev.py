@@ -3,16 +3,20 @@
 
     python3 dev.py demo    equalize a real photograph; write demo.png; time every backend on it
     python3 dev.py test    lint, types, doctests and the whole test suite
+    python3 dev.py test --quick    the part of it for every day: no CUDA kernels, no new processes
 
 Both make the virtual environment .venv beside this file when it is not there yet, and keep it.
 """
 
+import concurrent.futures
+import functools
 import hashlib
 import os
 import subprocess
 import sys
 import tempfile
 import venv
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -22,11 +26,29 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 def run(*arguments: str | Path, **environment: str) -> None:
     """Run the virtual environment's Python; stop with its exit code when it fails."""
-    command = [str(PYTHON), *map(str, arguments)]
-    print("$", "python", *command[1:], *(f"[{k}={v}]" for k, v in environment.items()), flush=True)
+    command = announced(arguments, environment)
     code = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, check=False).returncode
     if code:
         sys.exit(code)
+
+
+def run_quietly(*arguments: str | Path, **environment: str) -> None:
+    """Do as `run` with the output kept back until the end, for commands that run side by side."""
+    command = announced(arguments, environment)
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, check=False, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    print(f"$ {' '.join(command)}: done\n{done.stdout}", end="", flush=True)
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+def announced(arguments: tuple[str | Path, ...], environment: dict[str, str]) -> list[str]:
+    """Print a command of the virtual environment's Python, and return it."""
+    command = [str(PYTHON), *map(str, arguments)]
+    print("$", "python", *command[1:], *(f"[{k}={v}]" for k, v in environment.items()), flush=True)
+    return command
 
 
 def install() -> None:
@@ -55,30 +77,38 @@ def demo() -> None:
     run("-m", "histeq", "backends", photograph)
 
 
-def test() -> None:
-    """Run every check that a change must pass."""
+def test(quick: bool) -> None:
+    """Run every check that a change must pass; two at a time, since none of the long ones uses two cores."""
     run("-m", "ruff", "check", ".")
     run("-m", "ruff", "format", "--check", ".")
     run("-m", "mypy")
-    run("-m", "pytest")
-    test_kernels()
-    run("tests/mutate_cuda.py")  # faults planted in the CUDA kernels: does the suite see them?
+    if quick:
+        run("-m", "pytest", "-q", "-k", "not cupy", *(f"--ignore=tests/{name}.py" for name in SLOW))
+        return
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        lanes = [pool.submit(test_kernels), pool.submit(run_quietly, "-m", "pytest")]
+        concurrent.futures.wait(lanes)
+    codes = [lane.exception() for lane in lanes]
+    for code in codes:
+        if code is not None:
+            raise code
 
 
 def test_kernels() -> None:
     """Run the kernels' tests for a generic processor, with bounds checked, and interpreted.
 
     The coverage tool sees a kernel's lines only when they are interpreted, and those that write LLVM IR only
-    when it is compiled: hence a fresh cache, and both runs together. Code of other tiers is missing.
+    when it is compiled: hence a fresh cache, and both runs together. Code of other tiers is missing. Then
+    faults are planted in the CUDA kernels: does the suite see them?
     """
     pytest = ("-m", "pytest", "--quiet", "tests/test_kernels.py", "tests/test_clahe_kernels.py")
     cover = ("-m", "coverage", "run", "--parallel-mode", *pytest)
     with tempfile.TemporaryDirectory() as cache:
-        run(*pytest, NUMBA_CPU_NAME="generic", NUMBA_CACHE_DIR=f"{cache}/generic")
-        run(*cover, NUMBA_BOUNDSCHECK="1", NUMBA_CACHE_DIR=f"{cache}/checked")
-        run(*cover, NUMBA_DISABLE_JIT="1")
-    run("-m", "coverage", "combine", "--quiet")
-    run(
+        run_quietly(*pytest, NUMBA_CPU_NAME="generic", NUMBA_CACHE_DIR=f"{cache}/generic")
+        run_quietly(*cover, NUMBA_BOUNDSCHECK="1", NUMBA_CACHE_DIR=f"{cache}/checked")
+        run_quietly(*cover, NUMBA_DISABLE_JIT="1")
+    run_quietly("-m", "coverage", "combine", "--quiet")
+    run_quietly(
         "-m",
         "coverage",
         "report",
@@ -86,12 +116,20 @@ def test_kernels() -> None:
         "--show-missing",
         "--fail-under=80",
     )
+    run_quietly("tests/mutate_cuda.py")
 
 
-COMMANDS = {"demo": demo, "test": test}
+SLOW = [
+    f"test_{name}" for name in ("benchmarks", "cuda", "cuda_clahe", "cuda_compile", "robustness", "staged")
+]
+COMMANDS: dict[tuple[str, ...], Callable[[], None]] = {
+    ("demo",): demo,
+    ("test",): functools.partial(test, quick=False),
+    ("test", "--quick"): functools.partial(test, quick=True),
+}
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1] not in COMMANDS:
+    if tuple(sys.argv[1:]) not in COMMANDS:
         sys.exit(__doc__)
     install()
-    COMMANDS[sys.argv[1]]()
+    COMMANDS[tuple(sys.argv[1:])]()

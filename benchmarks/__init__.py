@@ -2,7 +2,7 @@
 
     python -m benchmarks                    run everything, write JSON, print the tables
     python -m benchmarks --quick            tiny images, a few rounds: does it work?
-    python -m benchmarks table FILE.json    print the tables of an earlier run
+    python -m benchmarks table FILE.json    print the tables of an earlier run, for benchmarks/results
 
 `cases.py` is the one table of what is timed against what, and of the ratios to reach.
 """

@@ -15,14 +15,14 @@ _HERE = Path(__file__).parent
 def main() -> int:
     arguments = parser().parse_args()
     if arguments.command == "table":
-        return show(arguments.file, arguments.readme)
+        return show(arguments.file)
     if arguments.threads is not None and arguments.threads < 1:
         sys.exit(f"--threads must be at least 1, got {arguments.threads}")
     if not any(cases.runs(arguments.quick, arguments.threads, arguments.only)):
         sys.exit(f"no benchmark's name contains {arguments.only!r}")
     code = run(arguments)
     if code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and arguments.json.exists():
-        show(arguments.json, arguments.readme)
+        show(arguments.json)
     return code
 
 
@@ -36,8 +36,6 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--json", metavar="FILE", type=Path, default=Path(".benchmarks", "latest.json"))
     earlier = result.add_subparsers(dest="command").add_parser("table", help="show an earlier run")
     earlier.add_argument("file", metavar="FILE.json", type=Path)
-    for command in (result, earlier):
-        command.add_argument("--readme", type=Path, help="put the tables into this file, between its markers")
     return result
 
 
@@ -54,13 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
     return pytest.main([str(_HERE / "bench_peers.py"), *options])
 
 
-def show(file: Path, readme: Path | None) -> int:
-    """Print the tables of a run, or put them into the README."""
-    markdown = table.from_json(file)
-    if readme:
-        table.into_readme(markdown, readme)
-    else:
-        print(markdown, end="")
+def show(file: Path) -> int:
+    """Print the tables of a run."""
+    print(table.from_json(file), end="")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""From the JSON of a run to the README's tables."""
+"""From the JSON of a run to the tables in benchmarks/results."""
 
 import json
 from collections.abc import Iterable
@@ -8,8 +8,6 @@ from typing import Any
 from benchmarks import cases, machine
 
 Record = dict[str, Any]
-
-BEGIN, END = "<!-- benchmark table -->", "<!-- end of benchmark table -->"
 
 
 def from_json(path: Path) -> str:
@@ -26,15 +24,6 @@ def from_json(path: Path) -> str:
         section("How many times faster than others, on natural images", ratios(others), others),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def into_readme(markdown: str, readme: Path) -> None:
-    """Replace what stands between the two markers."""
-    text = readme.read_text()
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"{readme} must have {BEGIN} and {END}, once each and in this order")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    readme.write_text(f"{before}{BEGIN}\n{markdown}{END}{after}")
 
 
 def heading(run: dict[str, Any]) -> str:

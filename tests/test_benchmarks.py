@@ -54,28 +54,6 @@ def test_table(quick):
     assert line.endswith(("| yes |", "| no |"))
 
 
-def test_readme(quick, tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text("a\n<!-- benchmark table -->\nold\n<!-- end of benchmark table -->\nb\n")
-    for _ in range(2):
-        result = benchmarks("table", quick[0], "--readme", readme)
-        assert result.returncode == 0, result.stderr
-    text = readme.read_text()
-    assert text.startswith("a\n<!-- benchmark table -->\n")
-    assert text.endswith("<!-- end of benchmark table -->\nb\n")
-    assert "old" not in text
-    assert text.count("| equalize uint8 | OpenCV | 1 | 256x256 |") == 1
-
-
-def test_readme_without_markers(quick, tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text("no markers")
-    result = benchmarks("table", quick[0], "--readme", readme)
-    assert result.returncode == 1
-    assert "must have <!-- benchmark table -->" in result.stderr
-    assert readme.read_text() == "no markers"
-
-
 @pytest.mark.parametrize("tier", tiers.available())
 def test_results_of_every_tier(tier, tmp_path):
     """Each result is compared with the peer's before it is timed."""

@@ -128,16 +128,14 @@ def test_read_only_installation_without_a_home(tmp_path):
 def test_two_processes_compile_at_once_into_one_empty_cache(tmp_path):
     site = copied_package(tmp_path)
     code = """
-        rules = ["opencv", "numpy", "pillow", "vips"]
-        for dtype in (np.uint8, np.uint16, np.float32):
-            for rule in rules if dtype != np.float32 else rules[:1]:
-                one = image.astype(dtype)
-                a, b = (histeq.equalize(one, rule=rule, backend=k) for k in ("numba", "numpy"))
-                assert (a == b).all(), (dtype, rule)
+        for dtype, rule in ((np.uint8, "opencv"), (np.uint8, "pillow"), (np.uint16, "opencv")):
+            converted = image.astype(dtype)
+            a, b = (histeq.equalize(converted, rule=rule, backend=k) for k in ("numba", "numpy"))
+            assert (a == b).all(), (dtype, rule)
         print("right")
     """
     environment = {"PYTHONPATH": site, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
-    processes = [start(code, **environment) for _ in range(3)]
+    processes = [start(code, **environment) for _ in range(2)]
     for process in processes:
         output, errors = process.communicate(timeout=240)
         assert output.strip() == "right", errors

@@ -33,7 +33,7 @@ class Panel:
     """EXIF's, to show the image upright."""
 
 
-def draw(path: Path, panels: tuple[Panel, ...]) -> None:
+def draw(path: Path, panels: tuple[Panel, ...], dpi: int = 120) -> None:
     """Draw two or more panels side by side.
 
     Parameters
@@ -42,6 +42,8 @@ def draw(path: Path, panels: tuple[Panel, ...]) -> None:
         Where to; the suffix names the format: .png, .svg or .pdf.
     panels : sequence of Panel
         Before and after.
+    dpi : int
+        Dots an inch of a PNG file; a panel is 5.5 inches wide.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -58,7 +60,7 @@ def draw(path: Path, panels: tuple[Panel, ...]) -> None:
         _histogram(axes[1, column], panel, top, outer=(column == 0, column == len(panels) - 1))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a file name with letters that the font lacks
-        figure.savefig(path, dpi=120)
+        figure.savefig(path, dpi=dpi)
 
 
 def displayed(panel: Panel) -> NDArray[Any]:

@@ -20,10 +20,19 @@ from histeq._files import Picture
 @click.argument("output", metavar="OUT.png", type=options.PATH)
 @options.equalizing
 @options.tiling
+@click.option(
+    "--dpi", type=click.IntRange(20, 600), default=120, show_default=True, help="Dots an inch of a PNG file."
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @options.max_pixels
 def plot(
-    source: Path, output: Path, mask: Path | None, overwrite: bool, max_pixels: int, **arguments: Any
+    source: Path,
+    output: Path,
+    mask: Path | None,
+    dpi: int,
+    overwrite: bool,
+    max_pixels: int,
+    **arguments: Any,
 ) -> None:
     """Show IN, equalized, and equalized locally (CLAHE), above their histograms and cumulative curves.
 
@@ -47,7 +56,7 @@ def plot(
         after = _panel(result, f"equalized\nrule {rule}", counted, arguments)
         locally = _panel(tiled, f"CLAHE\n{_tiling(local)}", counted, arguments)
     with one_line(output), _files.replacing(output) as temporary:
-        drawing.draw(temporary, (before, after, locally))
+        drawing.draw(temporary, (before, after, locally), dpi)
 
 
 def _localized(
