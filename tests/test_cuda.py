@@ -15,8 +15,7 @@ import pytest
 from cuda_host import fake_cupy, host
 from cuda_host.fake_cupy import Device, Machine
 from hypothesis import strategies as st
-from images import DTYPES, FLOATS, INTEGERS, RULES, arrays, random_float, random_values, same
-from test_equalize import accepted
+from images import DTYPES, FLOATS, INTEGERS, RULES, accepted, arrays, random_float, random_values, same
 
 import histeq
 
@@ -35,7 +34,7 @@ def cupy(monkeypatch):
 
 
 def backend_module():
-    return sys.modules["histeq._backends.cupy"]
+    return sys.modules["histeq._backends.cupy.backend"]
 
 
 def on_gpu(array):
@@ -262,11 +261,11 @@ def test_offsets_beyond_32_bits(cupy):
 def test_any_array(drawn, data):
     image, layout = drawn
     with fake_cupy.installed():
-        color = data.draw(st.sampled_from(accepted(image, layout)))
-        coupled = color != "channels" and "C" in layout and image.shape[layout.index("C")] > 1
+        color, alpha = data.draw(st.sampled_from(accepted(image, layout)))
+        coupled = color != "channels" and "C" in layout and image.shape[layout.index("C")] > 2
         rules = ["skimage"] if image.dtype.kind == "f" else RULES
         rule = data.draw(st.sampled_from([r for r in rules if not (coupled and r == "skimage")]))
-        keywords = {"layout": layout, "color": color}
+        keywords = {"layout": layout, "color": color, "alpha": alpha}
         if data.draw(st.booleans()) and image.size:
             keywords["nodata"] = image.flat[data.draw(st.integers(0, image.size - 1))].item()
         check(image, rule=rule, **keywords)

@@ -21,7 +21,7 @@ def cupy(monkeypatch):
 @pytest.fixture
 def staged(cupy, monkeypatch):
     """Yield the module, with pieces of 4 KB at most."""
-    module = sys.modules["histeq._core.dispatch"]._load("_staged")
+    module = sys.modules["histeq._core.dispatch"]._load("cupy", "streaming")
     monkeypatch.setattr(module, "_PIECE", 4096)
     return module
 
