@@ -6,16 +6,16 @@ return None for what needs a second look: the caller then goes the general way, 
 
 from __future__ import annotations  # as in numba.py
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from histeq_kernels.cpu import equalize as _whole
-from histeq_kernels.cpu import equalize_color as _whole_color
-from histeq_kernels.cpu import histogram as _count
-from histeq_kernels.cpu import luma as _luma
-from histeq_kernels.cpu import lut as _lut
-from histeq_kernels.cpu import table as _table
+from histeq_kernels.cpu import rules as _rules
+from histeq_kernels.cpu import tiers as _tiers
+from histeq_kernels.cpu.fused import color as _fused_color
+from histeq_kernels.cpu.fused.grey import kernel_of_rule
+from histeq_kernels.cpu.histogram import grey as _histogram
+from histeq_kernels.cpu.lut import grey as _lut
+from histeq_kernels.cpu.ycrcb.scalar import COEFFICIENTS
 from numpy.typing import NDArray
 
 from histeq._backends.numba import parallel as _shared
@@ -27,7 +27,7 @@ Array = NDArray[Any]
 _UINT8, _UINT16 = np.dtype(np.uint8), np.dtype(np.uint16)
 MOST = 1 << 31
 """From this many pixels on the counters of the kernels of whole images could overflow."""
-_SMALL_COLOR = {"luma": _luma.COEFFICIENTS["rgb"], "luma-bgr": _luma.COEFFICIENTS["bgr"], "channels": None}
+_SMALL_COLOR = {"luma": COEFFICIENTS["rgb"], "luma-bgr": COEFFICIENTS["bgr"], "channels": None}
 
 
 def equalize(image: Array, rule: str, layout: Any, color: str, out: Array | None) -> Array | None:
@@ -39,7 +39,7 @@ def equalize(image: Array, rule: str, layout: Any, color: str, out: Array | None
         return _equalize_small_color(image, rule, layout, color, out)
     if image.ndim != 2 or layout is not None or color != "luma":
         return None
-    kernel = whole_kernel(image.dtype, size, rule)
+    kernel = kernel_of_rule(image.dtype, rule)
     threads = 1 if size < _shared.WORTH_IT else _threads.num_threads()
     if kernel is None or (threads > 1 and image.dtype != _UINT8):
         return None
@@ -62,32 +62,29 @@ def _equalize_small_color(
     if image.dtype != _UINT8 or rule != "opencv" or type(layout) is not str or layout != "HWC":
         return None
     height, width, channels = image.shape
-    if channels not in (3, 4) or not 0 < height * width < _whole.SMALL or color not in _SMALL_COLOR:
+    if (
+        channels not in (3, 4)
+        or not 0 < height * width < _fused_color.MAX_PIXELS
+        or color not in _SMALL_COLOR
+    ):
         return None
     if out is None:
         out = np.empty_like(image)
     elif not _is_plain_output(out, image):
         return None
     space, k = workspace(), _SMALL_COLOR[color]
-    lines, new = (one.reshape(1, height, width * channels) for one in (image, out))
+    pixels, new = (array.reshape(height, width * channels) for array in (image, out))
     if k is None:
-        _whole_color.channels()(lines, channels, space.memory, space.chunks, new)
+        _fused_color.equalize_channels.u8(pixels, 3, channels, space.memory, space.pixels, new)
     else:
-        _whole_color.luma()(lines, channels, k, space.memory, space.chunks, new)
+        _fused_color.equalize_luma.u8(pixels, channels, k, space.memory, space.pixels, new)
     return out
-
-
-def whole_kernel(dtype: np.dtype, size: int, rule: str) -> Callable[..., None] | None:
-    """Return the kernel that does everything at once with so many pixels, where there is one."""
-    if dtype == _UINT8:
-        return _whole.equalizing(size) if rule == "opencv" else None
-    return _whole.direct(rule) if dtype == _UINT16 else None
 
 
 def _table_opencv(counts: NDArray[np.int64]) -> Array:
     """Return the table of the default rule for 8 bits."""
     table = np.empty(256, np.uint8)
-    _table.table_opencv.u8(counts, 0, 0, 255, workspace().sums, table)
+    _rules.table_opencv.u8(counts, 0, 0, 255, workspace().sums, table)
     return table
 
 
@@ -95,7 +92,7 @@ def histogram(image: Array) -> Array | None:
     """Count the pixels of a grey image that one thread counts."""
     if not _is_small_plane(image):
         return None
-    kernel = _count.counting(image.size) if image.itemsize == 1 else _count.histogram_direct.u16
+    kernel = _histogram.histogram.u8 if image.itemsize == 1 else _histogram.histogram_16.u16
     counts = np.zeros(_levels(image), np.int64)
     kernel(image.reshape(_shape(image)), workspace().counters, counts)
     return counts
@@ -113,9 +110,9 @@ def apply(image: Array, table: Array, out: Array | None) -> Array | None:
         return None
     shape = _shape(image)
     if image.itemsize == 1:
-        _lut.mapping(image.size)(image.reshape(shape), table, workspace().pairs, out.reshape(shape))
+        _lut.apply.u8(image.reshape(shape), table, workspace().lookup, out.reshape(shape))
     else:
-        _lut.apply_direct.u16(image.reshape(shape), table, out.reshape(shape))
+        _lut.apply_16.u16(image.reshape(shape), table, out.reshape(shape))
     return out
 
 
@@ -134,7 +131,7 @@ def _levels(image: Array) -> int:
 
 def _shape(image: Array) -> tuple[int, ...]:
     """Return the shape in which the fastest kernels take a contiguous image."""
-    return (1, 1, image.size) if _count.along_rows() else (1, *image.shape)
+    return (1, 1, image.size) if _tiers.in_use().joins_rows else (1, *image.shape)
 
 
 def _is_plain_output(out: Any, image: Array) -> bool:
