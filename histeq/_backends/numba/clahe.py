@@ -1,8 +1,8 @@
 """CLAHE on the CPU kernels.
 
 Integers with contiguous rows, and the luma of 8-bit colours, are counted and blended where they are.
-Everything else (masks, nodata, floating images, other strides) goes through the same kernels in small parts: each is
-converted to an integer image of bins, and its levels back to pixels.
+Everything else (masks, nodata, floating images, other strides) goes through the same kernels in small parts:
+each is converted to an integer image of bins, and its levels back to pixels.
 """
 
 from __future__ import annotations  # as in numba.py

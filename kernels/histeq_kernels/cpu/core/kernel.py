@@ -68,7 +68,7 @@ class Kernel:
         return compiled(self._function, f"{self.name}_{tag}", self._signatures[tag])
 
     def variants(self) -> dict[str, Callable[..., None]]:
-        """Return every compiled variant that this processor runs."""
+        """Return every compiled variant that this processor runs, by its tag."""
         return {tag: getattr(self, tag) for tag in self._signatures}
 
 

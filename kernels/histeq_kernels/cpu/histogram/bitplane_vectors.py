@@ -222,16 +222,16 @@ def _groups_of(builder, pixels):
     return builder.trunc(builder.sub(upto, below), I16)
 
 
-def _transpose_gfni(builder, pixels, shift):
-    """Transpose the 8 x 8 bits of every word, bytes rotated: byte i becomes bit i + `shift` of the pixels.
+def _transpose_gfni(builder, pixels, rotation):
+    """Transpose the 8 x 8 bits of every word, bytes rotated: byte i becomes bit i + `rotation` of the pixels.
 
     The pixels are a matrix, applied to unit vectors.
     """
-    unit = ir.Constant(I8x64, [1 << ((i + shift) % 8) for i in range(64)])
+    unit = ir.Constant(I8x64, [1 << ((i + rotation) % 8) for i in range(64)])
     return call(builder, "llvm.x86.vgf2p8affineqb.512", I8x64, unit, pixels, ir.Constant(I8, 0))
 
 
-def _transpose_portable(builder, pixels, shift):
+def _transpose_portable(builder, pixels, rotation):
     """Transpose the 8 x 8 bits of every word by swapping ever larger squares.
 
     No tier uses it: it lets processors without AVX-512 test all the rest.
@@ -242,7 +242,7 @@ def _transpose_portable(builder, pixels, shift):
         swap = builder.xor(words, builder.lshr(words, by))
         swap = builder.and_(swap, ir.Constant(I64x8, [mask] * 8))
         words = builder.xor(builder.xor(words, swap), builder.shl(swap, by))
-    return builder.bitcast(_rotated(builder, words, shift), I8x64)
+    return builder.bitcast(_rotated(builder, words, rotation), I8x64)
 
 
 split_block_gfni = _split_block(_transpose_gfni)
@@ -263,10 +263,10 @@ def _bit_planes(builder, pixels, transpose):
     return [_rotated(builder, builder.bitcast(row, I64x8), b) for b, row in enumerate(rows)]
 
 
-def _rotated(builder, words, shift):
-    """Rotate the bytes of every word, so that the one at `shift` comes first."""
-    by = ir.Constant(I64x8, [8 * shift] * 8)
-    return call(builder, "llvm.fshr.v8i64", I64x8, words, words, by) if shift else words
+def _rotated(builder, words, rotation):
+    """Rotate the bytes of every word, so that the one at `rotation` comes first."""
+    by = ir.Constant(I64x8, [8 * rotation] * 8)
+    return call(builder, "llvm.fshr.v8i64", I64x8, words, words, by) if rotation else words
 
 
 def _transposed(builder, rows):

@@ -20,9 +20,12 @@ from histeq_kernels.cpu.tiers import avx2, avx512, portable
 from histeq_kernels.cpu.tiers.tier import Tier
 
 TIERS = {
-    "portable": portable.TIER,
-    "avx2": avx2.TIER,
-    "avx512": avx512.TIER,
+    tier.name: tier
+    for tier in (
+        portable.TIER,
+        avx2.TIER,
+        avx512.TIER,
+    )
 }
 
 
@@ -66,17 +69,21 @@ class TieredKernel(Kernel):
     """A kernel that calls operations of a tier: its attributes are the variants for the tier in use."""
 
     def _compile(self, tag: str) -> Callable[..., None]:
-        return self.variant(tag, tier())
+        return self.variant(tag, in_use())
 
     @functools.cache  # noqa: B019, kernels live as long as their modules
-    def variant(self, tag: str, tier: str) -> Callable[..., None]:
+    def variant(self, tag: str, tier: Tier) -> Callable[..., None]:
         """Return the variant for a dtype and a tier, compiled when first asked for."""
-        function = specialized(self._function, TIERS[tier].operations)
-        return compiled(function, f"{self.name}_{tag}_{tier}", self._signatures[tag])
+        function = specialized(self._function, tier.operations)
+        return compiled(function, f"{self.name}_{tag}_{tier.name}", self._signatures[tag])
 
     def variants(self) -> dict[str, Callable[..., None]]:
         """Return every compiled variant that this processor runs."""
-        return {f"{tag}_{tier}": self.variant(tag, tier) for tag in self._signatures for tier in available()}
+        return {
+            f"{tag}_{name}": self.variant(tag, TIERS[name])
+            for tag in self._signatures
+            for name in available()
+        }
 
 
 def tiered_kernel(**signatures: str) -> Callable[[Any], TieredKernel]:

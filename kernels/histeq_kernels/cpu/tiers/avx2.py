@@ -9,6 +9,7 @@ from histeq_kernels.cpu.ycrcb.vectors import luma_operations
 
 TIER = replace(
     portable.TIER,
+    name="avx2",
     needs=frozenset({"avx2"}),
     operations={
         **portable.TIER.operations,

@@ -31,6 +31,7 @@ COUNTING: dict[str, Any] = {
 """What counts. With another `split_block` any processor can run it, and the tests do."""
 
 TIER = Tier(
+    name="avx512",
     needs=frozenset({"avx2", "avx512f", "avx512bw", "avx512vbmi", "avx512vpopcntdq", "gfni"}),
     joins_rows=False,
     max_ranked_tile=65535,

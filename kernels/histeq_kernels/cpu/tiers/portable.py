@@ -10,6 +10,7 @@ from histeq_kernels.cpu.ycrcb import arithmetic, blocks, rows
 from histeq_kernels.cpu.ycrcb.vectors import luma_operations
 
 TIER = Tier(
+    name="portable",
     needs=frozenset(),
     joins_rows=True,
     max_ranked_tile=1 << 13,

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tier:
     """An instruction tier: the processor features it needs, and what it does with them."""
 
+    name: str
     needs: frozenset[str]
     """Features, by LLVM's names."""
     operations: dict[str, Any]
