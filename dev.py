@@ -112,7 +112,7 @@ def test_kernels() -> None:
         "-m",
         "coverage",
         "report",
-        "--include=kernels/histeq_kernels/cpu/*",
+        "--include=kernels/histeq_kernels/cpu/**",
         "--show-missing",
         "--fail-under=80",
     )

@@ -420,12 +420,12 @@ def test_tables_beyond_32_bits():
     counts = np.zeros(256, np.int64)
     counts[[3, 9, 200]] = 5 << 31, 1 << 33, 12345
     levels = _tiles.levels_of(np.dtype(np.uint8), 256, None)
-    from histeq_kernels.cpu import tiles
+    from histeq_kernels.cpu.clahe import tile_tables
 
     for clip in (0.0, 2.0, np.inf):
         table = np.empty(256, np.uint8)
         form = np.array([256, 0, 255], np.int64)
-        tiles.tile_table.u8(counts, clip, form, np.empty_like(counts), table)
+        tile_tables.tile_table.u8(counts, clip, form, np.empty_like(counts), table)
         assert same(table, _tiles.table(counts, clip, levels))
 
 

@@ -7,9 +7,15 @@ import os
 
 import numpy as np
 import pytest
-from histeq_kernels.cpu import _whole, blend, clahe_avx512, clahe_luma, histogram, luma, ranks, recolor, tiles
+from histeq_kernels.cpu.clahe import blend, luma, parameters, ranks, tile_tables, tile_tables_16
+from histeq_kernels.cpu.clahe.blend_packed import FOUND
+from histeq_kernels.cpu.core.rounding import rounded
+from histeq_kernels.cpu.histogram.workspace import SCRATCH, ZEROS
+from histeq_kernels.cpu.tiers import portable
+from histeq_kernels.cpu.ycrcb import strided
+from histeq_kernels.cpu.ycrcb.scalar import COEFFICIENTS
 from images import random_values, same
-from test_kernels import Guarded, color_output, color_rows, only, rows_of
+from test_kernels import Guarded, channels_of, color_output, color_rows, each_tier, rows_of
 
 import histeq
 from histeq._core import tile_grid as _tiles
@@ -20,15 +26,15 @@ CASES = [((9, 33), (2, 3)), ((1, 1), (1, 1)), ((5, 4), (7, 9)), ((40, 70), (2, 1
 CASES += [] if INTERPRETED else [((70, 1100), (3, 1)), ((300, 290), (1, 2)), ((400, 500), (1, 1))]
 # Rows, and tiles, of more pixels than a band; in bands of one row, and of some.
 WIDE = [] if INTERPRETED else [((2, 140_001), (1, 1)), ((3, 140_001), (2, 3)), ((5, 60_000), (1, 3))]
-KERNELS = [
-    (tiles.tile_tables, blend.blend_tiles),
-    *only("avx512", (clahe_avx512.tile_tables_avx512, clahe_avx512.blend_tiles_avx512)),
-]
-LUMA_KERNELS = [
-    (clahe_luma.tile_tables_portable, clahe_luma.blend_tiles_portable),
-    *only("avx2", (clahe_luma.tile_tables_avx2, clahe_luma.blend_tiles_avx2)),
-    *only("avx512", (clahe_luma.tile_tables_avx512, clahe_luma.blend_tiles_avx512)),
-]
+
+
+def level_parameters(levels, sign=0):
+    """Return what the kernels are told of levels."""
+    entries = np.zeros(7, np.int64)
+    entries[parameters.BINS], entries[parameters.LOWEST] = levels.bins, levels.lowest
+    entries[parameters.SPAN], entries[parameters.SIGN] = levels.span, sign
+    entries[parameters.BIN_SHIFT], entries[parameters.LEVEL_SHIFT] = levels.bin_shift, levels.shift
+    return entries
 
 
 def grid_of(shape, count):
@@ -43,61 +49,63 @@ def expected_tables(image, grid, clip, levels):
     return tables
 
 
-@pytest.mark.parametrize(("counting", "blending"), KERNELS)
+@each_tier
 @pytest.mark.parametrize("clip", [0.0, 0.5, 2.0, 40.0])
 @pytest.mark.parametrize(("shape", "count"), CASES)
-def test_eight_bits(shape, count, clip, counting, blending):
+def test_eight_bits(shape, count, clip, tier):
     rng = np.random.default_rng(shape[1])
     image = rows_of(rng, (1, *shape))
     grid, levels = grid_of(shape, count), _tiles.levels_of(np.dtype(np.uint8), 256, (3, 250))
-    scratch, sums = np.zeros(histogram.SCRATCH, np.uint32), np.full(tiles.SUMS, 77, np.int32)
+    scratch, sums = np.zeros(SCRATCH, np.uint32), np.full(tile_tables.SUMS, 77, np.int32)
     tables = np.full((int(np.prod(grid.tiles)), 256), 77, np.uint8)
     positions = [grid.positions(axis) for axis in range(3)]
-    form, tile = np.array([256, levels.lowest, levels.span]), np.array(grid.tile)
-    half = len(tables) // 2
+    kernel, tile, half = tile_tables.tile_tables.variant("u8", tier), np.array(grid.tile), len(tables) // 2
     for part in ((0, half), (half, len(tables))):
-        counting.u8(image, *positions, tile, *part, clip, form, scratch, sums, tables)
+        kernel(image, *positions, tile, *part, clip, level_parameters(levels), scratch, sums, tables)
     expected = expected_tables(image, grid, clip, levels)
     assert same(tables.reshape(expected.shape), expected)
-    assert not scratch[: histogram.ZEROS].any()
-    check_blend(image, grid, expected, blending.u8, levels, first=0, turn=0)
+    assert not scratch[:ZEROS].any()
+    kernel = blend.blend_tiles.variant("u8", tier)
+    check_blend(image, grid, expected, kernel, levels, level_parameters(levels))
 
 
-@pytest.mark.parametrize(("counting", "blending"), LUMA_KERNELS)
+@each_tier
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
-@pytest.mark.parametrize("step", [1, 3, 4])
+@pytest.mark.parametrize("stride", [1, 3, 4])
 @pytest.mark.parametrize(("shape", "count"), [*CASES, *WIDE])
-def test_luma_of_eight_bits(shape, count, step, order, counting, blending):
+def test_luma_of_eight_bits(shape, count, stride, order, tier):
     height, width = shape
-    image, planes = color_rows(np.random.default_rng(width), step, width, height)
+    image, planes = color_rows(np.random.default_rng(width), stride, width, height)
     in_order = planes[:3] if order == "rgb" else planes[2::-1]
     y = _color.luma(*in_order).astype(np.uint8)
     grid, levels = grid_of(shape, count), _tiles.levels_of(np.dtype(np.uint8), 256, (3, 250))
-    k, form = luma.COEFFICIENTS[order], np.array([256, levels.lowest, levels.span])
-    scratch, sums = np.zeros(histogram.SCRATCH, np.uint32), np.full(tiles.SUMS, 77, np.int32)
+    k, kernel = COEFFICIENTS[order], luma.tile_tables_of_luma.variant("u8", tier)
+    scratch, sums = np.zeros(SCRATCH, np.uint32), np.full(tile_tables.SUMS, 77, np.int32)
     tables, tile = np.full((int(np.prod(grid.tiles)), 256), 77, np.uint8), np.array(grid.tile)
     positions = [grid.positions(axis) for axis in range(3)]
     half = len(tables) // 2
-    band, each = np.zeros(2 * max(clahe_luma.BAND, width), np.uint8), np.arange(clahe_luma.BAND)
+    band, indices = np.zeros(2 * max(luma.BAND, width), np.uint8), np.arange(luma.BAND)
     for part in ((0, half), (half, len(tables))):
-        room = scratch, sums, band, each
-        counting.u8(*image, step, k, *positions, tile, *part, 2.0, form, *room, tables)
+        memory = scratch, sums, band, indices
+        numbers = level_parameters(levels)
+        kernel(*image, stride, k, *positions, tile, *part, 2.0, numbers, *memory, tables)
     tables = tables.reshape(*grid.tiles, 256)
     assert same(tables, expected_tables(y, grid, 2.0, levels))
-    assert not scratch[: histogram.ZEROS].any()
+    assert not scratch[:ZEROS].any()
 
     around = [grid.neighbours(axis, 0, y.shape[axis]) for axis in range(3)]
     new = levels.pixels(_tiles.blend(y, tables, tuple(around)))
     expected = np.stack(_color.with_luma(*in_order, new))
     expected = expected if order == "rgb" else expected[::-1]
-    room = np.zeros(65536, np.uint64), np.zeros(blend.FOUND, np.uint32), band
-    out, rows, channels_of = color_output(step, width, height)
-    blending.u8(*image, step, k, *around[1], *around[2], tables[0], *room, *rows)
-    assert same(channels_of()[:3], expected)
-    assert same(channels_of()[3:], planes[3:])
-    assert all(one.intact() for one in out)
-    blending.u8(*image, step, k, *around[1], *around[2], tables[0], *room, *image)
-    in_place = np.stack(image) if step == 1 else np.moveaxis(image[0].reshape(1, height, width, step), -1, 0)
+    memory = np.zeros(65536, np.uint64), np.zeros(FOUND, np.uint32), band
+    out, rows, result = color_output(stride, width, height)
+    kernel = luma.blend_tiles_of_luma.variant("u8", tier)
+    kernel(*image, stride, k, *around[1], *around[2], tables[0], *memory, *rows)
+    assert same(result()[:3], expected)
+    assert same(result()[3:], planes[3:])
+    assert all(part.intact() for part in out)
+    kernel(*image, stride, k, *around[1], *around[2], tables[0], *memory, *image)
+    in_place = np.stack(image) if stride == 1 else channels_of(image[0], stride)
     assert same(np.ascontiguousarray(in_place[:3]), expected)
 
 
@@ -110,24 +118,23 @@ def test_sixteen_bits(shape, count, dtype, bins, clip):
     image = random_values(rng, shape[0] * shape[1], dtype).reshape(1, *shape)
     image[0, : shape[0] // 2] //= 64  # most blocks of bins are empty
     grid, levels = grid_of(shape, count), _tiles.levels_of(np.dtype(dtype), bins, None)
-    bits, turn = image.view(np.uint16), 32768 if dtype == "int16" else 0
-    form = np.array([bins, levels.lowest, levels.span, levels.bin_shift, turn, 0])
+    bits, numbers = image.view(np.uint16), level_parameters(levels, 32768 if dtype == "int16" else 0)
     limits = np.empty(2, np.int64)
-    tiles.occupied_bins.u16(bits, form, limits)
+    tile_tables_16.occupied_bins.u16(bits, numbers, limits)
     index = levels.index(image)
     assert limits.tolist() == [index.min(), index.max()]
-    scratch, sums = np.zeros(histogram.SCRATCH, np.uint32), np.full(tiles.SUMS, 77, np.int32)
+    scratch, sums = np.zeros(SCRATCH, np.uint32), np.full(tile_tables.SUMS, 77, np.int32)
     positions = [grid.positions(axis) for axis in range(3)]
     expected = expected_tables(image, grid, clip, levels)
     for first, stop in ((0, bins), (limits[0], limits[1] + 1)):
-        form[5] = first
+        numbers[parameters.FIRST_BIN] = first
         tables = np.full((int(np.prod(grid.tiles)), stop - first), 77, np.uint16)
-        number, tile = len(tables), np.array(grid.tile)
-        tiles.tile_tables_direct.u16(bits, *positions, tile, 0, number, clip, form, scratch, sums, tables)
+        kernel, part, tile = tile_tables_16.tile_tables_16.u16, (0, len(tables)), np.array(grid.tile)
+        kernel(bits, *positions, tile, *part, clip, numbers, scratch, sums, tables)
         tables = tables.reshape(*grid.tiles, -1)
         assert same(tables, np.ascontiguousarray(expected[..., first:stop]))
-        assert not scratch[: histogram.ZEROS].any()
-        check_blend(image, grid, tables, blend.blend_tiles_direct.u16, levels, first, turn)
+        assert not scratch[:ZEROS].any()
+        check_blend(image, grid, tables, blend.blend_tiles_16.u16, levels, numbers)
 
 
 @pytest.mark.parametrize("values", [1, 300, 30_000])
@@ -143,55 +150,56 @@ def test_ranks(shape, count, dtype, values):
     grid = grid_of(shape, count)
     for out_range in (None, (70, 30_000)):
         levels = _tiles.levels_of(np.dtype(dtype), 65536, out_range)
-        bits, turn = image.view(np.uint16), 32768 if dtype == "int16" else 0
+        bits, numbers = image.view(np.uint16), level_parameters(levels, 32768 if dtype == "int16" else 0)
         entries = np.full((*grid.tiles[1:], ranks.ENTRIES), 77, np.uint32)
         spreads, number = np.full((*entries.shape[:2], 2), 77, np.int32), entries[..., 0].size
         positions = grid.positions(1), grid.positions(2)
         for part in ((0, number // 2), (number // 2, number)):
             results = entries.reshape(number, -1), spreads.reshape(number, 2)
-            ranks.tile_ranks.u16(bits, *positions, np.array(grid.tile), *part, turn, *results)
+            ranks.tile_ranks.u16(bits, *positions, np.array(grid.tile), *part, numbers, *results)
 
         around = [grid.neighbours(axis, 0, image.shape[axis]) for axis in range(3)]
         tables = expected_tables(image, grid, 1e-9, levels)  # the hardest clipping: one pixel in a bin
         expected = levels.pixels(_tiles.blend(levels.index(image), tables, tuple(around)))
         out = Guarded(image.shape, np.uint16)
-        form = np.array([turn, levels.lowest, levels.span, int(np.prod(grid.tile))])
-        ranks.blend_ranks.u16(bits, *around[1], *around[2], entries, spreads, form, out.inside)
+        area = int(np.prod(grid.tile))
+        ranks.blend_ranks.u16(bits, *around[1], *around[2], entries, spreads, numbers, area, out.inside)
         assert same(np.ascontiguousarray(out.inside).view(dtype), expected)
         assert out.intact()
 
 
-def check_blend(image, grid, tables, kernel, levels, first, turn):
+def check_blend(image, grid, tables, kernel, levels, numbers):
     around = [grid.neighbours(axis, 0, image.shape[axis]) for axis in range(3)]
-    expected = levels.pixels(_tiles.blend(levels.index(image) - first, tables, tuple(around)))
+    expected = levels.pixels(
+        _tiles.blend(levels.index(image) - numbers[parameters.FIRST_BIN], tables, tuple(around))
+    )
     out = Guarded(image.shape, levels.table_dtype)
     bits = image.view(levels.table_dtype)
-    form = np.array([turn, levels.bin_shift, first, levels.shift])
-    room = np.zeros(65536, np.uint64), np.zeros(blend.FOUND, np.uint32)
-    kernel(bits, *around[1], *around[2], np.ascontiguousarray(tables[0]), form, *room, out.inside)
+    memory = np.zeros(65536, np.uint64), np.zeros(FOUND, np.uint32)
+    kernel(bits, *around[1], *around[2], np.ascontiguousarray(tables[0]), numbers, *memory, out.inside)
     assert same(np.ascontiguousarray(out.inside).view(levels.dtype), expected)
     assert out.intact()
     volume = Guarded(image.shape, levels.table_dtype)
     kernel = getattr(blend.blend_volume, "u8" if levels.table_dtype == np.uint8 else "u16")
-    kernel(bits, *around[0], *around[1], *around[2], tables, form, *room, volume.inside)
+    kernel(bits, *around[0], *around[1], *around[2], tables, numbers, *memory, volume.inside)
     assert same(np.ascontiguousarray(volume.inside).view(levels.dtype), expected)
     assert volume.intact()
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
-def test_luma_taken_and_put(dtype):
+def test_luma_extracted_and_replaced(dtype):
     rng = np.random.default_rng(1)
     planes = random_values(rng, 3 * 2 * 5 * 7, dtype).reshape(3, 2, 5, 7)
     new = random_values(rng, 2 * 5 * 7, dtype).reshape(2, 5, 7)
     tag = f"u{8 * np.dtype(dtype).itemsize}"
-    luma = Guarded((2, 5, 7), dtype)
-    getattr(recolor.take_luma, tag)(*planes, luma.inside)
-    assert (luma.inside == _color.luma(*planes)).all()
+    y = Guarded((2, 5, 7), dtype)
+    getattr(strided.extract_luma, tag)(*planes, y.inside)
+    assert (y.inside == _color.luma(*planes)).all()
     out = [Guarded((2, 5, 7), dtype) for _ in range(3)]
     top = np.iinfo(dtype).max
-    getattr(recolor.put_luma, tag)(*planes, new, top, *(one.inside for one in out))
+    getattr(strided.replace_luma, tag)(*planes, new, top, *(one.inside for one in out))
     assert same(np.stack([one.inside for one in out]), np.stack(_color.with_luma(*planes, new)))
-    assert all(one.intact() for one in [luma, *out])
+    assert all(one.intact() for one in [y, *out])
 
 
 def test_rounding_is_half_to_even():
@@ -210,7 +218,7 @@ def round_all(values):
     @njit
     def each(values, out):
         for i in range(values.size):
-            out[i] = _whole.whole(values[i])
+            out[i] = rounded(values[i])
 
     out = np.empty(values.size, np.int32)
     each(values, out)
@@ -238,9 +246,9 @@ def test_backends_agree_on_few_bins_of_eight_bits(layout, bins):
 def test_no_fused_multiply_add():
     for kernel in (
         blend.blend_tiles.u8,
-        blend.blend_tiles_direct.u16,
+        blend.blend_tiles_16.u16,
         blend.blend_volume.u8,
-        clahe_luma.blend_tiles_portable.u8,
+        luma.blend_tiles_of_luma.variant("u8", portable.TIER),
     ):
         fresh = kernel.py_func
         signature = kernel.signatures[0]

@@ -4,30 +4,34 @@ This file also runs with NUMBA_DISABLE_JIT=1, which shows every line of a kernel
 NUMBA_BOUNDSCHECK=1, which makes an index outside an array an error, and compiled for a generic processor.
 """
 
+import importlib
 import os
+import pkgutil
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
+import histeq_kernels.cpu
 import numpy as np
 import pytest
-from histeq_kernels.cpu import (
-    blend,
-    channels,
-    clahe_avx512,
-    clahe_luma,
-    equalize,
-    equalize_color,
-    histogram,
-    luma,
-    lut,
-    recolor,
-    shared,
-    table,
-    tiers,
-    tiles,
-    waiting,
-)
-from histeq_kernels.cpu._kernel import Kernel
+from histeq_kernels.cpu import rules, tiers
+from histeq_kernels.cpu.core import operations
+from histeq_kernels.cpu.core.kernel import Kernel, _digest
+from histeq_kernels.cpu.fused import color, threaded
+from histeq_kernels.cpu.fused.grey import equalize, kernel_of_rule
+from histeq_kernels.cpu.fused.workspace import MEMORY
+from histeq_kernels.cpu.histogram import pairs
+from histeq_kernels.cpu.histogram.bitplane_vectors import split_block_portable
+from histeq_kernels.cpu.histogram.grey import histogram, histogram_16
+from histeq_kernels.cpu.histogram.workspace import SCRATCH, ZEROS
+from histeq_kernels.cpu.lut import grey as lut
+from histeq_kernels.cpu.lut.lookup import WORKSPACE as LOOKUP
+from histeq_kernels.cpu.tiers import avx512, portable
+from histeq_kernels.cpu.ycrcb import channels, luma, strided
+from histeq_kernels.cpu.ycrcb.blocks import WORKSPACE as PIXELS
+from histeq_kernels.cpu.ycrcb.scalar import COEFFICIENTS
 from images import INTEGERS, random_values, same
 
 import histeq
@@ -65,58 +69,47 @@ SIZES = SIZES[::4] if INTERPRETED else SIZES
 GUARD = 64  # elements before, between and after the rows of every output, which must stay as they were
 
 
-def only(tier, kernel):
-    """Return a kernel as a test parameter, left out where its instructions are missing."""
-    return [kernel] if tier in tiers.available() else []
+# Any processor can count as the tier avx512 does, but for one instruction.
+BITPLANES = replace(
+    portable.TIER,
+    name="bitplanes",
+    operations=portable.TIER.operations | avx512.COUNTING | {"split_block": split_block_portable},
+)
+TIERS = [tiers.TIERS[tier] for tier in tiers.available()] + ([] if INTERPRETED else [BITPLANES])
+NEVER = 1 << 40  # pixels
 
 
-# Any processor can run `histogram_sliced`, which is `histogram_avx512` but for one instruction.
-COUNTERS = [histogram.histogram_small, histogram.histogram]
-COUNTERS += ([] if INTERPRETED else [histogram.histogram_sliced]) + only("avx512", histogram.histogram_avx512)
-MAPPERS = [lut.apply_small, lut.apply_pairs, *only("avx2", lut.apply_avx2), *only("avx512", lut.apply_avx512)]
-WHOLES = [
-    equalize.equalize_portable,
-    equalize.equalize_large_portable,
-    *only("avx2", equalize.equalize_avx2),
-    *only("avx2", equalize.equalize_large_avx2),
-    *only("avx512", equalize.equalize_avx512),
-]
-SHARED = [
-    shared.work_portable,
-    *only("avx2", shared.work_avx2),
-    *only("avx512", shared.work_avx512),
-]
-LUMA_COUNTERS = [
-    luma.histogram_luma_portable,
-    *only("avx2", luma.histogram_luma_avx2),
-    *only("avx512", luma.histogram_luma_avx512),
-]
-LUMA_MAPPERS = [
-    luma.apply_luma_portable,
-    *only("avx2", luma.apply_luma_avx2),
-    *only("avx512", luma.apply_luma_avx512),
-]
-SMALL_LUMA = [
-    equalize_color.luma_portable,
-    *only("avx2", equalize_color.luma_avx2),
-    *only("avx512", equalize_color.luma_avx512),
-]
-SMALL_CHANNELS = [
-    equalize_color.channels_portable,
-    *only("avx2", equalize_color.channels_avx2),
-    *only("avx512", equalize_color.channels_avx512),
-]
-SMALL_COLOR = {"luma": SMALL_LUMA, "luma-bgr": SMALL_LUMA, "channels": SMALL_CHANNELS}
-CHANNEL_COUNTERS = [channels.histogram_channels, *only("avx512", channels.histogram_channels_avx512)]
-CHANNEL_MAPPERS = [
-    channels.apply_channels_portable,
-    *only("avx2", channels.apply_channels_avx2),
-    *only("avx512", channels.apply_channels_avx512),
-]
+def with_limits(tier, label, limit, *names):
+    """Return a tier that changes between two ways of working at another number of pixels."""
+    changed = {f"min_pixels_{name}_by_rows": limit for name in names}
+    return replace(tier, name=f"{tier.name}_{label}", operations=tier.operations | changed)
 
 
-def name(kernel):
-    return kernel._function.__name__
+def by_rows_and_not(*names):
+    """Return all tiers twice: so that they work by rows however few the pixels, and never by rows."""
+    return [
+        with_limits(tier, label, limit, *names)
+        for tier in TIERS
+        for label, limit in (("rows", 0), ("small", NEVER))
+    ]
+
+
+def different(tiers, *names):
+    """Return those of some tiers that differ in some of their operations."""
+    found = {}
+    for tier in tiers:
+        found.setdefault(tuple(tier.operations[name] for name in names), tier)
+    return list(found.values())
+
+
+COUNTERS = different(by_rows_and_not("counted"), "count_rows", "min_pixels_counted_by_rows")
+MAPPERS = different(by_rows_and_not("mapped"), "map_rows", "min_pixels_mapped_by_rows")
+WHOLES = by_rows_and_not("equalized")
+each_tier = pytest.mark.parametrize("tier", TIERS, ids=lambda tier: tier.name)
+
+
+def name(tier):
+    return tier.name
 
 
 class Guarded:
@@ -148,17 +141,17 @@ def rows_of(rng, shape, dtype=np.uint8, most=None):
 
 
 def counters():
-    return np.zeros(histogram.SCRATCH, np.uint32)
+    return np.zeros(SCRATCH, np.uint32)
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("kernel", COUNTERS, ids=name)
-def test_histogram(kernel, size):
+@pytest.mark.parametrize("tier", COUNTERS, ids=name)
+def test_histogram(tier, size):
     image = rows_of(np.random.default_rng(size), (2, 2, size))
     scratch, counts = counters(), np.ones(256, np.int64)
-    kernel.u8(image, scratch, counts)
+    histogram.variant("u8", tier)(image, scratch, counts)
     assert same(counts, np.bincount(image.ravel(), minlength=256) + 1)
-    assert not scratch[: histogram.ZEROS].any()
+    assert not scratch[:ZEROS].any()
 
 
 @pytest.mark.parametrize("joined", [False, True])
@@ -174,18 +167,18 @@ def test_histogram(kernel, size):
         ),
     ],
 )
-@pytest.mark.parametrize("kernel", COUNTERS, ids=name)
-def test_histogram_of_blocks(kernel, shape, joined):
+@pytest.mark.parametrize("tier", COUNTERS, ids=name)
+def test_histogram_of_blocks(tier, shape, joined):
     image = rows_of(np.random.default_rng(shape[2]), shape)
     image = np.ascontiguousarray(image) if joined else image
     scratch, counts = counters(), np.ones(256, np.int64)
-    kernel.u8(image, scratch, counts)
+    histogram.variant("u8", tier)(image, scratch, counts)
     assert same(counts, np.bincount(image.ravel(), minlength=256) + 1)
-    assert not scratch[: histogram.ZEROS].any()
+    assert not scratch[:ZEROS].any()
 
 
-@pytest.mark.parametrize("kernel", COUNTERS, ids=name)
-def test_histogram_of_ranges(kernel):
+@pytest.mark.parametrize("tier", COUNTERS, ids=name)
+def test_histogram_of_ranges(tier):
     """A block whose pixels lie between any two values, one pixel each at the ends."""
     rng = np.random.default_rng(1)
     ends = [0, 1, 15, 16, 17, 127, 128, 129, 239, 240, 254, 255]
@@ -195,14 +188,14 @@ def test_histogram_of_ranges(kernel):
         image[0, rng.integers(16), rng.integers(32)] = low
         image[0, rng.integers(16), rng.integers(32)] = high
         counts, scratch = np.zeros(256, np.int64), counters()
-        kernel.u8(image, scratch, counts)
+        histogram.variant("u8", tier)(image, scratch, counts)
         assert same(counts, np.bincount(image.ravel(), minlength=256))
-        assert not scratch[: histogram.ZEROS].any()
+        assert not scratch[:ZEROS].any()
 
 
-@pytest.mark.parametrize("kernel", COUNTERS, ids=name)
+@pytest.mark.parametrize("tier", COUNTERS, ids=name)
 @pytest.mark.parametrize("content", ["flat", "two", "ramp", "noise"])
-def test_histogram_of_contents(kernel, content):
+def test_histogram_of_contents(tier, content):
     size = 2000 if INTERPRETED else 300_000
     values = np.arange(size)
     image = {
@@ -213,11 +206,13 @@ def test_histogram_of_contents(kernel, content):
     }
     image = (image[content] % 256).astype(np.uint8).reshape(1, 1, size)
     counts = np.zeros(256, np.int64)
-    kernel.u8(image, counters(), counts)
+    histogram.variant("u8", tier)(image, counters(), counts)
     assert same(counts, np.bincount(image.ravel(), minlength=256))
 
 
-@pytest.mark.parametrize("size", [(1 << 15) - 1, 1 << 15, 40_013, *([] if INTERPRETED else [300_007])])
+@pytest.mark.parametrize(
+    "size", [pairs.MIN_PIXELS - 1, pairs.MIN_PIXELS, 40_013, *([] if INTERPRETED else [300_007])]
+)
 @pytest.mark.parametrize("flat", [0.0, 0.1, 0.9])
 def test_histogram_of_scattered_pairs(size, flat):
     """Noise, in which counters of one byte are in use, and wrap where there is a flat part."""
@@ -225,9 +220,9 @@ def test_histogram_of_scattered_pairs(size, flat):
     for start in (1000, size // 2 + 1000):
         image[start : start + int(flat * size / 2)] = 200
     scratch, counts = counters(), np.ones(256, np.int64)
-    histogram.histogram.u8(image.reshape(1, 1, size), scratch, counts)
+    histogram.u8(image.reshape(1, 1, size), scratch, counts)
     assert same(counts, np.bincount(image, minlength=256) + 1)
-    assert not scratch[: histogram.ZEROS].any()
+    assert not scratch[:ZEROS].any()
 
 
 @pytest.mark.parametrize("size", [*SIZES, (1 << 18) - 1, (1 << 18) + 5])
@@ -236,33 +231,34 @@ def test_histogram_16_bit(size, most):
     image = rows_of(np.random.default_rng(size), (1 if size >> 18 else 2, 2, size), np.uint16, most)
     image[..., size // 4 : size // 3] = 7  # in noise, whose counters are of one byte, this one wraps
     scratch, counts = counters(), np.zeros(65536, np.int64)
-    histogram.histogram_direct.u16(image, scratch, counts)
+    histogram_16.u16(image, scratch, counts)
     assert same(counts, np.bincount(image.ravel(), minlength=65536))
-    assert not scratch[: histogram.ZEROS].any()
+    assert not scratch[:ZEROS].any()
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("kernel", MAPPERS, ids=name)
-def test_apply(kernel, size):
+@pytest.mark.parametrize("tier", MAPPERS, ids=name)
+def test_apply(tier, size):
     rng = np.random.default_rng(size)
     image, levels = rows_of(rng, (2, 2, size)), rng.integers(0, 256, 256, np.uint8)
-    out, scratch = Guarded(image.shape, np.uint8), np.full(lut.SCRATCH, 999, np.uint16)
-    kernel.u8(image, levels, scratch, out.inside)
+    out, workspace = Guarded(image.shape, np.uint8), np.full(LOOKUP, 999, np.uint16)
+    kernel = lut.apply.variant("u8", tier)
+    kernel(image, levels, workspace, out.inside)
     assert same(out.inside, levels[image])
     assert out.intact()
     expected = levels[image]
-    kernel.u8(image, levels, scratch, image)  # in place
+    kernel(image, levels, workspace, image)  # in place
     assert same(image, expected)
 
 
-@pytest.mark.parametrize("kernel", MAPPERS, ids=name)
-def test_apply_every_value_through_every_entry(kernel):
+@pytest.mark.parametrize("tier", MAPPERS, ids=name)
+def test_apply_every_value_through_every_entry(tier):
     image = np.arange(256, dtype=np.uint8).reshape(1, 1, 256)
     for entry in range(0, 256, 37 if INTERPRETED else 1):
         levels = np.zeros(256, np.uint8)
         levels[entry] = 255
         out = np.empty_like(image)
-        kernel.u8(image, levels, np.zeros(lut.SCRATCH, np.uint16), out)
+        lut.apply.variant("u8", tier)(image, levels, np.zeros(LOOKUP, np.uint16), out)
         assert same(out[0, 0], levels)
 
 
@@ -270,15 +266,15 @@ def test_apply_every_value_through_every_entry(kernel):
 @pytest.mark.parametrize(
     ("kernel", "tag", "source", "target"),
     [
-        (lut.apply_lut, "u8_f64", "u1", "f8"),
-        (lut.apply_direct, "u16", "u2", "u2"),
-        (lut.apply_direct, "u16_f64", "u2", "f8"),
-        (lut.apply_direct, "u16_f32", "u2", "f4"),
-        (lut.apply_lut_strided, "u8", "u1", "u1"),
-        (lut.apply_lut_strided, "u16", "u2", "u2"),
-        (lut.apply_lut_strided, "u8_f64", "u1", "f8"),
-        (lut.apply_lut_strided, "u16_f64", "u2", "f8"),
-        (lut.apply_lut_strided, "u16_f32", "u2", "f4"),
+        (lut.apply_to_float, "u8_f64", "u1", "f8"),
+        (lut.apply_16, "u16", "u2", "u2"),
+        (lut.apply_16, "u16_f64", "u2", "f8"),
+        (lut.apply_16, "u16_f32", "u2", "f4"),
+        (lut.apply_strided, "u8", "u1", "u1"),
+        (lut.apply_strided, "u16", "u2", "u2"),
+        (lut.apply_strided, "u8_f64", "u1", "f8"),
+        (lut.apply_strided, "u16_f64", "u2", "f8"),
+        (lut.apply_strided, "u16_f32", "u2", "f4"),
     ],
 )
 def test_apply_other_dtypes(size, kernel, tag, source, target):
@@ -291,43 +287,45 @@ def test_apply_other_dtypes(size, kernel, tag, source, target):
     assert out.intact()
 
 
-@pytest.mark.parametrize("kernel", WHOLES, ids=name)
+@pytest.mark.parametrize("tier", WHOLES, ids=name)
 @pytest.mark.parametrize("shape", [(0, 3), (1, 1), (8, 8), (33, 31), (64, 65), (400, 401)])
-def test_whole(kernel, shape):
+def test_whole(tier, shape):
     shape = shape if not INTERPRETED else (shape[0], min(shape[1], 9))
     rng = np.random.default_rng(3)
-    memory = np.zeros(equalize.MEMORY, np.uint32)
+    memory = np.zeros(MEMORY, np.uint32)
     for most in (1, 2, 40, 256):
         image = rng.integers(0, most, shape, np.uint8)
         out = np.empty_like(image)
-        kernel.u8(image, memory, out)
+        equalize.variant("u8", tier)(image, memory, out)
         assert same(out, histeq.equalize(image, backend="numpy"))
-        assert not memory[: histogram.ZEROS].any()
+        assert not memory[:ZEROS].any()
 
 
-@pytest.mark.parametrize("kernel", SHARED, ids=name)
+@each_tier
 @pytest.mark.parametrize("shape", [(1, 3, 900), (1, 40, 50), (30, 5, 7), (1, 100, 33)])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_shared(threads, shape, kernel):
+def test_several_threads(threads, shape, tier):
     """The work of several threads, done one after the other."""
     shape = (shape[0], min(shape[1], 20), min(shape[2], 60)) if INTERPRETED else shape
     image = rows_of(np.random.default_rng(threads), shape, most=200)
     expected = histeq.equalize(image, layout="DHW", backend="numpy")
-    pieces = min(5, shared.most_pieces(shape))
-    counts, _, size = shared.entries(pieces, threads)
+    kernel, pieces = threaded.equalize_together.variant("u8", tier), min(5, threaded.most_pieces(shape))
+    counts, _, size = threaded.layout_of_state(pieces, threads)
     state, memory, out = (
         np.zeros(size, np.int64),
-        np.zeros(equalize.MEMORY, np.uint32),
+        np.zeros(MEMORY, np.uint32),
         Guarded(shape, np.uint8),
     )
     for thread in range(1, threads):
-        kernel.u8(image, pieces, thread, threads, shared.COUNT, state, memory, out.inside)
-    kernel.u8(image, pieces, 0, threads, shared.COUNT + shared.TABLE + shared.MAP, state, memory, out.inside)
-    assert state[:3].tolist() == [pieces, 1, pieces]
+        kernel(image, pieces, thread, threads, threaded.COUNT, state, memory, out.inside)
+    work = threaded.COUNT + threaded.TABLE + threaded.MAP
+    kernel(image, pieces, 0, threads, work, state, memory, out.inside)
+    done = [state[i] for i in (threaded.COUNTED, threaded.TABLE_READY, threaded.MAPPED)]
+    assert done == [pieces, 1, pieces]
     assert state[counts : counts + 256].sum() == image.size  # the first thread has added up all
     assert same(np.ascontiguousarray(out.inside), expected)
     assert out.intact()
-    assert not memory[: histogram.ZEROS].any()
+    assert not memory[:ZEROS].any()
 
 
 @pytest.mark.skipif("avx512" not in tiers.available(), reason="another tier writes through the caches")
@@ -349,114 +347,143 @@ def test_past_the_caches(threads):
 def test_whole_16_bit(shape, rule):
     shape = shape if not INTERPRETED else (shape[0], min(shape[1], 9))
     rng = np.random.default_rng(4)
-    memory = np.zeros(equalize.MEMORY, np.uint32)
+    memory = np.zeros(MEMORY, np.uint32)
     for most in (1, 2, 500, 65536):
         image = rng.integers(0, most, shape).astype(np.uint16)
         out = np.empty_like(image)
-        equalize.direct(rule)(image, memory, out)
+        kernel_of_rule(image.dtype, rule)(image, memory, out)
         assert same(out, histeq.equalize(image, rule=rule, backend="numpy"))
-        assert not memory[: histogram.ZEROS].any()
+        assert not memory[:ZEROS].any()
 
 
-def color_rows(rng, step, width, height=2):
+def color_rows(rng, stride, width, height=2):
     """Return rows of color pixels, in planes or interleaved, and their channels."""
-    if step == 1:
+    if stride == 1:
         planes = [rows_of(rng, (1, height, width)) for _ in range(3)]
         return planes, np.stack(planes)
-    pixels = rows_of(rng, (1, height, width * step))
-    return [pixels] * 3, np.moveaxis(pixels.reshape(1, height, width, step), -1, 0)
+    pixels = rows_of(rng, (1, height, width * stride))
+    return [pixels] * 3, np.moveaxis(pixels.reshape(1, height, width, stride), -1, 0)
 
 
-def color_output(step, width, height=2):
+def color_output(stride, width, height=2):
     """Return guarded outputs, as the kernels take them, and a function that gives their channels."""
-    if step == 1:
+    if stride == 1:
         out = [Guarded((1, height, width), np.uint8) for _ in range(3)]
-        return out, [one.inside for one in out], lambda: np.stack([one.inside for one in out])
-    one = Guarded((1, height, width * step), np.uint8)
-    channels = lambda: np.moveaxis(np.array(one.inside).reshape(1, height, width, step), -1, 0)  # noqa: E731
-    return [one], [one.inside] * 3, channels
+        return out, [plane.inside for plane in out], lambda: np.stack([plane.inside for plane in out])
+    pixels = Guarded((1, height, width * stride), np.uint8)
+    return [pixels], [pixels.inside] * 3, lambda: channels_of(pixels.inside, stride)
 
 
+def channels_of(rows, stride):
+    """Return the channels of rows of interleaved pixels."""
+    return np.moveaxis(np.array(rows).reshape(*rows.shape[:2], -1, stride), -1, 0)
+
+
+WIDTHS = [0, 1, 31, 32, 33, 64, 100, *([] if INTERPRETED else [2047, 2048, 2049, 5000])]
+
+
+@each_tier
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
-@pytest.mark.parametrize("step", [1, 3, 4])
-@pytest.mark.parametrize(
-    "width", [0, 1, 31, 32, 33, 64, 100, *([] if INTERPRETED else [2047, 2048, 2049, 5000])]
-)
+@pytest.mark.parametrize("stride", [1, 3, 4])
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("height", [2, 9])
-def test_luma_rows(height, width, step, order):
+def test_luma_rows(height, width, stride, order, tier):
     rng = np.random.default_rng(width)
-    image, planes = color_rows(rng, step, width, height)
+    image, planes = color_rows(rng, stride, width, height)
     in_order = planes[:3] if order == "rgb" else planes[2::-1]
-    k, chunks = luma.COEFFICIENTS[order], np.zeros(luma.CHUNKS, np.uint8)
-    for kernel in LUMA_COUNTERS:
-        counts, scratch = np.zeros(256, np.int64), counters()
-        kernel.u8(*image, step, k, chunks, scratch, counts)
-        assert same(counts, np.bincount(_color.luma(*in_order).ravel(), minlength=256))
-        assert not scratch[: histogram.ZEROS].any()
+    k, workspace = COEFFICIENTS[order], np.zeros(PIXELS, np.uint8)
+    counts, scratch = np.zeros(256, np.int64), counters()
+    luma.histogram_luma.variant("u8", tier)(*image, stride, k, workspace, scratch, counts)
+    assert same(counts, np.bincount(_color.luma(*in_order).ravel(), minlength=256))
+    assert not scratch[:ZEROS].any()
     levels = rng.integers(0, 256, 256, np.uint8)
     expected = np.stack(_color.replace_luma(*in_order, levels))
     expected = expected if order == "rgb" else expected[::-1]
-    for kernel in LUMA_MAPPERS:
-        out, rows, channels_of = color_output(step, width, height)
-        kernel.u8(*image, step, k, levels, chunks, *rows)
-        got = channels_of()
-        assert same(got[:3], expected)
-        assert same(got[3:], planes[3:])  # alpha, where there is one
-        assert all(one.intact() for one in out)
+    out, rows, result = color_output(stride, width, height)
+    luma.apply_luma.variant("u8", tier)(*image, stride, k, levels, workspace, *rows)
+    assert same(result()[:3], expected)
+    assert same(result()[3:], planes[3:])  # alpha, where there is one
+    assert all(part.intact() for part in out)
 
 
-@pytest.mark.parametrize("step", [3, 4])
-@pytest.mark.parametrize(
-    "width", [0, 1, 31, 32, 33, 64, 100, *([] if INTERPRETED else [2047, 2048, 2049, 5000])]
-)
+CHANNELS = pytest.mark.parametrize(("count", "stride"), [(3, 3), (3, 4), (4, 4)])
+
+
+@each_tier
+@CHANNELS
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("height", [2, 9])
-def test_channel_rows(height, width, step):
+def test_channel_rows(height, width, count, stride, tier):
     rng = np.random.default_rng(width)
-    (image, *_), planes = color_rows(rng, step, width, height)
-    chunks, scratch = np.zeros(luma.CHUNKS, np.uint8), np.zeros((3, histogram.SCRATCH), np.uint32)
-    for kernel in CHANNEL_COUNTERS:
-        counts = np.zeros((3, 256), np.int64)
-        kernel.u8(image, step, chunks, scratch, counts)
-        assert same(counts, np.stack([np.bincount(plane.ravel(), minlength=256) for plane in planes[:3]]))
-        assert not scratch[:, : histogram.ZEROS].any()
-    levels = rng.integers(0, 256, (3, 256), np.uint8)
-    for kernel in CHANNEL_MAPPERS:
-        out = Guarded(image.shape, np.uint8)
-        kernel.u8(image, step, levels, chunks, out.inside)
-        got = np.moveaxis(np.array(out.inside).reshape(1, height, width, step), -1, 0)
-        assert all(same(got[c], levels[c][planes[c]]) for c in range(3))
-        assert same(got[3:], planes[3:])
-        assert out.intact()
+    (image, *_), planes = color_rows(rng, stride, width, height)
+    workspace, scratch = np.zeros(PIXELS, np.uint8), np.zeros(channels.COUNTERS, np.uint32)
+    counts = np.zeros((count, 256), np.int64)
+    channels.histogram_channels.variant("u8", tier)(image, count, stride, workspace, scratch, counts)
+    assert same(counts, np.stack([np.bincount(plane.ravel(), minlength=256) for plane in planes[:count]]))
+    assert not scratch.reshape(channels.MAX_CHANNELS, -1)[:, :ZEROS].any()
+    levels = rng.integers(0, 256, (count, 256), np.uint8)
+    out = Guarded(image.shape, np.uint8)
+    channels.apply_channels.variant("u8", tier)(image, count, stride, levels, workspace, out.inside)
+    got = channels_of(out.inside, stride)
+    assert all(same(got[c], levels[c][planes[c]]) for c in range(count))
+    assert same(got[count:], planes[count:])
+    assert out.intact()
 
 
-@pytest.mark.parametrize("count", [3, 4])
+@pytest.mark.skipif(INTERPRETED, reason="takes minutes")
+@each_tier
+@CHANNELS
+def test_many_pixels_of_color(count, stride, tier):
+    """From some number of pixels on they are counted by pairs."""
+    rng = np.random.default_rng(stride)
+    (image, *_), planes = color_rows(rng, stride, 5001, 31)
+    workspace, scratch = np.zeros(PIXELS, np.uint8), np.zeros(channels.COUNTERS, np.uint32)
+    counts = np.zeros((count, 256), np.int64)
+    channels.histogram_channels.variant("u8", tier)(image, count, stride, workspace, scratch, counts)
+    assert same(counts, np.stack([np.bincount(plane.ravel(), minlength=256) for plane in planes[:count]]))
+    assert not scratch.reshape(channels.MAX_CHANNELS, -1)[:, :ZEROS].any()
+    counts, k = np.zeros(256, np.int64), COEFFICIENTS["rgb"]
+    luma.histogram_luma.variant("u8", tier)(*[image] * 3, stride, k, workspace, scratch[:SCRATCH], counts)
+    assert same(counts, np.bincount(_color.luma(*planes[:3]).ravel(), minlength=256))
+    assert not scratch[:ZEROS].any()
+
+
+@each_tier
+@pytest.mark.parametrize("color_mode", ["luma", "luma-bgr", "channels"])
+@CHANNELS
 @pytest.mark.parametrize(
     "shape",
     [(1, 1), (2, 1), (3, 11), (4, 8), (7, 64), (5, 77), *([] if INTERPRETED else [(64, 65), (300, 301)])],
 )
-def test_small_color(shape, count):
+def test_small_color(shape, count, stride, color_mode, tier):
     rng = np.random.default_rng(shape[1])
-    image = rng.integers(20, 20 + rng.integers(1, 236), (*shape, count), np.uint8)
+    image = rng.integers(20, 20 + rng.integers(1, 236), (*shape, stride), np.uint8)
     image[..., 1] //= 2
-    memory, chunks = np.zeros(equalize.MEMORY, np.uint32), np.zeros(luma.CHUNKS, np.uint8)
-    for kernel, color in ((k, c) for c, kernels in SMALL_COLOR.items() for k in kernels):
-        expected = histeq.equalize(image, layout="HWC", color=color, alpha=count == 4, backend="numpy")
-        watched = np.full(image.size + 2 * GUARD, 0x5A, np.uint8)
-        out = watched[GUARD:-GUARD].reshape(image.shape)
-        k = () if color == "channels" else (luma.COEFFICIENTS["rgb" if color == "luma" else "bgr"],)
-        height, width, step = image.shape
-        lines = [one.reshape(1, height, width * step) for one in (image, out)]
-        kernel.u8(lines[0], step, *k, memory, chunks, lines[1])
-        assert same(out, expected)
-        assert (watched[:GUARD] == 0x5A).all()
-        assert (watched[-GUARD:] == 0x5A).all()
-        assert not memory[: histogram.ZEROS].any()
-        np.copyto(out, image)
-        kernel.u8(lines[1], step, *k, memory, chunks, lines[1])
-        assert same(out, expected)
+    memory, workspace = np.zeros(MEMORY, np.uint32), np.zeros(PIXELS, np.uint8)
+    if color_mode == "channels":
+        kernel, k = color.equalize_channels.variant("u8", tier), (count, stride)
+        each = [histeq.equalize(image[..., c], backend="numpy") for c in range(count)]
+        expected = np.stack([*each, *(image[..., c] for c in range(count, stride))], axis=-1)
+    else:
+        kernel = color.equalize_luma.variant("u8", tier)
+        k = stride, COEFFICIENTS["rgb" if color_mode == "luma" else "bgr"]
+        expected = image.copy()
+        expected[..., :3] = histeq.equalize(image[..., :3], layout="HWC", color=color_mode, backend="numpy")
+    watched = np.full(image.size + 2 * GUARD, 0x5A, np.uint8)
+    out = watched[GUARD:-GUARD].reshape(image.shape)
+    rows, new = (array.reshape(len(image), -1) for array in (image, out))
+    kernel(rows, *k, memory, workspace, new)
+    assert same(out, expected)
+    assert (watched[:GUARD] == 0x5A).all()
+    assert (watched[-GUARD:] == 0x5A).all()
+    assert not memory[:ZEROS].any()
+    np.copyto(out, image)
+    kernel(new, *k, memory, workspace, new)
+    assert same(out, expected)
 
 
-def test_arithmetic_of_every_color():
+@each_tier
+def test_arithmetic_of_every_color(tier):
     """The luma kernels' 16-bit arithmetic is exact."""
     rng = np.random.default_rng(5)
     count = 2048 if INTERPRETED else 1 << 20
@@ -464,11 +491,10 @@ def test_arithmetic_of_every_color():
     pixels[: count // 2] = rng.choice(np.array([0, 1, 127, 128, 254, 255], np.uint8), (count // 2, 3))
     image, levels = pixels.reshape(1, 1, -1), rng.integers(0, 256, 256, np.uint8)
     expected = np.stack(_color.replace_luma(*pixels.T, levels), axis=-1)
-    for kernel in LUMA_MAPPERS:
-        out = np.empty_like(image)
-        chunks = np.zeros(luma.CHUNKS, np.uint8)
-        kernel.u8(*[image] * 3, 3, luma.COEFFICIENTS["rgb"], levels, chunks, *[out] * 3)
-        assert same(out.reshape(-1, 3), expected)
+    out, workspace = np.empty_like(image), np.zeros(PIXELS, np.uint8)
+    kernel = luma.apply_luma.variant("u8", tier)
+    kernel(*[image] * 3, 3, COEFFICIENTS["rgb"], levels, workspace, *[out] * 3)
+    assert same(out.reshape(-1, 3), expected)
 
 
 def test_scratch_of_the_next_call_is_clean():
@@ -528,13 +554,13 @@ def test_tables(rule, dtype):
         span = limits.max - limits.min
         if rule == "vips":
             span = _rules.top(counts, span, None)
-        getattr(getattr(table, f"table_{rule}"), tag)(
-            counts, limits.min, limits.min, span, np.zeros(table.SUMS), out
+        getattr(getattr(rules, f"table_{rule}"), tag)(
+            counts, limits.min, limits.min, span, np.zeros(rules.SUMS), out
         )
         assert same(out, _rules.lookup_table(counts, rule, np.dtype(dtype), None))
     for counts in (np.zeros(256, np.int64), np.eye(1, 256, 255, dtype=np.int64)[0]):
         out = np.full(256, 77, np.uint8)
-        getattr(table, f"table_{rule}").u8(counts, 0, 0, 255, np.zeros(table.SUMS), out)
+        getattr(rules, f"table_{rule}").u8(counts, 0, 0, 255, np.zeros(rules.SUMS), out)
         assert same(out, _rules.lookup_table(counts, rule, np.dtype("u1"), None))
 
 
@@ -549,12 +575,12 @@ def test_luma_strided(dtype):
     levels = rng.integers(0, entries, entries).astype(dtype)
     tag = f"u{8 * np.dtype(dtype).itemsize}"
     counts = np.zeros(entries, np.int64)
-    getattr(luma.histogram_luma, tag)(*planes, mask, 3, counts)
+    getattr(strided.histogram_luma_strided, tag)(*planes, mask, 3, counts)
     counted = mask.astype(bool)
     counted[0, 0, 0] = False
     assert same(counts, np.bincount(_color.luma(*planes)[counted], minlength=entries))
     out = [Guarded((2, 5, 7), dtype) for _ in range(3)]
-    getattr(luma.apply_luma, tag)(*planes, levels, 3, *(one.inside for one in out))
+    getattr(strided.apply_luma_strided, tag)(*planes, levels, 3, *(one.inside for one in out))
     expected = np.stack(_color.replace_luma(*planes, levels))
     expected[:, 0, 0, 0] = 3
     assert same(np.stack([one.inside for one in out]), expected)
@@ -602,35 +628,50 @@ def test_masked_histogram(dtype):
 
 def test_unknown_variant():
     with pytest.raises(AttributeError, match="kernel histogram has no variant 'u32'"):
-        _ = histogram.histogram.u32
+        _ = histogram.u32
+
+
+def all_kernels():
+    """Return every declared kernel."""
+    modules = [
+        importlib.import_module(module.name)
+        for module in pkgutil.walk_packages(histeq_kernels.cpu.__path__, "histeq_kernels.cpu.")
+    ]
+    return {value for module in modules for value in vars(module).values() if isinstance(value, Kernel)}
 
 
 @pytest.mark.skipif(INTERPRETED, reason="nothing is compiled")
 def test_every_variant_compiles():
     """The signatures are written by hand: each must fit its kernel's code."""
-    compiled = 0
-    modules = (
-        blend,
-        channels,
-        clahe_avx512,
-        clahe_luma,
-        equalize,
-        equalize_color,
-        histogram,
-        luma,
-        lut,
-        recolor,
-        shared,
-        table,
-        tiles,
-    )
-    for module in (*modules, waiting):
-        for value in vars(module).values():
-            if isinstance(value, Kernel) and (
-                not name(value).endswith(("avx2", "avx512"))
-                or name(value).rsplit("_", 1)[1] in tiers.available()
-            ):
-                for tag in value._signatures:
-                    assert callable(getattr(value, tag))
-                    compiled += 1
-    assert compiled >= 50
+    compiled = [variant for kernel in all_kernels() for variant in kernel.variants().values()]
+    assert all(map(callable, compiled))
+    assert len(compiled) >= 50
+
+
+def test_every_kernel_that_calls_an_operation_is_declared_for_tiers():
+    operations_of = portable.TIER.operations
+    for kernel in all_kernels():
+        calls = operations.specialized(kernel._function, operations_of) is not kernel._function
+        assert calls == isinstance(kernel, tiers.TieredKernel), kernel.name
+
+
+@pytest.mark.parametrize("tier", tiers.TIERS.values(), ids=name)
+def test_every_tier_implements_every_operation(tier):
+    declared = {key for key, value in vars(operations).items() if isinstance(value, operations.Operation)}
+    optional = {"split_block"}  # called by other operations only
+    assert declared - optional <= set(tier.operations) <= declared
+
+
+def test_digest_covers_every_folder(tmp_path):
+    """Part of every cache entry's name: machine code must not outlive a change of any source."""
+    source = Path(histeq_kernels.cpu.__file__).parent
+    copy = tmp_path / "cpu"
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    digests = {_digest(copy)}
+    assert digests == {_digest(source)}
+    files = sorted(copy.rglob("*.py"))
+    assert len({file.parent for file in files}) > 5
+    for file in files:
+        file.write_text(file.read_text() + "# changed\n")
+        digests.add(_digest(copy))
+    assert len(digests) == len(files) + 1

@@ -113,8 +113,8 @@ def test_read_only_installation_without_a_home(tmp_path):
         import histeq_kernels
         assert histeq_kernels.__file__.startswith(os.environ["PYTHONPATH"])
         assert (histeq.equalize(image) == expected).all()
-        from histeq_kernels.cpu import histogram
-        print(type(histogram.histogram.u8._cache).__name__)
+        from histeq_kernels.cpu.histogram import grey
+        print(type(grey.histogram.u8._cache).__name__)
     """
     environment = {
         "PYTHONPATH": site,

@@ -149,7 +149,7 @@ def _look_out(state: NDArray[np.int64], which: int, value: int) -> bool:
 
 @functools.cache
 def _waiting() -> ModuleType:
-    return importlib.import_module("histeq_kernels.cpu.waiting")
+    return importlib.import_module("histeq_kernels.cpu.core.waiting")
 
 
 class _Helpers:

@@ -1,11 +1,11 @@
 """The Numba backend: compiled CPU kernels on as many threads as `histeq.set_num_threads` allows.
 
 A batch goes image by image over the threads; a single large image is split into pieces. 16-bit signed
-integers are served by the unsigned kernels: the same bits, with the counts and tables turned by half.
+integers are served by the kernels for unsigned ones: the same bits, with counts and tables rotated by half.
 float16 is served by them too: it has 65,536 values, so that its table has one entry a value.
 
-This file serves grey planes and `_colors.py` colour; `_planes.py` brings both into the form kernels take.
-What needs neither goes through `fast_path.py`.
+This file serves grey planes and `color.py` colour; `views.py` makes the views that kernels take. Plain arrays
+need neither and go through `fast_path.py`.
 """
 
 from __future__ import annotations  # closures are made in every call: their annotations shall cost nothing
@@ -15,15 +15,19 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from histeq_kernels.cpu import histogram as _count
-from histeq_kernels.cpu import lut as _lut
-from histeq_kernels.cpu import table as _table
-from histeq_kernels.cpu.tiers import tier
+from histeq_kernels.cpu import rules as _tables
+from histeq_kernels.cpu import tiers as _tiers
+from histeq_kernels.cpu.fused.grey import kernel_of_rule
+from histeq_kernels.cpu.histogram import extremes as _extremes
+from histeq_kernels.cpu.histogram import float_bins as _float_bins
+from histeq_kernels.cpu.histogram import grey as _histogram
+from histeq_kernels.cpu.lut import grey as _lut
+from histeq_kernels.cpu.lut import interpolate as _interpolate
 from numpy.typing import NDArray
 
 from histeq._backends.numba import color as _colors
 from histeq._backends.numba import fast_path
-from histeq._backends.numba import parallel as _shared
+from histeq._backends.numba import parallel as _parallel
 from histeq._backends.numba.clahe import apply_tiles, clahe, tile_tables
 from histeq._backends.numba.views import add_up, bits, mask_of, native, rows, served, split, tag, workspace
 from histeq._backends.numpy import backend as _reference
@@ -54,7 +58,7 @@ _UINT8 = np.dtype(np.uint8)
 def device() -> str:
     """Return the name of the processor that does the work."""
     threads = _threads.num_threads()
-    return f"CPU, {threads} thread{'s' if threads > 1 else ''}, instructions: {tier()}"
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}, instructions: {_tiers.tier()}"
 
 
 def bin_edges(pixels: Pixels, bins: int, value_range: tuple[float, float] | None) -> Array:
@@ -65,7 +69,7 @@ def bin_edges(pixels: Pixels, bins: int, value_range: tuple[float, float] | None
     edges = np.empty((*pixels.image.shape[:2], bins + 1), dtype)
 
     def work(at: At, parts: int) -> None:
-        low, high = _extremes(pixels, at, parts)
+        low, high = _extremes_of(pixels, at, parts)
         edges[at] = edges_between(low, high, bins, dtype)
 
     _over(work, [(n, p) for n in range(edges.shape[0]) for p in range(edges.shape[1])])
@@ -74,10 +78,7 @@ def bin_edges(pixels: Pixels, bins: int, value_range: tuple[float, float] | None
 
 def histogram(pixels: Pixels, edges: Array | None) -> NDArray[np.int64]:
     """Count the pixels: (N, P, levels or bins), int64."""
-    images, planes = pixels.image.shape[:2]
-    planes = 1 if pixels.luma else planes
-    length = _rules.levels_of(pixels.image.dtype) if edges is None else edges.shape[-1] - 1
-    counts = np.empty((images, planes, length), np.int64)
+    counts = np.empty((*pixels.histograms, pixels.bins(edges)), np.int64)
     interleaved = pixels.mask is None and _colors.has_channel_rows(pixels)
 
     def work(at: At, parts: int) -> None:
@@ -109,11 +110,11 @@ def lookup_table(
     bottom, top = _limits(dtype)
     low, high = (bottom, top) if out_range is None else (int(out_range[0]), int(out_range[1]))
     table = np.empty(counts.shape, _rules.table_dtype(rule, dtype))
-    kernel, sums = getattr(getattr(_table, f"table_{rule}"), tag(table)), workspace().sums
-    lines = np.ascontiguousarray(counts).reshape(-1, counts.shape[-1])
-    for one, levels in zip(lines, table.reshape(lines.shape), strict=True):
-        span = _rules.top(one, high - low, out_range) if rule == "vips" else high - low
-        kernel(one, bottom, low, span, sums, levels)
+    kernel, sums = getattr(getattr(_tables, f"table_{rule}"), tag(table)), workspace().sums
+    histograms = np.ascontiguousarray(counts).reshape(-1, counts.shape[-1])
+    for histogram, levels in zip(histograms, table.reshape(histograms.shape), strict=True):
+        span = _rules.top(histogram, high - low, out_range) if rule == "vips" else high - low
+        kernel(histogram, bottom, low, span, sums, levels)
     return table
 
 
@@ -153,25 +154,25 @@ def _apply_unit(pixels: Pixels, table: Array, edges: Array | None, at: At, out: 
 def equalize(
     pixels: Pixels, rule: str, out_range: tuple[float, float] | None, edges: Array | None, out: Array
 ) -> None:
-    """Do histogram, lookup_table and apply at once, image by image while it is in the cache."""
+    """Count, make the tables and map, image by image while it is in the cache."""
     dtype = pixels.image.dtype
     if not served(out):
         apply(pixels, lookup_table(histogram(pixels, edges), rule, dtype, out_range), edges, out)
         return
-    lines = _shareable(pixels, rule, out)
-    if lines is not None:
+    together = _rows_for_all_threads(pixels, rule, out)
+    if together is not None:
 
         def table_of(counts: NDArray[np.int64]) -> Array:
             return lookup_table(counts, rule, _UINT8, out_range)
 
         default = rule == "opencv" and out_range is None
-        _shared.equalize(lines[0], table_of, lines[1], _threads.num_threads(), default)
+        _parallel.equalize(together[0], table_of, together[1], _threads.num_threads(), default)
         return
-    kernel = _kernel_for_planes(pixels, rule, out_range, out)
+    kernel = _fused_kernel(pixels, rule, out_range, out)
 
     def work(at: At, parts: int) -> None:
         if kernel is not None and parts == 1 and len(at) == 2:
-            old, new = (one[at].reshape(-1, one.shape[-1]) for one in (pixels.image, out))
+            old, new = (image[at].reshape(-1, image.shape[-1]) for image in (pixels.image, out))
             kernel(old, workspace().memory, new)
             return
         table = lookup_table(_count_unit(pixels, edges, at, parts), rule, dtype, out_range)
@@ -181,26 +182,26 @@ def equalize(
     _over(work, _units(pixels, interleaved))
 
 
-def _kernel_for_planes(
+def _fused_kernel(
     pixels: Pixels, rule: str, out_range: tuple[float, float] | None, out: Array
 ) -> Callable[..., None] | None:
-    """Return the kernel that does everything at once with each plane, where there is one."""
+    """Return the kernel that equalizes a plane in one call, where there is one for these."""
     image = pixels.image
     special = pixels.luma or pixels.mask is not None or pixels.nodata is not None or out_range is not None
     if special or image.size == 0 or not served(image) or image[0, 0].size >= fast_path.MOST:
         return None
     if not (image[0, 0].flags.c_contiguous and out[0, 0].flags.c_contiguous):
         return None
-    return fast_path.whole_kernel(image.dtype, image[0, 0].size, rule)
+    return kernel_of_rule(image.dtype, rule)
 
 
-def _shareable(pixels: Pixels, rule: str, out: Array) -> list[Array] | None:
-    """Return the rows of image and output where the threads can share both passes over one 8-bit image."""
+def _rows_for_all_threads(pixels: Pixels, rule: str, out: Array) -> list[Array] | None:
+    """Return the rows of image and output where all threads equalize one 8-bit image in one call."""
     image = pixels.image
     if (
         image.dtype != _UINT8
         or image.shape[:2] != (1, 1)
-        or not _shared.WORTH_IT <= image.size < fast_path.MOST
+        or not _parallel.WORTH_IT <= image.size < fast_path.MOST
     ):
         return None
     if (
@@ -210,7 +211,7 @@ def _shareable(pixels: Pixels, rule: str, out: Array) -> list[Array] | None:
         or _threads.num_threads() == 1
     ):
         return None
-    return rows(image[0, 0], out[0, 0], join=_count.along_rows())
+    return rows(image[0, 0], out[0, 0], join=_tiers.in_use().joins_rows)
 
 
 # Counting ------------------------------------------------------------------------------------------
@@ -230,31 +231,32 @@ def _count_values(pixels: Pixels, at: At, parts: int) -> NDArray[np.int64]:
 def _count_bits(pixels: Pixels, at: At, parts: int) -> NDArray[np.int64]:
     """Count a plane of 8- or 16-bit elements by their bit pattern."""
     plane = bits(pixels.image[at])
-    length = _rules.levels_of(plane.dtype)
-    lines = rows(plane, join=_count.along_rows()) if pixels.mask is None else None
-    if lines is None:
-        kernel = getattr(_count.histogram_strided, tag(plane))
-        return add_up(kernel, split(parts, plane, mask_of(pixels, at[0], plane)), (length,))
-    kernel = _count.counting(plane.size // parts) if plane.dtype == _UINT8 else _count.histogram_direct.u16
+    levels = pixels.bins(None)
+    in_rows = rows(plane, join=_tiers.in_use().joins_rows) if pixels.mask is None else None
+    if in_rows is None:
+        kernel = getattr(_histogram.histogram_strided, tag(plane))
+        return add_up(kernel, split(parts, plane, mask_of(pixels, at[0], plane)), (levels,))
+    kernel = _histogram.histogram.u8 if plane.dtype == _UINT8 else _histogram.histogram_16.u16
 
     def count(piece: Array, counts: NDArray[np.int64]) -> None:
         kernel(piece, workspace().counters, counts)
 
-    return add_up(count, split(parts, lines[0]), (length,))
+    return add_up(count, split(parts, in_rows[0]), (levels,))
 
 
 def _count_bins(pixels: Pixels, at: At, edges: Array, parts: int) -> NDArray[np.int64]:
     """Count a float32 or float64 plane by bin."""
     plane = native(pixels.image[at])
-    lines = rows(plane) if pixels.mask is None and pixels.nodata is None and len(edges) <= 1 << 15 else None
-    if lines is not None:
-        by_rows = getattr(_count.histogram_bins_rows, tag(plane))
+    plain_rows = pixels.mask is None and pixels.nodata is None and len(edges) <= 1 << 15
+    in_rows = rows(plane) if plain_rows else None
+    if in_rows is not None:
+        by_rows = getattr(_float_bins.histogram_bins_rows, tag(plane))
 
         def count(piece: Array, counts: NDArray[np.int64]) -> None:
             by_rows(piece, edges, workspace().found, workspace().counters, counts)
 
-        return add_up(count, split(parts, lines[0]), (len(edges) - 1,))
-    kernel = getattr(_count.histogram_bins, tag(plane))
+        return add_up(count, split(parts, in_rows[0]), (len(edges) - 1,))
+    kernel = getattr(_float_bins.histogram_bins, tag(plane))
     pieces = split(parts, plane, mask_of(pixels, at[0], plane))
     return add_up(kernel, [(*piece, _nan(pixels), edges) for piece in pieces], (len(edges) - 1,))
 
@@ -270,16 +272,16 @@ def _count_halves(pixels: Pixels, at: At, edges: Array, parts: int) -> NDArray[n
     return counts
 
 
-def _extremes(pixels: Pixels, at: At, parts: int) -> tuple[Any, Any]:
+def _extremes_of(pixels: Pixels, at: At, parts: int) -> tuple[Any, Any]:
     """Return the smallest and largest finite counted value; 0 and 1 where there is none."""
     plane = native(pixels.image[at])
-    lines = rows(plane) if pixels.mask is None and pixels.nodata is None else None
+    in_rows = rows(plane) if pixels.mask is None and pixels.nodata is None else None
     pieces: list[tuple[Any, ...]]
-    if lines is not None:
-        kernel = getattr(_count.extremes_rows, tag(plane))
-        pieces = split(parts, lines[0])
+    if in_rows is not None:
+        kernel = getattr(_extremes.extremes_rows, tag(plane))
+        pieces = split(parts, in_rows[0])
     else:
-        kernel, nodata = getattr(_count.extremes, tag(plane)), _nan(pixels)
+        kernel, nodata = getattr(_extremes.extremes, tag(plane)), _nan(pixels)
         pieces = [(*piece, nodata) for piece in split(parts, plane, mask_of(pixels, at[0], plane))]
     limits = np.tile(np.array([np.inf, -np.inf], plane.dtype), (len(pieces), 1))
     _threads.run(lambda i: kernel(*pieces[i], limits[i]), range(len(pieces)))
@@ -312,20 +314,20 @@ def _apply_values(pixels: Pixels, at: At, table: Array, out: Array, parts: int) 
     plane = bits(pixels.image[at])
     if out.dtype.kind == "i":
         table, out = table.view(np.uint16), out.view(np.uint16)
-    lines = rows(plane, out)
-    if lines is not None and plane.dtype == table.dtype == _UINT8:
-        kernel = _lut.mapping(plane.size // parts)
+    in_rows = rows(plane, out)
+    if in_rows is not None and plane.dtype == table.dtype == _UINT8:
+        kernel = _lut.apply.u8
 
         def work(piece: tuple[Array, ...]) -> None:
-            kernel(piece[0], table, workspace().pairs, piece[1])
+            kernel(piece[0], table, workspace().lookup, piece[1])
     else:
-        in_rows = _lut.apply_lut if plane.dtype == _UINT8 else _lut.apply_direct
-        kernel = getattr(in_rows if lines else _lut.apply_lut_strided, tag(plane, table))
+        by_rows = _lut.apply_to_float if plane.dtype == _UINT8 else _lut.apply_16
+        kernel = getattr(by_rows if in_rows else _lut.apply_strided, tag(plane, table))
 
         def work(piece: tuple[Array, ...]) -> None:
             kernel(piece[0], table, piece[1])
 
-    _threads.run(work, split(parts, *(lines or [plane, out])))
+    _threads.run(work, split(parts, *(in_rows or [plane, out])))
 
 
 def _apply_interpolated(pixels: Pixels, at: At, edges: Array, table: Array, out: Array, parts: int) -> None:
@@ -334,19 +336,19 @@ def _apply_interpolated(pixels: Pixels, at: At, edges: Array, table: Array, out:
     if np.isnan(table[0]):  # nothing was counted
         np.copyto(out, plane)
         return
-    lines = rows(plane, out)
+    in_rows = rows(plane, out)
     centres = _reference.centres_of(edges).astype(np.float64)
     levels = table.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         slopes = np.diff(levels) / np.diff(centres)
     curve = (_nan(pixels), edges, centres, levels, slopes)
-    if lines is not None:
-        by_rows = getattr(_lut.apply_interpolated_rows, tag(plane))
+    if in_rows is not None:
+        by_rows = getattr(_interpolate.apply_interpolated_rows, tag(plane))
         _threads.run(
-            lambda piece: by_rows(piece[0], *curve, workspace().found, piece[1]), split(parts, *lines)
+            lambda piece: by_rows(piece[0], *curve, workspace().found, piece[1]), split(parts, *in_rows)
         )
         return
-    kernel = getattr(_lut.apply_interpolated, tag(plane))
+    kernel = getattr(_interpolate.apply_interpolated, tag(plane))
     _threads.run(lambda piece: kernel(piece[0], *curve, piece[1]), split(parts, plane, out))
 
 
@@ -355,10 +357,10 @@ def _apply_interpolated(pixels: Pixels, at: At, edges: Array, table: Array, out:
 
 def _units(pixels: Pixels, interleaved: bool) -> list[At]:
     """List what is worked on at once: images with interleaved channels, (n,), or planes, (n, p)."""
-    images, planes = pixels.image.shape[:2]
+    images, histograms = pixels.histograms
     if interleaved:
         return [(n,) for n in range(images)]
-    return [(n, p) for n in range(images) for p in range(1 if pixels.luma else planes)]
+    return [(n, p) for n in range(images) for p in range(histograms)]
 
 
 def _over(work: Callable[[At, int], None], units: list[At]) -> None:
@@ -372,7 +374,7 @@ def _over(work: Callable[[At, int], None], units: list[At]) -> None:
 
 
 def _nan(pixels: Pixels) -> float:
-    """Return nodata for the kernels of floating images, NaN where there is none."""
+    """Return nodata as the kernels of floating images take it: NaN where there is none."""
     return np.nan if pixels.nodata is None else float(pixels.nodata)
 
 

@@ -1,8 +1,8 @@
-"""CLAHE on the CPU kernels: what to do with planes of every kind.
+"""CLAHE on the CPU kernels.
 
-Integers whose rows are contiguous are counted and blended where they are. Everything else (luma, masks,
-nodata, floating images, other strides) goes through the same kernels in small parts, each brought into the
-form of an integer image of bins, and its levels back into pixels.
+Integers with contiguous rows, and the luma of 8-bit colours, are counted and blended where they are.
+Everything else (masks, nodata, floating images, other strides) goes through the same kernels in small parts:
+each is converted to an integer image of bins, and its levels back to pixels.
 """
 
 from __future__ import annotations  # as in numba.py
@@ -15,14 +15,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from histeq_kernels.cpu import blend as _blend
-from histeq_kernels.cpu import clahe_avx512 as _fastest
-from histeq_kernels.cpu import clahe_luma as _rows
-from histeq_kernels.cpu import histogram as _counters
-from histeq_kernels.cpu import luma as _luma
-from histeq_kernels.cpu import ranks as _ranks
-from histeq_kernels.cpu import recolor as _recolor
-from histeq_kernels.cpu import tiles as _tables
+from histeq_kernels.cpu import tiers as _tiers
+from histeq_kernels.cpu.clahe import blend as _blend
+from histeq_kernels.cpu.clahe import blend_packed as _blend_packed
+from histeq_kernels.cpu.clahe import luma as _luma
+from histeq_kernels.cpu.clahe import parameters as _parameters
+from histeq_kernels.cpu.clahe import ranks as _ranks
+from histeq_kernels.cpu.clahe import tile_tables as _tables
+from histeq_kernels.cpu.clahe import tile_tables_16 as _tables_16
+from histeq_kernels.cpu.histogram import grey as _histogram
+from histeq_kernels.cpu.ycrcb import strided as _strided
 from numpy.typing import NDArray
 
 from histeq._backends.numba import color as _colors
@@ -34,9 +36,9 @@ from histeq._core.backend import Pixels
 from histeq._core.tile_grid import Grid, Levels, Neighbours
 
 Array = NDArray[Any]
-At = tuple[int, int]  # which plane: (n, p)
+At = tuple[int, int]  # which histogram of which image: (n, p)
 
-_PART = 1 << 16  # pixels brought into another form at once
+_PART = 1 << 16  # pixels converted at once
 _PIECE = 1 << 18  # pixels worth a thread of their own
 _KEPT = 1 << 23  # bytes of tables kept by a thread: those of 64 tiles of 16 bits
 
@@ -47,17 +49,17 @@ class _Space(threading.local):
     def __init__(self) -> None:
         self.sums = np.empty(_tables.SUMS, np.int32)
         self.packed = np.empty(65536, np.uint64)
-        self.found = np.empty(_blend.FOUND, np.uint32)
+        self.found = np.empty(_blend_packed.FOUND, np.uint32)
         self._tables = self._band = np.empty(0, np.uint8)
 
     def band(self, size: int) -> Array:
-        """Return room for some bytes."""
+        """Return a workspace of some bytes."""
         if size > self._band.size:
             self._band = np.empty(size, np.uint8)
         return self._band
 
     def tables(self, shape: tuple[int, ...], dtype: np.dtype) -> Array:
-        """Return room for tables; kept, unless it is large: fresh memory takes as long as filling it."""
+        """Return memory for tables, kept unless it is large: fresh memory takes as long as filling it."""
         size = math.prod(shape) * dtype.itemsize
         if size > _KEPT:
             return np.empty(shape, dtype)
@@ -71,13 +73,12 @@ _space = _Space()
 
 def tile_tables(pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: Array | None) -> Array:
     """Return the table of every tile: (N, P, D, H, W, bins)."""
-    images, planes = _planes(pixels)
-    tables = np.empty((images, planes, *grid.tiles, levels.bins), levels.table_dtype)
+    tables = np.empty((*pixels.histograms, *grid.tiles, levels.bins), levels.table_dtype)
 
     def work(at: At, threads: int) -> None:
         _make_tables(pixels, at, grid, clip_limit, levels, edges, threads, tables[at])
 
-    _over_planes(work, (images, planes))
+    _over_planes(work, pixels.histograms)
     return tables
 
 
@@ -97,13 +98,13 @@ def apply_tiles(
         table = tables[min(at[0], len(tables) - 1), at[1]]
         _blend_tables(pixels, at, table, around, levels, edges, threads, out)
 
-    _over_planes(work, _planes(pixels))
+    _over_planes(work, pixels.histograms)
 
 
 def clahe(
     pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: Array | None, out: Array
 ) -> None:
-    """Do tile_tables and apply_tiles at once, plane by plane: few tables are held at a time."""
+    """Make the tables and blend them plane by plane: few tables are held at a time."""
     around = _around(grid)
 
     def work(at: At, threads: int) -> None:
@@ -115,18 +116,13 @@ def clahe(
             first, stop = _bins_in_use(plane, levels)
             table = _space.tables((*grid.tiles, stop - first), levels.table_dtype)
             _tables_of(plane, grid, clip_limit, levels, first, threads, table)
-            _blend_plane(plane, table, around, _form(levels, first), target, threads)
+            _blend_plane(plane, table, around, _level_parameters(levels, first), target, threads)
             return
         table = np.empty((*grid.tiles, levels.bins), levels.table_dtype)
         _make_tables(pixels, at, grid, clip_limit, levels, edges, threads, table)
         _blend_tables(pixels, at, table, around, levels, edges, threads, out)
 
-    _over_planes(work, _planes(pixels))
-
-
-def _planes(pixels: Pixels) -> At:
-    """Return how many images and planes there are."""
-    return len(pixels.image), 1 if pixels.luma else pixels.image.shape[1]
+    _over_planes(work, pixels.histograms)
 
 
 def _over_planes(work: Callable[[At, int], None], shape: At) -> None:
@@ -135,11 +131,11 @@ def _over_planes(work: Callable[[At, int], None], shape: At) -> None:
     if shape == (1, 1):
         work((0, 0), threads)
         return
-    each = list(itertools.product(range(shape[0]), range(shape[1])))
-    if len(each) >= threads > 1:
-        _threads.run(lambda at: work(at, 1), each)
+    planes = list(itertools.product(range(shape[0]), range(shape[1])))
+    if len(planes) >= threads > 1:
+        _threads.run(lambda at: work(at, 1), planes)
     else:
-        for at in each:
+        for at in planes:
             work(at, threads)
 
 
@@ -155,11 +151,11 @@ def _make_tables(
 ) -> None:
     """Write the tables of one plane."""
     plane = _plain(pixels, at, levels)
-    lines = _luma_lines(pixels, levels, pixels.image[at[0]]) if pixels.mask is None else None
-    if (plane is None and lines is None) or math.prod(grid.tile) >= _tables.MAX_AREA:
+    in_rows = _luma_rows(pixels, levels, pixels.image[at[0]]) if pixels.mask is None else None
+    if (plane is None and in_rows is None) or math.prod(grid.tile) >= _tables.MAX_AREA:
         _tables_in_parts(pixels, at, grid, clip_limit, levels, edges, out)
-    elif lines is not None:
-        _tables_of_luma(lines, grid, clip_limit, levels, threads, out)
+    elif in_rows is not None:
+        _tables_of_luma(pixels, in_rows, grid, clip_limit, levels, threads, out)
     elif plane is not None:
         _tables_of(plane, grid, clip_limit, levels, 0, threads, out)
 
@@ -176,12 +172,12 @@ def _blend_tables(
 ) -> None:
     """Blend one plane."""
     flat = len(tables) == pixels.image.shape[2] == 1
-    lines = _luma_lines(pixels, levels, pixels.image[at[0]], out[at[0]]) if flat else None
+    in_rows = _luma_rows(pixels, levels, pixels.image[at[0]], out[at[0]]) if flat else None
     plane, target = _plain(pixels, at, levels), None if pixels.luma else _plain_output(out[at], levels)
-    if lines is not None:
-        _blend_luma(lines, tables[0], around, threads)
+    if in_rows is not None:
+        _blend_luma(pixels, in_rows, tables[0], around, threads)
     elif plane is not None and target is not None:
-        _blend_plane(plane, tables, around, _form(levels), target, threads)
+        _blend_plane(plane, tables, around, _level_parameters(levels), target, threads)
     else:
         _blend_in_parts(pixels, at, tables, around, levels, edges, out)
 
@@ -191,7 +187,7 @@ def _bins_in_use(plane: Array, levels: Levels) -> tuple[int, int]:
     if plane.itemsize == 1:
         return 0, levels.bins
     limits = np.empty(2, np.int64)
-    _tables.occupied_bins.u16(plane, _numbers(levels, 0), limits)
+    _tables_16.occupied_bins.u16(plane, _level_parameters(levels), limits)
     return int(limits[0]), int(limits[1]) + 1
 
 
@@ -207,7 +203,7 @@ def _positions(grid: Grid) -> tuple[Array, ...]:
 @functools.cache
 def _indices() -> NDArray[np.int64]:
     """Return 0, 1, 2, ...: the positions within a band."""
-    return np.arange(_rows.BAND)
+    return np.arange(_luma.BAND)
 
 
 @functools.lru_cache(maxsize=16)
@@ -217,15 +213,18 @@ def _around(grid: Grid) -> tuple[Neighbours, ...]:
 
 
 @functools.lru_cache(maxsize=16)
-def _numbers(levels: Levels, first: int) -> NDArray[np.int64]:
-    """Return what the kernels that make tables need to know of the levels."""
-    return _int64(levels.bins, levels.lowest, levels.span, levels.bin_shift, _turn(levels), first)
-
-
-@functools.lru_cache(maxsize=16)
-def _form(levels: Levels, first: int = 0) -> NDArray[np.int64]:
-    """Return what the kernels that blend need to know of the levels."""
-    return _int64(_turn(levels), levels.bin_shift, first, levels.shift)
+def _level_parameters(levels: Levels, first_bin: int = 0) -> NDArray[np.int64]:
+    """Return what the kernels need to know of the levels: see `histeq_kernels/cpu/clahe/parameters.py`."""
+    entries = {
+        _parameters.BINS: levels.bins,
+        _parameters.LOWEST: levels.lowest,
+        _parameters.SPAN: levels.span,
+        _parameters.SIGN: _sign_bit(levels),
+        _parameters.BIN_SHIFT: levels.bin_shift,
+        _parameters.FIRST_BIN: first_bin,
+        _parameters.LEVEL_SHIFT: levels.shift,
+    }
+    return _int64(*(entries[i] for i in range(len(entries))))
 
 
 def _int64(*numbers: int) -> NDArray[np.int64]:
@@ -235,8 +234,8 @@ def _int64(*numbers: int) -> NDArray[np.int64]:
     return array
 
 
-def _turn(levels: Levels) -> int:
-    """Return the bits to turn in an integer so that the smallest value becomes 0."""
+def _sign_bit(levels: Levels) -> int:
+    """Return the bit to flip in an integer so that the smallest value becomes 0."""
     return 1 << 15 if levels.dtype.kind == "i" else 0
 
 
@@ -252,7 +251,7 @@ def _plain(pixels: Pixels, at: At, levels: Levels) -> Array | None:
 
 
 def _plain_output(plane: Array, levels: Levels) -> Array | None:
-    """Return the same for a plane that is written."""
+    """Return a plane of integers that the kernels write as it is; None: any other."""
     if not served(plane) or (plane.strides[2] != plane.itemsize and plane.shape[2] > 1):
         return None
     if plane.itemsize == 1 and levels.bins != 256:
@@ -264,18 +263,19 @@ def _tables_of(
     plane: Array, grid: Grid, clip_limit: float, levels: Levels, first: int, threads: int, out: Array
 ) -> None:
     """Write the tables of a plane as it is."""
-    positions, form, tables = _positions(grid), _numbers(levels, first), out.reshape(-1, out.shape[-1])
-    kernel = _fastest.counting() if plane.itemsize == 1 else _tables.tile_tables_direct.u16
+    positions, tables = _positions(grid), out.reshape(-1, out.shape[-1])
+    parameters = _level_parameters(levels, first)
+    kernel = _tables.tile_tables.u8 if plane.itemsize == 1 else _tables_16.tile_tables_16.u16
 
     def work(part: tuple[int, int]) -> None:
-        kernel(plane, *positions, *part, clip_limit, form, workspace().counters, _space.sums, tables)
+        kernel(plane, *positions, *part, clip_limit, parameters, workspace().counters, _space.sums, tables)
 
-    work_to_do = plane.size + (tables.size // 4 if plane.itemsize > 1 else 0)
-    _over_ranges(work, len(tables), min(threads, work_to_do // _PIECE))
+    pixels = plane.size + (tables.size // 4 if plane.itemsize > 1 else 0)
+    _over_ranges(work, len(tables), min(threads, pixels // _PIECE))
 
 
 def _blend_plane(
-    plane: Array, tables: Array, around: tuple[Neighbours, ...], form: Array, out: Array, threads: int
+    plane: Array, tables: Array, around: tuple[Neighbours, ...], parameters: Array, out: Array, threads: int
 ) -> None:
     """Blend a plane as it is."""
     z, y, x = around
@@ -284,84 +284,95 @@ def _blend_plane(
     def work(part: tuple[int, int]) -> None:
         rows = slice(*part)
         cut = y if part == (0, plane.shape[1]) else y.cut(rows)
-        room = (form, _space.packed, _space.found)
+        memory = (parameters, _space.packed, _space.found)
         if deep:
             kernel = getattr(_blend.blend_volume, tag(plane))
-            kernel(plane[:, rows], *z, *cut, *x, tables, *room, out[:, rows])
+            kernel(plane[:, rows], *z, *cut, *x, tables, *memory, out[:, rows])
         else:
-            kernel = _fastest.blending() if plane.itemsize == 1 else _blend.blend_tiles_direct.u16
-            kernel(plane[:, rows], *cut, *x, tables[0], *room, out[:, rows])
+            kernel = _blend.blend_tiles.u8 if plane.itemsize == 1 else _blend.blend_tiles_16.u16
+            kernel(plane[:, rows], *cut, *x, tables[0], *memory, out[:, rows])
 
     _over_ranges(work, plane.shape[1], min(threads, plane.size // _PIECE))
 
 
 def _small_tiles(plane: Array, grid: Grid, clip_limit: float, levels: Levels) -> bool:
-    """Tell whether tiles of 16 bits go by ranks: where they are small, and clipped to a pixel in a bin."""
+    """Tell whether ranks serve tiles of 16 bits: small ones, clipped to a pixel in a bin."""
     area, flat = math.prod(grid.tile), len(plane) == grid.tiles[0] == 1
-    one = area <= _ranks.most_pixels() and _tiles.clip_count(clip_limit, area, levels.bins) == 1
-    return one and flat and levels.bins == 65536
+    if not flat or levels.bins != 65536 or area > _tiers.in_use().max_ranked_tile:
+        return False
+    return _tiles.clip_count(clip_limit, area, levels.bins) == 1
 
 
 def _by_ranks(
     plane: Array, grid: Grid, around: tuple[Neighbours, ...], levels: Levels, out: Array, threads: int
 ) -> None:
-    """Do both halves for small tiles of 16 bits."""
+    """Equalize a plane of 16 bits in small tiles, by ranks instead of tables."""
     _, *positions = _positions(grid)
     _, y, x = around
     ranks = _space.tables((*grid.tiles[1:], _ranks.ENTRIES), np.dtype(np.uint32))
     spreads, number = np.empty((*ranks.shape[:2], 2), np.int32), len(ranks) * ranks.shape[1]
-    turn = _turn(levels)
-    form = _int64(turn, levels.lowest, levels.span, math.prod(grid.tile))
+    parameters, area = _level_parameters(levels), math.prod(grid.tile)
 
     def rank(part: tuple[int, int]) -> None:
         results = ranks.reshape(number, -1), spreads.reshape(number, 2)
-        _ranks.tile_ranks.u16(plane, *positions, *part, turn, *results)
+        _ranks.tile_ranks.u16(plane, *positions, *part, parameters, *results)
 
     def blend(part: tuple[int, int]) -> None:
         rows = slice(*part)
         cut = y if part == (0, plane.shape[1]) else y.cut(rows)
-        _ranks.blend_ranks.u16(plane[:, rows], *cut, *x, ranks, spreads, form, out[:, rows])
+        _ranks.blend_ranks.u16(plane[:, rows], *cut, *x, ranks, spreads, parameters, area, out[:, rows])
 
     threads = min(threads, 2 * plane.size // _PIECE)  # a pixel takes three times as long as one of 8 bits
     _over_ranges(rank, number, threads)
     _over_ranges(blend, plane.shape[1], threads)
 
 
-def _luma_lines(pixels: Pixels, levels: Levels, *images: Array) -> tuple[Any, ...] | None:
-    """Return 8-bit colour images whose luma the kernels take where it is: (k, bytes a pixel, their rows)."""
+def _luma_rows(pixels: Pixels, levels: Levels, *images: Array) -> _colors.LumaRows | None:
+    """Return 8-bit colour images whose luma the kernels take where it is; None: any others."""
     if not pixels.luma or pixels.nodata is not None or levels.bins != 256:
         return None
-    lines = _colors.luma_lines(pixels.alpha, *images)
-    return None if lines is None else (_luma.COEFFICIENTS[str(pixels.luma)], *lines)
+    return _colors.luma_rows_in_place(pixels.alpha, *images)
 
 
 def _tables_of_luma(
-    lines: tuple[Any, ...], grid: Grid, clip_limit: float, levels: Levels, threads: int, out: Array
+    pixels: Pixels,
+    in_rows: _colors.LumaRows,
+    grid: Grid,
+    clip_limit: float,
+    levels: Levels,
+    threads: int,
+    out: Array,
 ) -> None:
     """Write the tables of the luma of a colour image."""
-    k, step, *rows = lines
-    positions, form, tables = _positions(grid), _numbers(levels, 0), out.reshape(-1, 256)
-    kernel = _rows.counting()
+    stride, k, channels = in_rows.stride, _colors.coefficients(pixels), in_rows.channels
+    positions, parameters, tables = _positions(grid), _level_parameters(levels), out.reshape(-1, 256)
+    kernel = _luma.tile_tables_of_luma.u8
 
     def work(part: tuple[int, int]) -> None:
-        room = workspace().counters, _space.sums, _space.band(_rows.BAND), _indices()
-        kernel(*rows, step, k, *positions, *part, clip_limit, form, *room, tables)
+        memory = workspace().counters, _space.sums, _space.band(_luma.BAND), _indices()
+        kernel(*channels, stride, k, *positions, *part, clip_limit, parameters, *memory, tables)
 
     _over_ranges(work, len(tables), min(threads, math.prod(grid.shape) // _PIECE))
 
 
-def _blend_luma(lines: tuple[Any, ...], tables: Array, around: tuple[Neighbours, ...], threads: int) -> None:
+def _blend_luma(
+    pixels: Pixels,
+    in_rows: _colors.LumaRows,
+    tables: Array,
+    around: tuple[Neighbours, ...],
+    threads: int,
+) -> None:
     """Blend the luma of a colour image of one slice."""
-    k, step, *rows = lines
+    stride, k, channels = in_rows.stride, _colors.coefficients(pixels), in_rows.channels
     _, y, x = around
-    height, width = rows[0].shape[1], x.tiles.shape[1]
-    kernel = _rows.blending()
+    height, width = channels[0].shape[1], x.tiles.shape[1]
+    kernel = _luma.blend_tiles_of_luma.u8
 
     def work(part: tuple[int, int]) -> None:
         cut = y if part == (0, height) else y.cut(slice(*part))
-        old, new = ([row[:, slice(*part)] for row in three] for three in (rows[:3], rows[3:]))
-        room = _space.packed, _space.found, _space.band(2 * max(_rows.BAND, width))
-        kernel(*old, step, k, *cut, *x, tables, *room, *new)
+        rows = [channel[:, slice(*part)] for channel in channels]
+        memory = _space.packed, _space.found, _space.band(2 * max(_luma.BAND, width))
+        kernel(*rows[:3], stride, k, *cut, *x, tables, *memory, *rows[3:])
 
     _over_ranges(work, height, min(threads, height * width // _PIECE))
 
@@ -390,7 +401,7 @@ def _tables_in_parts(
 ) -> None:
     """Write the tables of any plane."""
     empty = np.zeros(grid.tiles, np.bool_)
-    kernel, numbers = getattr(_tables.tile_table, tag(out)), _numbers(levels, 0)
+    kernel, parameters = getattr(_tables.tile_table, tag(out)), _level_parameters(levels)
 
     def work(tile: tuple[int, ...]) -> None:
         zs, ys, xs = grid.box(tile)
@@ -402,21 +413,23 @@ def _tables_in_parts(
                 _count(*_bins(pixels, at, box, levels, edges), _mask(pixels, at[0], box), counts)
         empty[tile] = not counts.any()
         if not empty[tile]:
-            kernel(counts, clip_limit, numbers, np.empty_like(counts), out[tile])
+            kernel(counts, clip_limit, parameters, np.empty_like(counts), out[tile])
 
     _threads.run(work, itertools.product(*map(range, grid.tiles)))
     _tiles.fill_empty(out, empty, levels)
 
 
 def _slices(*positions: NDArray[np.int64]) -> Any:
-    """Return what takes these positions out of an array: slices where they follow each other."""
+    """Return the index that selects these positions from an array: slices where they are consecutive."""
     if all(len(p) and p[-1] - p[0] == len(p) - 1 for p in positions):
         return tuple(slice(int(p[0]), int(p[-1]) + 1) for p in positions)
     return np.ix_(*positions)
 
 
 def _mask(pixels: Pixels, n: int, box: Any) -> Array | None:
-    return None if pixels.mask is None else pixels.mask[min(n, len(pixels.mask) - 1), 0][box]
+    """Return the mask of some pixels of image n; None: all count."""
+    mask = pixels.mask_of(n)
+    return None if mask is None else mask[box]
 
 
 def _count(index: Array, maps: Array | None, mask: Array | None, counts: NDArray[np.int64]) -> None:
@@ -425,10 +438,10 @@ def _count(index: Array, maps: Array | None, mask: Array | None, counts: NDArray
     if counted is None:
         flat = index.reshape(1, 1, -1)
         if index.itemsize == 1 and len(counts) == 256:
-            _counters.counting(flat.size)(flat, workspace().counters, counts)
+            _histogram.histogram.u8(flat, workspace().counters, counts)
             return
         if index.itemsize == 2 and len(counts) == 65536:
-            _counters.histogram_direct.u16(flat, workspace().counters, counts)
+            _histogram.histogram_16.u16(flat, workspace().counters, counts)
             return
     index = index.reshape(-1) if counted is None else index[counted]
     counts += np.bincount(index, minlength=len(counts))
@@ -437,18 +450,18 @@ def _count(index: Array, maps: Array | None, mask: Array | None, counts: NDArray
 def _bins(
     pixels: Pixels, at: At, box: Any, levels: Levels, edges: Array | None
 ) -> tuple[Array, Array | None]:
-    """Return the bins of some pixels, contiguous, of the tables' dtype; and which are mapped, None: all."""
+    """Return the bins of some pixels, contiguous, in the tables' dtype; and which are mapped, None: all."""
     image = pixels.image[at[0]]
     if pixels.nodata is not None or image.dtype.kind == "f" or (pixels.luma and levels.bin_shift):
         index, maps = _reference.indices(pixels, *at, box, levels, edges)
         return index.astype(levels.table_dtype, order="C"), maps
     if pixels.luma:
-        channels = [bits(image[c][box]) for c in _reference.rgb(pixels)]
+        channels = [bits(image[c][box]) for c in pixels.channels_of(0)]
         luma = np.empty(channels[0].shape, levels.table_dtype)
-        getattr(_recolor.take_luma, tag(luma))(*channels, luma)
+        getattr(_strided.extract_luma, tag(luma))(*channels, luma)
         return luma, None
     values = bits(image[at[1]][box])
-    return np.ascontiguousarray((values ^ values.dtype.type(_turn(levels))) >> levels.bin_shift), None
+    return np.ascontiguousarray((values ^ values.dtype.type(_sign_bit(levels))) >> levels.bin_shift), None
 
 
 def _blend_in_parts(
@@ -465,15 +478,15 @@ def _blend_in_parts(
         tables = np.pad(tables, [(0, 0)] * 3 + [(0, 256 - tables.shape[-1])])
     _, depth, height, width = pixels.image[at[0]].shape
     rows = max(1, _PART // max(1, width))
-    form = np.zeros(4, np.int64)
+    parameters = np.zeros_like(_level_parameters(levels))  # an image of bins: nothing to convert
 
     def work(part: tuple[int, int]) -> None:
         z, y = part
         box = (slice(z, z + 1), slice(y, y + rows), slice(None))
         index, maps = _bins(pixels, at, box, levels, edges)
-        cut = [each.cut(part) for each, part in zip(around, box, strict=True)]
+        cut = [axis.cut(part) for axis, part in zip(around, box, strict=True)]
         level = np.empty_like(index)
-        _blend_plane(index, tables, tuple(cut), form, level, 1)
+        _blend_plane(index, tables, tuple(cut), parameters, level, 1)
         _put(pixels, at, box, index, level, maps, levels, out)
 
     _threads.run(work, itertools.product(range(depth), range(0, height, rows)))
@@ -489,17 +502,17 @@ def _put(
     levels: Levels,
     out: Array,
 ) -> None:
-    """Write the pixels of some levels; `index` has their bins."""
+    """Write the levels of some pixels, whose bins are in `index`, as pixels."""
     image, target = pixels.image[at[0]], out[at[0]]
     if maps is not None or (pixels.luma and not served(out)):
-        every = np.ones(level.shape, np.bool_) if maps is None else maps
-        _reference.put(pixels, *at, box, level, every, levels, out)
+        mapped = np.ones(level.shape, np.bool_) if maps is None else maps
+        _reference.put(pixels, *at, box, level, mapped, levels, out)
     elif pixels.luma:
-        rgb = _reference.rgb(pixels)
+        rgb = pixels.channels_of(0)
         new = level << levels.shift
         old = [bits(image[c][box]) for c in rgb]
         top = np.iinfo(levels.dtype).max
-        getattr(_recolor.put_luma, tag(level))(*old, new, top, *(target[c][box] for c in rgb))
+        getattr(_strided.replace_luma, tag(level))(*old, new, top, *(target[c][box] for c in rgb))
     else:
-        new = (level << levels.shift) ^ level.dtype.type(_turn(levels))
+        new = (level << levels.shift) ^ level.dtype.type(_sign_bit(levels))
         target[at[1]][box] = new.view(levels.dtype)

@@ -1,13 +1,15 @@
-"""Colour images on the CPU kernels: the luma, or interleaved channels each alone."""
+"""Colour images on the CPU kernels: their luma, or interleaved channels each by itself."""
 
-from __future__ import annotations  # as in numba.py
+from __future__ import annotations  # closures are made in every call: their annotations shall cost nothing
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from histeq_kernels.cpu import channels as _channels
-from histeq_kernels.cpu import histogram as _count
-from histeq_kernels.cpu import luma as _luma
+from histeq_kernels.cpu import tiers as _tiers
+from histeq_kernels.cpu.ycrcb import channels as _channels
+from histeq_kernels.cpu.ycrcb import luma as _luma
+from histeq_kernels.cpu.ycrcb import scalar as _scalar
+from histeq_kernels.cpu.ycrcb import strided as _strided
 from numpy.typing import NDArray
 
 from histeq._backends.numba.views import (
@@ -21,112 +23,131 @@ from histeq._backends.numba.views import (
     tag,
     workspace,
 )
-from histeq._core import rules as _rules
 from histeq._core import threads as _threads
 from histeq._core.backend import Pixels
 
 Array = NDArray[Any]
 
 
+class LumaRows(NamedTuple):
+    """8-bit colour images as the luma kernels take them."""
+
+    stride: int
+    """Bytes from one pixel to the next."""
+    channels: tuple[Array, ...]
+    """Three of the first image, then of the next; where they are interleaved, the same rows three times."""
+
+
 def count_luma(pixels: Pixels, n: int, parts: int) -> NDArray[np.int64]:
     """Count the luma of one image."""
-    form = luma_rows(pixels.alpha, pixels.image[n], join=_count.along_rows())
-    if form is not None and pixels.mask is None and pixels.nodata is None:
-        step, *channels = form
-        k, by_rows = _luma.COEFFICIENTS[str(pixels.luma)], _luma.counting()
+    image = pixels.image[n]
+    in_rows = luma_rows(pixels.alpha, image, join=_tiers.in_use().joins_rows)
+    if in_rows is not None and pixels.mask is None and pixels.nodata is None:
+        k, by_rows = coefficients(pixels), _luma.histogram_luma.u8
 
         def count(piece: tuple[Array, ...], counts: NDArray[np.int64]) -> None:
-            by_rows(*piece, step, k, workspace().chunks, workspace().counters, counts)
+            space = workspace()
+            by_rows(*piece, in_rows.stride, k, space.pixels, space.counters, counts)
 
-        return add_up(count, [(piece,) for piece in split(parts, *channels, step=step)], (256,))
-    channels = [bits(plane) for plane in _rgb(pixels, pixels.image[n])]
-    kernel = getattr(_luma.histogram_luma, tag(channels[0]))
+        pieces = split(parts, *in_rows.channels, stride=in_rows.stride)
+        return add_up(count, [(piece,) for piece in pieces], (256,))
+    channels = _red_green_blue(pixels, image)
+    kernel = getattr(_strided.histogram_luma_strided, tag(channels[0]))
     nodata = -1 if pixels.nodata is None else pixels.nodata
     pieces = split(parts, *channels, mask_of(pixels, n, channels[0]))
-    return add_up(kernel, [(*piece, nodata) for piece in pieces], (_rules.levels_of(channels[0].dtype),))
+    return add_up(kernel, [(*piece, nodata) for piece in pieces], (pixels.bins(None),))
 
 
 def apply_luma(pixels: Pixels, n: int, table: Array, out: Array, parts: int) -> None:
     """Map the luma of one image."""
-    form = luma_rows(pixels.alpha, pixels.image[n], out)
-    if form is not None and pixels.nodata is None:
-        step, *channels = form
-        k, by_rows = _luma.COEFFICIENTS[str(pixels.luma)], _luma.mapping()
+    image = pixels.image[n]
+    in_rows = luma_rows(pixels.alpha, image, out)
+    if in_rows is not None and pixels.nodata is None:
+        stride, k, by_rows = in_rows.stride, coefficients(pixels), _luma.apply_luma.u8
 
         def work(piece: tuple[Array, ...]) -> None:
-            by_rows(*piece[:3], step, k, table, workspace().chunks, *piece[3:])
+            by_rows(*piece[:3], stride, k, table, workspace().pixels, *piece[3:])
 
-        _threads.run(work, split(parts, *channels, step=step))
+        _threads.run(work, split(parts, *in_rows.channels, stride=stride))
         return
-    channels = [bits(plane) for plane in _rgb(pixels, pixels.image[n])]
-    kernel = getattr(_luma.apply_luma, tag(channels[0]))
+    channels = _red_green_blue(pixels, image)
+    kernel = getattr(_strided.apply_luma_strided, tag(channels[0]))
     nodata = -1 if pixels.nodata is None else pixels.nodata
-    pieces = split(parts, *channels, *_rgb(pixels, out))
+    pieces = split(parts, *channels, *(out[c] for c in pixels.channels_of(0)))
     _threads.run(lambda piece: kernel(*piece[:3], table, nodata, *piece[3:]), pieces)
 
 
 def has_channel_rows(pixels: Pixels, out: Array | None = None) -> bool:
-    """Tell whether the channels are to be equalized each alone and lie interleaved in memory."""
-    if pixels.luma or pixels.image.shape[1] != 3 or 0 in pixels.image.shape:
+    """Tell whether 3 or 4 channels are to be equalized, each by itself, and lie interleaved in memory."""
+    if pixels.luma or pixels.image.shape[1] not in (3, 4) or 0 in pixels.image.shape:
         return False
-    return pixel_rows(pixels.alpha, *(one[0] for one in (pixels.image, out) if one is not None)) is not None
+    images = (pixels.image[0],) if out is None else (pixels.image[0], out[0])
+    return interleaved(pixels.alpha, *images) is not None
 
 
 def count_channels(pixels: Pixels, n: int, parts: int) -> NDArray[np.int64]:
     """Count the channels of one image of interleaved channels."""
-    step, [lines] = _form(pixels.alpha, pixels.image[n], join=_count.along_rows())
-    kernel = _channels.counting()
+    image = pixels.image[n]
+    stride, [plane] = _rows_of_channels(pixels.alpha, image, join=_tiers.in_use().joins_rows)
+    channels, kernel = len(image), _channels.histogram_channels.u8
 
     def count(piece: Array, counts: NDArray[np.int64]) -> None:
-        kernel(piece, step, workspace().chunks, workspace().channel_counters, counts)
+        space = workspace()
+        kernel(piece, channels, stride, space.pixels, space.channel_counters, counts)
 
-    counts = add_up(count, split(parts, lines, step=step), (3, 256))
+    counts = add_up(count, split(parts, plane, stride=stride), (channels, 256))
     if pixels.nodata is not None:
         counts[:, int(pixels.nodata)] = 0
     return counts
 
 
-def apply_channels(pixels: Pixels, n: int, table: Array, out: Array, parts: int) -> None:
+def apply_channels(pixels: Pixels, n: int, tables: Array, out: Array, parts: int) -> None:
     """Map the channels of one image of interleaved channels, each through its table."""
-    step, [lines, new] = _form(pixels.alpha, pixels.image[n], out)
-    kernel = _channels.mapping()
-    table = np.array(table)
+    stride, [plane, new] = _rows_of_channels(pixels.alpha, pixels.image[n], out)
+    channels, kernel = len(out), _channels.apply_channels.u8
+    tables = np.array(tables)
     if pixels.nodata is not None:
-        table[:, int(pixels.nodata)] = pixels.nodata
+        tables[:, int(pixels.nodata)] = pixels.nodata
 
     def work(piece: tuple[Array, ...]) -> None:
-        kernel(piece[0], step, table, workspace().chunks, piece[1])
+        kernel(piece[0], channels, stride, tables, workspace().pixels, piece[1])
 
-    _threads.run(work, split(parts, lines, new, step=step))
-
-
-def _form(alpha: bool, *images: Array, join: bool = True) -> tuple[int, list[Array]]:
-    form = pixel_rows(alpha, *images, join=join)
-    assert form is not None
-    return form
+    _threads.run(work, split(parts, plane, new, stride=stride))
 
 
-def luma_rows(alpha: bool, *images: Array, join: bool = True) -> tuple[Any, ...] | None:
-    """Return colour images as the luma kernels take them: (step, rows, rows, rows of the first, ...)."""
+def _rows_of_channels(alpha: bool, *images: Array, join: bool = True) -> tuple[int, list[Array]]:
+    """Return images for which `has_channel_rows` holds as (bytes a pixel, their rows)."""
+    in_rows = pixel_rows(alpha, *images, join=join)
+    assert in_rows is not None
+    return in_rows
+
+
+def luma_rows(alpha: bool, *images: Array, join: bool = True) -> LumaRows | None:
+    """Return (3, D, H, W) images for the kernels of rows, None where they do not take them."""
     if images[0].dtype != np.uint8:
         return None
-    form = pixel_rows(alpha, *images, join=join)
-    if form is not None:
-        return (form[0], *(lines for lines in form[1] for _ in range(3)))
-    planes = rows(*(one[c] for one in images for c in range(3)), join=join)
-    return None if planes is None else (1, *planes)
+    in_rows = pixel_rows(alpha, *images, join=join)
+    if in_rows is not None:
+        return LumaRows(in_rows[0], tuple(view for view in in_rows[1] for _ in range(3)))
+    planes = rows(*(image[c] for image in images for c in range(3)), join=join)
+    return None if planes is None else LumaRows(1, tuple(planes))
 
 
-def luma_lines(alpha: bool, *images: Array) -> tuple[Any, ...] | None:
-    """Return the same row by row of the images, none of them joined or turned."""
+def luma_rows_in_place(alpha: bool, *images: Array) -> LumaRows | None:
+    """Return (3, D, H, W) images row by row, none of them joined, reordered or flipped."""
     if any(image.dtype != np.uint8 or image.size == 0 for image in images):
         return None
     if all(image.strides[3] == 1 for image in images):
-        return (1, *(image[c] for image in images for c in range(3)))
-    lines = interleaved(alpha, *images)
-    return None if lines is None else (4 if alpha else 3, *(one for one in lines for _ in range(3)))
+        return LumaRows(1, tuple(image[c] for image in images for c in range(3)))
+    views = interleaved(alpha, *images)
+    return None if views is None else LumaRows(3 + alpha, tuple(view for view in views for _ in range(3)))
 
 
-def _rgb(pixels: Pixels, image: Array) -> tuple[Array, Array, Array]:
-    """Return the red, green and blue planes of a (C, D, H, W) image."""
-    return (image[2], image[1], image[0]) if pixels.luma == "bgr" else (image[0], image[1], image[2])
+def coefficients(pixels: Pixels) -> NDArray[np.int16]:
+    """Return the coefficients of YCrCb for the channels in their order in memory."""
+    return _scalar.COEFFICIENTS[str(pixels.luma)]
+
+
+def _red_green_blue(pixels: Pixels, image: Array) -> list[Array]:
+    """Return the red, green and blue planes of a (3, D, H, W) image, as unsigned integers."""
+    return [bits(image[c]) for c in pixels.channels_of(0)]

@@ -6,16 +6,16 @@ return None for whatever needs a second look, wrong arguments among it: the gene
 
 from __future__ import annotations  # as in backend.py
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from histeq_kernels.cpu import equalize as _whole
-from histeq_kernels.cpu import equalize_color as _whole_color
-from histeq_kernels.cpu import histogram as _count
-from histeq_kernels.cpu import luma as _luma
-from histeq_kernels.cpu import lut as _lut
-from histeq_kernels.cpu import table as _table
+from histeq_kernels.cpu import rules as _rules
+from histeq_kernels.cpu import tiers as _tiers
+from histeq_kernels.cpu.fused import color as _fused_color
+from histeq_kernels.cpu.fused.grey import kernel_of_rule
+from histeq_kernels.cpu.histogram import grey as _histogram
+from histeq_kernels.cpu.lut import grey as _lut
+from histeq_kernels.cpu.ycrcb.scalar import COEFFICIENTS
 from numpy.typing import NDArray
 
 from histeq._backends.numba import clahe as _clahe
@@ -30,7 +30,7 @@ Array = NDArray[Any]
 _UINT8, _UINT16 = np.dtype(np.uint8), np.dtype(np.uint16)
 MOST = 1 << 31
 """From this many pixels on the counters of the kernels of whole images could overflow."""
-_COEFFICIENTS = {"luma": _luma.COEFFICIENTS["rgb"], "luma-bgr": _luma.COEFFICIENTS["bgr"], "channels": None}
+_COEFFICIENTS = {"luma": COEFFICIENTS["rgb"], "luma-bgr": COEFFICIENTS["bgr"], "channels": None}
 
 
 def equalize(image: Array, rule: Any, layout: Any, color: Any, alpha: Any, out: Any) -> Array | None:
@@ -42,7 +42,7 @@ def equalize(image: Array, rule: Any, layout: Any, color: Any, alpha: Any, out: 
         return _equalize_small_color(image, rule, layout, color, alpha, out)
     if not _is_grey(image, layout, color, alpha):
         return None
-    kernel = whole_kernel(image.dtype, size, rule)
+    kernel = kernel_of_rule(image.dtype, rule)
     threads = 1 if size < _parallel.WORTH_IT else _threads.num_threads()
     if kernel is None or (threads > 1 and image.dtype != _UINT8):
         return None
@@ -67,22 +67,27 @@ def _equalize_small_color(
     if image.dtype != _UINT8 or rule != "opencv" or type(layout) is not str or layout != "HWC":
         return None
     height, width, channels = image.shape
-    if type(color) is not str or color not in _COEFFICIENTS or not 0 < height * width < _whole.SMALL:
+    if not 0 < height * width < _fused_color.MAX_PIXELS or type(color) is not str:
+        return None
+    if color not in _COEFFICIENTS:
         return None
     k = _COEFFICIENTS[color]
     has_alpha = (k is not None and channels == 4) if alpha is None else alpha
-    if type(has_alpha) is not bool or channels - has_alpha != 3:
+    if type(has_alpha) is not bool or channels - has_alpha not in ((3, 4) if k is None else (3,)):
+        return None
+    if channels > 4:
         return None
     if out is None:
         out = np.empty_like(image)
     elif not _is_output(out, image):
         return None
     space = workspace()
-    rows, new_rows = (array.reshape(1, height, width * channels) for array in (image, out))
+    pixels, new = (array.reshape(height, width * channels) for array in (image, out))
     if k is None:
-        _whole_color.channels()(rows, channels, space.memory, space.chunks, new_rows)
+        equalized = channels - has_alpha
+        _fused_color.equalize_channels.u8(pixels, equalized, channels, space.memory, space.pixels, new)
     else:
-        _whole_color.luma()(rows, channels, k, space.memory, space.chunks, new_rows)
+        _fused_color.equalize_luma.u8(pixels, channels, k, space.memory, space.pixels, new)
     return out
 
 
@@ -90,7 +95,7 @@ def histogram(image: Array, layout: Any, color: Any, alpha: Any) -> Array | None
     """Count a contiguous grey image that one thread counts."""
     if not _is_grey(image, layout, color, alpha) or not _is_small(image):
         return None
-    kernel = _count.counting(image.size) if image.itemsize == 1 else _count.histogram_direct.u16
+    kernel = _histogram.histogram.u8 if image.itemsize == 1 else _histogram.histogram_16.u16
     counts = np.zeros(_levels(image), np.int64)
     kernel(image.reshape(_shape(image)), workspace().counters, counts)
     return counts
@@ -108,9 +113,9 @@ def apply(image: Array, table: Array, layout: Any, color: Any, alpha: Any, out: 
         return None
     shape = _shape(image)
     if image.itemsize == 1:
-        _lut.mapping(image.size)(image.reshape(shape), table, workspace().pairs, out.reshape(shape))
+        _lut.apply.u8(image.reshape(shape), table, workspace().lookup, out.reshape(shape))
     else:
-        _lut.apply_direct.u16(image.reshape(shape), table, out.reshape(shape))
+        _lut.apply_16.u16(image.reshape(shape), table, out.reshape(shape))
     return out
 
 
@@ -139,17 +144,10 @@ def clahe(
     return out
 
 
-def whole_kernel(dtype: np.dtype, size: int, rule: str) -> Callable[..., None] | None:
-    """Return the kernel that does all three steps at once for this many pixels, where there is one."""
-    if dtype == _UINT8:
-        return _whole.equalizing(size) if rule == "opencv" else None
-    return _whole.direct(rule) if dtype == _UINT16 else None
-
-
 def _table_opencv(counts: NDArray[np.int64]) -> Array:
     """Return the table of the default rule for 8 bits."""
     table = np.empty(256, np.uint8)
-    _table.table_opencv.u8(counts, 0, 0, 255, workspace().sums, table)
+    _rules.table_opencv.u8(counts, 0, 0, 255, workspace().sums, table)
     return table
 
 
@@ -175,7 +173,7 @@ def _levels(image: Array) -> int:
 
 def _shape(image: Array) -> tuple[int, ...]:
     """Return the shape in which the fastest kernels take a contiguous image."""
-    return (1, 1, image.size) if _count.along_rows() else (1, *image.shape)
+    return (1, 1, image.size) if _tiers.in_use().joins_rows else (1, *image.shape)
 
 
 def _is_output(out: Any, image: Array) -> bool:

@@ -1,12 +1,12 @@
-"""One large 8-bit image on several threads, with the least waiting: see `histeq_kernels.cpu.shared`."""
+"""One large 8-bit image on several threads: see `histeq_kernels/cpu/fused/threaded.py`."""
 
-from __future__ import annotations  # as in numba.py
+from __future__ import annotations  # closures are made in every call: their annotations shall cost nothing
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from histeq_kernels.cpu import shared as _shared
+from histeq_kernels.cpu.fused import threaded as _kernels
 from numpy.typing import NDArray
 
 from histeq._backends.numba.views import workspace
@@ -39,19 +39,19 @@ def equalize(
     default_rule : bool
         Whether it is the table of the default rule, which the kernel can make itself.
     """
-    pieces = min(max(threads, image.size // _PIECE), _shared.most_pieces(image.shape))
-    counts, table, size = _shared.entries(pieces, threads)
+    pieces = min(max(threads, image.size // _PIECE), _kernels.most_pieces(image.shape))
+    counts, table, size = _kernels.layout_of_state(pieces, threads)
     state = np.zeros(size, np.int64)
-    kernel = _shared.working()
+    kernel = _kernels.equalize_together.u8
 
-    def take_part(i: int, work: int = _shared.COUNT | _shared.MAP) -> None:
+    def take_part(i: int, work: int = _kernels.COUNT | _kernels.MAP) -> None:
         kernel(image, pieces, i, threads, work, state, workspace().memory, out)
 
     _threads.call_helpers(take_part, threads - 1)
-    take_part(0, _shared.COUNT | _shared.TABLE | _shared.MAP if default_rule else _shared.COUNT)
-    if not state[1]:  # another rule, or a helper took long
-        _threads.wait(state, 0, pieces)
+    take_part(0, _kernels.COUNT | _kernels.TABLE | _kernels.MAP if default_rule else _kernels.COUNT)
+    if not state[_kernels.TABLE_READY]:  # another rule, or a helper took long
+        _threads.wait(state, _kernels.COUNTED, pieces)
         state[table:].view(np.uint8)[:] = table_of(state[counts:table].reshape(threads, 256).sum(axis=0))
-        _threads.tell(state, 1)
-        take_part(0, _shared.MAP)
-    _threads.wait(state, 2, pieces)
+        _threads.tell(state, _kernels.TABLE_READY)
+        take_part(0, _kernels.MAP)
+    _threads.wait(state, _kernels.MAPPED, pieces)

@@ -1,19 +1,19 @@
-"""Planes, strided (D, H, W) arrays, in the form that the CPU kernels take; and their workspace."""
+"""Views of canonical arrays as the CPU kernels take them, without copies; and the kernels' workspace."""
 
 import functools
 import itertools
-import math
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from histeq_kernels.cpu import equalize as _whole
-from histeq_kernels.cpu import histogram as _count
-from histeq_kernels.cpu import intervals as _intervals
-from histeq_kernels.cpu import luma as _luma
-from histeq_kernels.cpu import lut as _lut
-from histeq_kernels.cpu import table as _table
+from histeq_kernels.cpu import rules as _rules
+from histeq_kernels.cpu.fused import workspace as _fused
+from histeq_kernels.cpu.histogram import intervals as _intervals
+from histeq_kernels.cpu.histogram import workspace as _counters
+from histeq_kernels.cpu.lut import lookup as _lookup
+from histeq_kernels.cpu.ycrcb import blocks as _blocks
+from histeq_kernels.cpu.ycrcb import channels as _channels
 from numpy.typing import NDArray
 
 from histeq._core import threads as _threads
@@ -22,9 +22,9 @@ from histeq._core.backend import Pixels
 Array = NDArray[Any]
 
 PIECE = 1 << 18
-"""The fewest pixels worth a thread of their own: handing work to a thread costs 25-150 microseconds."""
+"""The fewest pixels worth a thread of their own: handing work to a thread costs 25 to 150 microseconds."""
 _ALL = np.ones((1, 1, 1), np.uint8)
-_SHORT = 256  # pixels of a row
+_SHORT = 256  # pixels of a row that is always better joined with the next
 
 
 def _aligned(size: int, dtype: type) -> Array:
@@ -38,18 +38,19 @@ class _Workspace:
     """What the kernels of one thread work in. They leave zeros in `counters`."""
 
     def __init__(self) -> None:
-        self.memory = _aligned(_whole.MEMORY, np.uint32)
-        """All of what `histeq_kernels.cpu.equalize` works in; parts of it serve the other kernels."""
-        self.counters = self.memory[: _count.SCRATCH]
-        self.pairs = _aligned(_lut.SCRATCH, np.uint16)
-        self.sums = np.zeros(_table.SUMS)
+        self.memory = _aligned(_fused.MEMORY, np.uint32)
+        """What the fused kernels work in: see `histeq_kernels/cpu/fused/workspace.py`."""
+        self.counters = self.memory[: _counters.SCRATCH]
+        self.lookup = _aligned(_lookup.WORKSPACE, np.uint16)
+        self.sums = np.zeros(_rules.SUMS)
         self.found = _aligned(_intervals.BLOCK, np.int32)
-        self.chunks = _aligned(math.prod(_luma.CHUNKS), np.uint8).reshape(_luma.CHUNKS)
+        self.pixels = _aligned(_blocks.WORKSPACE, np.uint8)
+        """Parts of colour images: see `histeq_kernels/cpu/ycrcb/blocks.py`."""
 
     @functools.cached_property
     def channel_counters(self) -> Array:
-        """One row of counters a channel; only colour images need it."""
-        return _aligned(3 * _count.SCRATCH, np.uint32).reshape(3, -1)
+        """Counters for each channel; only interleaved channels need them."""
+        return _aligned(_channels.COUNTERS, np.uint32)
 
 
 _local = threading.local()
@@ -65,63 +66,70 @@ def workspace() -> _Workspace:
 
 
 def rows(*planes: Array, join: bool = True) -> list[Array] | None:
-    """Return planes of one shape as planes of the same pixels with contiguous rows.
+    """Return (D, H, W) planes of one shape as planes of the same pixels with contiguous rows.
 
-    Axes are reordered and turned, in all planes alike; rows that follow each other in memory become one,
-    unless they shall not be joined and are not short. None where rows cannot be had without a copy.
+    Axes are reordered and flipped, in all planes alike. With `join`, and where they are short, rows that
+    follow each other in memory become one. None where rows cannot be had without a copy.
     """
     join = join or planes[0].shape[2] < _SHORT
     if all(plane.flags.c_contiguous for plane in planes):
         return [plane.reshape(1, 1, -1) for plane in planes] if join else list(planes)
     shape, strides = planes[0].shape, planes[0].strides
-    turn = tuple(slice(None, None, -1 if stride < 0 else 1) for stride in strides)
+    flip = tuple(slice(None, None, -1 if stride < 0 else 1) for stride in strides)
     order = sorted(range(3), key=lambda axis: (shape[axis] != 1, -abs(strides[axis])))
-    turned = [plane[turn].transpose(order) for plane in planes]
-    if join and all(plane.flags.c_contiguous for plane in turned):
-        return [plane.reshape(1, 1, -1) for plane in turned]
-    if all(plane.strides[2] == plane.itemsize or plane.shape[2] == 1 for plane in turned):
-        return turned
+    views = [plane[flip].transpose(order) for plane in planes]
+    if join and all(plane.flags.c_contiguous for plane in views):
+        return [plane.reshape(1, 1, -1) for plane in views]
+    if all(plane.strides[2] == plane.itemsize or plane.shape[2] == 1 for plane in views):
+        return views
     return None
 
 
 def pixel_rows(alpha: bool, *images: Array, join: bool = True) -> tuple[int, list[Array]] | None:
-    """Return (C, D, H, W) images of interleaved bytes, all of one shape, as (bytes a pixel, their rows).
+    """Return (C, D, H, W) images of 3 or 4 interleaved bytes, of one shape, as (bytes a pixel, rows).
 
-    None unless all are such images. Rows that follow each other in memory become one if they may be joined.
+    None unless all are such images. With `join`, rows that follow each other in memory become one.
     """
-    lines = interleaved(alpha, *images)
-    return None if lines is None else (4 if alpha else 3, rows(*lines, join=join) or lines)
+    views = interleaved(alpha, *images)
+    return None if views is None else (len(images[0]) + alpha, rows(*views, join=join) or views)
 
 
 def interleaved(alpha: bool, *images: Array) -> list[Array] | None:
-    """Return (C, D, H, W) images of interleaved bytes as (D, H, bytes of a row); None unless all are such."""
-    step = 4 if alpha else 3
-    if any(one.dtype != np.uint8 or (one.strides[0], one.strides[3]) != (1, step) for one in images):
+    """Return (C, D, H, W) images of 3 or 4 interleaved bytes as (D, H, bytes of a row).
+
+    With `alpha` one more channel follows in memory. None unless all are such images.
+    """
+    channels, depth, height, width = images[0].shape
+    stride = channels + alpha
+    if stride not in (3, 4):
         return None
-    _, depth, height, width = images[0].shape
-    if not alpha:  # strides of 1 and 3 merge: no copy
-        return [one.transpose(1, 2, 3, 0).reshape(depth, height, width * step) for one in images]
-    shape = (depth, height, width * step)
-    return [np.lib.stride_tricks.as_strided(one[0], shape, (*one.strides[1:3], 1)) for one in images]
+    if any(
+        image.dtype != np.uint8 or (image.strides[0], image.strides[3]) != (1, stride) for image in images
+    ):
+        return None
+    shape = (depth, height, width * stride)
+    if not alpha:  # strides of 1 and 3, or 4, merge: no copy
+        return [image.transpose(1, 2, 3, 0).reshape(shape) for image in images]
+    return [np.lib.stride_tricks.as_strided(image[0], shape, (*image.strides[1:3], 1)) for image in images]
 
 
-def split(parts: int, *planes: Array, step: int = 1) -> list[tuple[Array, ...]]:
+def split(parts: int, *planes: Array, stride: int = 1) -> list[tuple[Array, ...]]:
     """Split planes of one shape alike, into up to `parts` views of `PIECE` elements or more.
 
-    No pixel of `step` elements is cut.
+    No pixel of `stride` elements is cut.
     """
     plane = planes[0]
     parts = min(parts, plane.size // PIECE)
-    parts = max(parts, -(-plane.size // (_count.MAX_PIXELS // 2)), 1)
+    parts = max(parts, -(-plane.size // (_counters.MAX_PIXELS // 2)), 1)
     if parts == 1:
         return [planes]
-    lengths = (*plane.shape[:2], plane.shape[2] // step)
+    lengths = (*plane.shape[:2], plane.shape[2] // stride)
     axis = next((i for i in range(3) if lengths[i] >= 64 * parts), int(np.argmax(lengths)))
-    unit = step if axis == 2 else 1
+    unit = stride if axis == 2 else 1
     length = plane.shape[axis] // unit
     bounds = [length * i // parts * unit for i in range(parts + 1)]
     before = (slice(None),) * axis
-    return [tuple(one[(*before, slice(a, b))] for one in planes) for a, b in itertools.pairwise(bounds)]
+    return [tuple(plane[(*before, slice(a, b))] for plane in planes) for a, b in itertools.pairwise(bounds)]
 
 
 def served(array: Array) -> bool:
@@ -130,7 +138,7 @@ def served(array: Array) -> bool:
 
 
 def native(array: Array) -> Array:
-    """Return an array that kernels take, copied only for a foreign byte order or odd alignment."""
+    """Return an array that kernels take, copied only where it is not aligned or not of native byte order."""
     return array if served(array) else array.astype(array.dtype.newbyteorder("="))
 
 
@@ -141,10 +149,9 @@ def bits(array: Array) -> Array:
 
 
 def mask_of(pixels: Pixels, n: int, plane: Array) -> Array:
-    """Return the mask of image n as bytes, or one that counts all."""
-    if pixels.mask is None:
-        return np.broadcast_to(_ALL, plane.shape)
-    return np.broadcast_to(pixels.mask[min(n, len(pixels.mask) - 1), 0].view(np.uint8), plane.shape)
+    """Return the mask of image n as bytes; without a mask one that counts every pixel of a plane."""
+    mask = pixels.mask_of(n)
+    return np.broadcast_to(_ALL if mask is None else mask.view(np.uint8), plane.shape)
 
 
 def tag(*arrays: Array) -> str:

@@ -1,0 +1,175 @@
+"""CLAHE, the second half: every pixel through the tables of the tiles around it, weighted by their distance.
+
+Between the centres of neighbouring tiles the tables are the same: such a *cell* is gone through at once. The
+arithmetic is that of `histeq/_core/tile_grid.py`: float32, every product and sum rounded by itself.
+"""
+
+import numpy as np
+
+from histeq_kernels.cpu.clahe.blend_packed import CHUNK
+from histeq_kernels.cpu.clahe.blend_vectors import blend_16_of_two, blend_of_two
+from histeq_kernels.cpu.clahe.parameters import BIN_SHIFT, FIRST_BIN, LEVEL_SHIFT, PARAMETERS, SIGN
+from histeq_kernels.cpu.clahe.runs import AXIS, end_of_run
+from histeq_kernels.cpu.core.kernel import inline, kernel, plane, plane_out
+from histeq_kernels.cpu.core.operations import blend_plane
+from histeq_kernels.cpu.core.rounding import rounded
+from histeq_kernels.cpu.core.views import line, part_64, row
+from histeq_kernels.cpu.tiers import tiered_kernel
+
+
+def _signature(element: str, axes: int, tables: int) -> str:
+    around = ", ".join([AXIS] * axes)
+    grid = f"Array({element}, {tables}, 'C', readonly=True)"
+    workspace = "uint64[::1], uint32[:, ::1]"
+    return f"void({plane(element)}, {around}, {grid}, {PARAMETERS}, {workspace}, {plane_out(element)})"
+
+
+@tiered_kernel(u8=_signature("uint8", 2, 3))
+def blend_tiles(image, ys, y_weights, xs, x_weights, tables, levels, packed, found, out):
+    """Map the 8-bit pixels of a (1, rows, columns) image with contiguous rows.
+
+    Parameters
+    ----------
+    ys, xs : the tile before and the tile after each row, and each column
+    y_weights, x_weights : their weights
+    tables : (tiles down, tiles across, 256)
+    levels : see `parameters.py`; none of it matters for 8 bits
+    packed, found : workspaces of (65536,) and `blend_packed.FOUND`, of any content
+    """
+    blend_plane(image, (ys, y_weights), (xs, x_weights), tables, packed, found, out)
+
+
+@kernel(u16=_signature("uint16", 2, 3))
+def blend_tiles_16(image, ys, y_weights, xs, x_weights, tables, levels, packed, found, out):
+    """Map the 16-bit pixels of a (1, rows, columns) image with contiguous rows: see `blend_tiles`.
+
+    The tables have the bins from `levels[FIRST_BIN]` on, as far as the image needs them.
+    """
+    height, width = np.uint64(image.shape[1]), np.uint64(image.shape[2])
+    workspace, before, after = line(found), x_weights[0], x_weights[1]
+    top = np.uint64(0)
+    while top < height:
+        bottom, left = end_of_run(ys, top, height), np.uint64(0)
+        while left < width:
+            right = end_of_run(xs, left, min(width, left + np.uint64(CHUNK)))
+            cell = (top, bottom, left, right)
+            across = (np.uint64(xs[0, left]), np.uint64(xs[1, left]))
+            four = (np.uint64(ys[0, top]), np.uint64(ys[1, top]), across[0], across[1])
+            low, high = limits_of(image, cell, np.uint64(levels[SIGN]))
+            worth = (right - left) * (bottom - top) >= (high - low)
+            if worth:
+                pack_16(tables, four, low, high, levels, packed)
+            for y in range(top, bottom):
+                pixels, new = row(image, np.uint64(0), y), row(out, np.uint64(0), y)
+                if worth:
+                    look_up_packed(pixels, left, right, packed, workspace)
+                else:
+                    look_up_16(pixels, left, right, tables, four, levels, workspace)
+                blend_row_16(
+                    workspace, left, right, before, after, y_weights[0, y], y_weights[1, y], levels, new
+                )
+            left = right
+        top = bottom
+
+
+@kernel(u8=_signature("uint8", 3, 4), u16=_signature("uint16", 3, 4))
+def blend_volume(image, zs, z_weights, ys, y_weights, xs, x_weights, tables, levels, packed, found, out):
+    """Map the pixels of a (depth, rows, columns) image between eight tiles each: see `blend_tiles`."""
+    sign, shift, first, back = (
+        np.uint64(levels[SIGN]),
+        np.uint64(levels[BIN_SHIFT]),
+        np.uint64(levels[FIRST_BIN]),
+        np.uint64(levels[LEVEL_SHIFT]),
+    )
+    for z in range(np.uint64(image.shape[0])):
+        near, far = tables[np.uint64(zs[0, z])], tables[np.uint64(zs[1, z])]
+        for y in range(np.uint64(image.shape[1])):
+            pixels, new = row(image, z, y), row(out, z, y)
+            top, bottom = np.uint64(ys[0, y]), np.uint64(ys[1, y])
+            for x in range(np.uint64(image.shape[2])):
+                left, right = np.uint64(xs[0, x]), np.uint64(xs[1, x])
+                v = ((np.uint64(pixels[x]) ^ sign) >> shift) - first
+                wx = (x_weights[0, x], x_weights[1, x])
+                a = bilinear(near, top, bottom, left, right, v, wx, y_weights[0, y], y_weights[1, y])
+                b = bilinear(far, top, bottom, left, right, v, wx, y_weights[0, y], y_weights[1, y])
+                level = rounded(a * z_weights[0, z] + b * z_weights[1, z])
+                new[x] = (np.uint64(level) << back) ^ sign
+
+
+@inline
+def bilinear(tables, top, bottom, left, right, v, wx, above, below):
+    """Return the level between four tables."""
+    upper = np.float32(tables[top, left, v]) * wx[0] + np.float32(tables[top, right, v]) * wx[1]
+    lower = np.float32(tables[bottom, left, v]) * wx[0] + np.float32(tables[bottom, right, v]) * wx[1]
+    return upper * above + lower * below
+
+
+@inline
+def limits_of(image, cell, sign):
+    """Return the smallest and the largest value of a cell."""
+    top, bottom, left, right = cell
+    low, high, sign = np.uint16(65535), np.uint16(0), np.uint16(sign)
+    for y in range(top, bottom):
+        pixels = row(image, np.uint64(0), y)
+        for x in range(left, right):
+            value = np.uint16(pixels[x] ^ sign)
+            low = value if value < low else low
+            high = value if value > high else high
+    return np.uint64(low), np.uint64(high)
+
+
+@inline
+def pack_16(tables, four, low, high, levels, packed):
+    """Write the entries of four 16-bit tables into one of 64 bits, for sign pixels from `low` to `high`."""
+    sign, shift, first = np.uint64(levels[SIGN]), np.uint64(levels[BIN_SHIFT]), np.uint64(levels[FIRST_BIN])
+    if sign == 0 and shift == 0:
+        for i in range(low - first, high - first + np.uint64(1)):
+            packed[first + i] = packed_entries(tables, four, i)
+    else:
+        for value in range(low, high + np.uint64(1)):
+            packed[value ^ sign] = packed_entries(tables, four, (value >> shift) - first)
+
+
+@inline
+def packed_entries(tables, four, i):
+    """Return the i-th entries of four tables as one word: the upper left lowest, upper right, lower two."""
+    upper, lower, left, right = four
+    above = np.uint64(tables[upper, left, i]) | np.uint64(tables[upper, right, i]) << np.uint64(16)
+    below = np.uint64(tables[lower, left, i]) | np.uint64(tables[lower, right, i]) << np.uint64(16)
+    return above | below << np.uint64(32)
+
+
+@inline
+def look_up_packed(pixels, left, right, packed, workspace):
+    """Write the packed entries of 16-bit pixels."""
+    entries = part_64(workspace, 0, CHUNK)
+    for i in range(right - left):
+        entries[i] = packed[pixels[left + i]]
+
+
+@inline
+def look_up_16(pixels, left, right, tables, four, levels, workspace):
+    """Write the packed entries of 16-bit pixels of a cell that has too few pixels to pack its tables."""
+    entries, sign, shift, first = (
+        part_64(workspace, 0, CHUNK),
+        np.uint64(levels[SIGN]),
+        np.uint64(levels[BIN_SHIFT]),
+        np.uint64(levels[FIRST_BIN]),
+    )
+    for i in range(right - left):
+        bin_ = ((np.uint64(pixels[left + i]) ^ sign) >> shift) - first
+        entries[i] = packed_entries(tables, four, bin_)
+
+
+@inline
+def blend_row_16(workspace, left, right, before, after, above, below, levels, new):
+    """Blend the entries of a row; `workspace` has those of a pixel as two words."""
+    vectors = (right - left) // np.uint64(16) * np.uint64(16)
+    for i in range(np.uint64(0), vectors, np.uint64(16)):
+        blend_16_of_two(workspace, i, before, after, left + i, above, below, new)
+    for i in range(vectors, right - left):
+        new[left + i] = blend_of_two(workspace, i, before[left + i], after[left + i], above, below)
+    back, sign = np.uint64(levels[LEVEL_SHIFT]), np.uint64(levels[SIGN])
+    if back or sign:
+        for x in range(left, right):
+            new[x] = (np.uint64(new[x]) << back) ^ sign

@@ -1,0 +1,98 @@
+"""The levels of the bins of 16-bit tiles, in vectors."""
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, config
+from numba.extending import intrinsic
+
+from histeq_kernels.cpu.core.llvm import (
+    I32,
+    F32x16,
+    I16x16,
+    I32x16,
+    call,
+    i64,
+    last_lane,
+    load,
+    pointer_to,
+    prefix_sums,
+    splat,
+    splat_i32,
+    store,
+)
+from histeq_kernels.cpu.core.rounding import BITS, SHIFT
+
+
+def _levels_16(counters, first, size, clip, share, step, rest, scale, low, span, table):
+    """Write the levels of a multiple of 16 bins, leave zeros, and return the pixels counted, clipped.
+
+    Parameters
+    ----------
+    counters : uint32, those of `size` bins from bin `first` on
+    clip : the most pixels a bin keeps
+    share, step, rest : what bins get back, int32: see `tile_tables_16.fill_levels_16`
+    scale, low, span : levels a pixel, the lowest level, levels above it
+    table : uint16
+    """
+    counted = np.cumsum(np.minimum(counters[first : first + size].astype(np.int32), clip), dtype=np.int32)
+    counters[first : first + size] = 0
+    bins = np.arange(size, dtype=np.int32) + np.int32(first)
+    upto = counted + share * (bins + 1) + np.minimum(bins // step + 1, rest)
+    levels = np.rint(upto.astype(np.float32) * scale).astype(np.int32)
+    table[:size] = np.minimum(levels, span) + low
+    return counted[-1] if size else np.int32(0)
+
+
+@intrinsic
+def _levels_16_ir(typingctx, counters, first, size, clip, share, step, rest, scale, low, span, table):
+    def codegen(context, builder, signature, args):
+        def at(which, index, kind):
+            return pointer_to(context, builder, signature, args, which, index, kind)
+
+        clip, share, step, rest, low, span = (splat(builder, args[k], I32x16) for k in (3, 4, 5, 6, 8, 9))
+        scale = splat(builder, args[7], F32x16)
+        inverse = builder.fdiv(ir.Constant(F32x16, [1.0] * 16), builder.sitofp(step, F32x16))
+        count, bins = cgutils.alloca_once(builder, I32x16), cgutils.alloca_once(builder, I32x16)
+        start = splat(builder, builder.trunc(args[1], I32), I32x16)
+        builder.store(splat_i32(0), count)
+        builder.store(builder.add(start, ir.Constant(I32x16, list(range(16)))), bins)
+        with cgutils.for_range(builder, builder.lshr(args[2], i64(4))) as loop:
+            index = builder.shl(loop.index, i64(4))
+            pointer = at(0, builder.add(args[1], index), I32x16)
+            counted = call(builder, "llvm.smin.v16i32", I32x16, load(builder, pointer), clip)
+            counted, before, b = prefix_sums(builder, counted), builder.load(count), builder.load(bins)
+            store(builder, splat_i32(0), pointer)
+            builder.store(builder.add(last_lane(builder, counted), before), count)
+            builder.store(builder.add(b, splat_i32(16)), bins)
+            extra = spread_upto(builder, b, inverse, rest)
+            extra = builder.add(extra, builder.mul(share, builder.add(b, splat_i32(1))))
+            level = level_of(builder, builder.add(builder.add(counted, before), extra), scale, low, span)
+            level = builder.trunc(level, I16x16)
+            store(builder, level, at(10, index, level.type))
+        return builder.extract_element(builder.load(count), i64(0))
+
+    word, number, real = types.uint64, types.int32, types.float32
+    arguments = counters, word, word, number, number, number, number, real, number, number, table
+    return number(*arguments), codegen
+
+
+def spread_upto(builder, bins, inverse, rest):
+    """Return how many of `rest` pixels, one every so many bins, have gone to the bins up to each of 16.
+
+    Half a bin more, divided by a whole number in float32, is far enough from others.
+    """
+    half = builder.fadd(builder.sitofp(bins, F32x16), ir.Constant(F32x16, [0.5] * 16))
+    extra = builder.add(builder.fptosi(builder.fmul(half, inverse), I32x16), splat_i32(1))
+    return call(builder, "llvm.smin.v16i32", I32x16, extra, rest)
+
+
+def level_of(builder, counts, scale, low, span):
+    """Return the levels of 16 cumulative counts: rounded half to even, and limited."""
+    level = builder.fmul(builder.sitofp(counts, F32x16), scale)
+    level = builder.bitcast(builder.fadd(level, ir.Constant(F32x16, [float(SHIFT)] * 16)), I32x16)
+    level = builder.sub(level, splat_i32(int(BITS)))
+    return builder.add(call(builder, "llvm.smin.v16i32", I32x16, level, span), low)
+
+
+levels_16 = _levels_16 if config.DISABLE_JIT else _levels_16_ir

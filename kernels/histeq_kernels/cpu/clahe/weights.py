@@ -1,0 +1,21 @@
+"""The weighted mean of four tables' entries, in vectors: float32, every product and sum rounded by itself."""
+
+from llvmlite import ir
+
+from histeq_kernels.cpu.core.llvm import F32x16, I8x16, I32x16
+from histeq_kernels.cpu.core.rounding import SHIFT
+
+
+def weighted_mean(builder, entries, columns, rows, kind=I8x16):
+    """Return the levels of 16 pixels from the entries of four tables.
+
+    `columns` are the weights of left and right, `rows` of upper and lower.
+    """
+
+    def between(a, b, weights):
+        return builder.fadd(builder.fmul(a, weights[0]), builder.fmul(b, weights[1]))
+
+    a, b, c, d = (builder.sitofp(entry, F32x16) for entry in entries)
+    level = between(between(a, b, columns), between(c, d, columns), rows)
+    rounded = builder.fadd(level, ir.Constant(F32x16, [float(SHIFT)] * 16))
+    return builder.trunc(builder.bitcast(rounded, I32x16), kind)

@@ -1,0 +1,1 @@
+"""What every kernel is made with: its declaration, tiers, views of memory, LLVM instructions."""

@@ -1,0 +1,198 @@
+"""The operations that every instruction tier implements, each in its own way.
+
+A kernel calls them by these names. When it is compiled for a tier, `specialized` puts that tier's functions
+in their place, in the kernel and in every function it calls. A tier's file in `tiers/` says which function
+implements which operation; some operations are numbers: where one way of working begins to pay.
+"""
+
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+from histeq_kernels.cpu.core.kernel import declaration_of
+
+
+class Operation:
+    """The place of an operation in a kernel's source."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+def _operation(function: Callable[..., Any]) -> Any:
+    """Declare an operation by its signature and docstring."""
+    return Operation(function.__name__)
+
+
+def specialized(function: FunctionType, operations: dict[str, Any]) -> FunctionType:
+    """Return a function with a tier's operations in place, in it and in all that it calls."""
+    return _specialized(function, operations, {})
+
+
+def _specialized(function: FunctionType, operations: dict[str, Any], done: dict[Any, Any]) -> FunctionType:
+    """Return `function` itself where it calls no operation; `done` has the functions already looked at."""
+    if function not in done:
+        replaced = {}
+        for name in function.__code__.co_names:
+            value: Any = function.__globals__.get(name)
+            if isinstance(value, Operation):
+                value = replaced[name] = operations[value.name]
+            if declare := declaration_of(value):
+                special = _specialized(value, operations, done)
+                if special is not value:
+                    replaced[name] = declare(special)
+        done[function] = _with_globals(function, replaced) if replaced else function
+    return done[function]
+
+
+def _with_globals(function: FunctionType, replaced: dict[str, Any]) -> FunctionType:
+    """Return a copy of a function that finds other values under some global names."""
+    copy = FunctionType(function.__code__, {**function.__globals__, **replaced}, function.__name__)
+    copy.__qualname__, copy.__module__ = function.__qualname__, function.__module__
+    return copy
+
+
+# 8-bit grey pixels -----------------------------------------------------------------------------------
+
+
+@_operation
+def min_pixels_counted_by_rows():
+    """Give the number of pixels from which `count_rows` is faster than four tables (`small.py`)."""
+
+
+@_operation
+def min_pixels_equalized_by_rows():
+    """Give the same number for images that are equalized in one call."""
+
+
+@_operation
+def count_rows(image, scratch, counts):
+    """Count (depth, rows, columns) with contiguous rows; `fold_rows` completes `counts`."""
+
+
+@_operation
+def fold_rows(scratch, counts):
+    """Add what `count_rows` left in the scratch to `counts`; leave zeros there."""
+
+
+@_operation
+def rows_to_count(image):
+    """Return a contiguous 2-D image as (1, rows, columns), with rows that suit `count_rows` best."""
+
+
+@_operation
+def min_pixels_mapped_by_rows():
+    """Give the number of pixels from which `prepare_table` and `map_rows` are faster than single lookups."""
+
+
+@_operation
+def prepare_table(table, workspace):
+    """Write what `map_row` and `map_rows` need beside the table into 65,536 uint16."""
+
+
+@_operation
+def map_row(pixels, table, workspace, past_caches, new):
+    """Map a row; `past_caches` tells whether the whole image is too large to stay in a cache."""
+
+
+@_operation
+def map_rows(image, table, workspace, past_caches, out):
+    """Map (depth, rows, columns) with contiguous rows."""
+
+
+@_operation
+def split_block(source, stride, masks, groups, block):
+    """Write the bit masks of 512 pixels: for tiers that count with `bitplanes.py`."""
+
+
+# Parts of colour images, in the first-level cache ----------------------------------------------------
+
+
+@_operation
+def prepare_steps(table, steps):
+    """Write what `map_chunk` needs beside the table into 256 bytes."""
+
+
+@_operation
+def map_chunk(pixels, table, steps, new):
+    """Map up to some thousand pixels."""
+
+
+@_operation
+def block_pixels():
+    """Give the most pixels of a colour image that are counted together."""
+
+
+@_operation
+def block_rows(height):
+    """Return how many rows of an image of this height are counted together."""
+
+
+@_operation
+def count_block(block, rows, columns, pitch, c, few, scratch, counts):
+    """Count rows of the c-th channel, `pitch` bytes apart; `few`: the image has few pixels.
+
+    `fold_blocks` completes the counting; where pixels are few, `table_of_blocks` can instead, and `counts`,
+    256 for each channel, are left alone.
+    """
+
+
+@_operation
+def fold_blocks(c, few, scratch, counts):
+    """Add what `count_block` left of the c-th channel to `counts`; leave zeros in the scratch."""
+
+
+@_operation
+def table_of_blocks(c, pixels, memory, table):
+    """Write the default rule's table of the c-th channel of an image of few pixels; leave zeros."""
+
+
+# YCrCb of 32 pixels, from byte i of the rows on -------------------------------------------------------
+
+
+@_operation
+def luma_of_planes(first, second, third, i, k, y, at):
+    """Write Y of 32 pixels, whose channels are in three planes, to y[at]; `k` has the coefficients."""
+
+
+@_operation
+def luma_of_rgb(first, second, third, i, k, y, at):
+    """Write Y of 32 pixels of three interleaved channels; the three rows are the same."""
+
+
+@_operation
+def luma_of_rgba(first, second, third, i, k, y, at):
+    """Write Y of 32 pixels of four interleaved channels; the three rows are the same."""
+
+
+@_operation
+def replace_luma_of_planes(first, second, third, i, k, y, new, at, out_first, out_second, out_third):
+    """Write 32 pixels, whose Y is y[at], with new[at] in its place."""
+
+
+@_operation
+def replace_luma_of_rgb(first, second, third, i, k, y, new, at, out_first, out_second, out_third):
+    """Write 32 pixels of three interleaved channels."""
+
+
+@_operation
+def replace_luma_of_rgba(first, second, third, i, k, y, new, at, out_first, out_second, out_third):
+    """Write 32 pixels of four interleaved channels; the fourth is copied."""
+
+
+# CLAHE of 8 bits -------------------------------------------------------------------------------------
+
+
+@_operation
+def min_pixels_of_counted_tile():
+    """Give the number of pixels of a tile from which `count_tile` is faster than four tables."""
+
+
+@_operation
+def count_tile(image, positions, tile, i, memory, scratch, counts):
+    """Add the i-th tile's pixels to its int32 counts: see `tile_tables.make_tables`."""
+
+
+@_operation
+def blend_plane(image, down, across, tables, packed, found, out):
+    """Map (1, rows, columns) between the tables of tiles: see `blend.blend_tiles`."""

@@ -1,0 +1,1 @@
+"""Whole images in one call: count, make the table, map."""

@@ -1,0 +1,48 @@
+"""Small colour images of interleaved 8-bit channels in one call, by the default rule."""
+
+import numpy as np
+
+from histeq_kernels.cpu.core.kernel import flat
+from histeq_kernels.cpu.core.operations import prepare_steps, rows_to_count, table_of_blocks
+from histeq_kernels.cpu.core.views import line, part_8, part_i64
+from histeq_kernels.cpu.fused.workspace import CHANNEL_TABLES, LEVELS
+from histeq_kernels.cpu.tiers import tiered_kernel
+from histeq_kernels.cpu.ycrcb.blocks import FEW, chunk, count_blocks_of_channels, count_blocks_of_luma
+from histeq_kernels.cpu.ycrcb.channels import MAX_CHANNELS, map_channels_of_row, prepare_steps_of_channels
+from histeq_kernels.cpu.ycrcb.luma import map_luma_of_row
+from histeq_kernels.cpu.ycrcb.rows import Colors
+
+MAX_PIXELS = FEW
+"""Images of this many pixels and more are not for these kernels."""
+
+_IMAGE = "Array(uint8, 2, 'C', readonly=True)"
+_WORKSPACE = "uint32[::1], uint8[::1], uint8[:, ::1]"
+
+
+@tiered_kernel(u8=f"void({_IMAGE}, uint64, {flat('int16')}, {_WORKSPACE})")
+def equalize_luma(image, stride, k, memory, workspace, out):
+    """Equalize Y of a (rows, stride * columns) image; a fourth channel is copied.
+
+    Parameters
+    ----------
+    k : the channels' coefficients
+    memory, workspace : those of `fused/workspace.py` and of `ycrcb/blocks.py`
+    """
+    rows, pixels, new = rows_to_count(image), line(image), line(out)
+    table, unused = part_8(memory, CHANNEL_TABLES, 256), part_i64(memory, LEVELS, 256)
+    count_blocks_of_luma(Colors((rows, rows, rows), stride, k), True, workspace, memory, unused)
+    table_of_blocks(0, np.uint64(pixels.size) // stride, memory, table)
+    prepare_steps(table, chunk(workspace, 2))
+    map_luma_of_row(Colors((pixels, pixels, pixels), stride, k), table, workspace, (new, new, new))
+
+
+@tiered_kernel(u8=f"void({_IMAGE}, int64, uint64, {_WORKSPACE})")
+def equalize_channels(image, channels, stride, memory, workspace, out):
+    """Equalize each of 3 or 4 `channels` of a (rows, stride * columns) image; another fourth is copied."""
+    pixels, tables = line(image), part_8(memory, CHANNEL_TABLES, 256 * MAX_CHANNELS)
+    unused = part_i64(memory, LEVELS, 256)
+    count_blocks_of_channels(rows_to_count(image), channels, stride, True, workspace, memory, unused)
+    for c in range(channels):
+        table_of_blocks(c, np.uint64(pixels.size) // stride, memory, part_8(tables, 256 * c, 256))
+    prepare_steps_of_channels(tables, channels, workspace)
+    map_channels_of_row(pixels, channels, stride, tables, workspace, line(out))

@@ -1,0 +1,56 @@
+"""Tables of the default rule for 8 bits, from counters in the fused kernels' memory."""
+
+import numpy as np
+
+from histeq_kernels.cpu import rules
+from histeq_kernels.cpu.core.kernel import inline
+from histeq_kernels.cpu.core.views import part_32, part_f64, part_i64
+from histeq_kernels.cpu.fused.workspace import CUMULATIVE, LEVELS
+from histeq_kernels.cpu.histogram.bitplane_vectors import SUMS
+from histeq_kernels.cpu.histogram.bitplanes import fold_sums
+from histeq_kernels.cpu.histogram.small import TABLES, merge_small
+from histeq_kernels.cpu.rules import fill, fill_occupied, occupied, opencv_level, opencv_number
+
+
+@inline
+def table_of_small(c, pixels, memory, table):
+    """Write the levels of the values that occur in the c-th four tables of `small.py`; leave zeros."""
+    merge_small(part_32(memory, c * TABLES, TABLES))
+    counters = part_32(memory, c * TABLES, 256)
+    fill_from_counters(counters, np.int64(pixels), opencv_number, opencv_level, memory, table)
+
+
+@inline
+def table_of_bitplanes(c, pixels, memory, table):
+    """Write the levels of the values in the c-th sums of `bitplanes.py`; leave zeros."""
+    counts = empty_counts(memory)
+    fold_sums(part_32(memory, c * SUMS, SUMS), counts)
+    table_of_counts(counts, memory, table)
+
+
+@inline
+def table_of_counts(counts, memory, table):
+    """Write the levels of all values."""
+    sums = part_f64(memory, CUMULATIVE, rules.SUMS)
+    fill(counts, 0, 0, 255, opencv_number, opencv_level, sums, table)
+
+
+@inline
+def empty_counts(memory):
+    """Return memory for the counts of 8-bit pixels, all of them 0."""
+    counts = part_i64(memory, LEVELS, 256)
+    for value in range(np.uint64(256)):
+        counts[value] = 0
+    return counts
+
+
+@inline
+def fill_from_counters(counters, total, number_of, level_of, memory, table):
+    """Write the levels of the values that occur, by any rule; leave zeros in `counters`."""
+    first, last = occupied(counters)
+    sums, span = part_f64(memory, CUMULATIVE, rules.SUMS), table.size - 1
+    if not fill_occupied(counters, first, last, total, 0, span, number_of, level_of, sums, table):
+        for value in range(first, last + np.uint64(1)):
+            table[value] = value
+    for value in range(first, last + np.uint64(1)):
+        counters[value] = 0

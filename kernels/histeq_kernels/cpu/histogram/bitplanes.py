@@ -1,0 +1,136 @@
+"""Counting 8-bit pixels as bit planes, for processors with 512-bit vectors.
+
+512 pixels, transposed, are eight vectors of 512 bits, one for each bit of a pixel. From the planes of the low
+nibble come masks that tell where it has each value, from the others those of the high nibble. A value occurs
+as often as there are bits set in all of its masks. The values of one high nibble are a *group*: sixteen
+sums, which stay in registers while one block after the other is added that has such pixels. Groups outside
+the range of a block's pixels are skipped, and most are: a block is 32 columns of 16 rows where the image has
+them, since near pixels are alike.
+
+A value costs three instructions a block (and, count bits, add), a block of noise 16 groups of 16 values. A
+Xeon (Emerald Rapids) does two a cycle: this and the masks are where all time goes. Tried there without gain:
+carry-save adders instead of counting bits (as many instructions); groups that begin at the darkest pixel,
+with sums in memory (as fast for photographs, a fifth slower for noise); beside the blocks, pairs of pixels in
+counters of a byte, not single ones.
+"""
+
+import numpy as np
+
+from histeq_kernels.cpu.core.kernel import inline
+from histeq_kernels.cpu.core.operations import split_block
+from histeq_kernels.cpu.core.views import address_in, address_of, part_i64
+from histeq_kernels.cpu.histogram.bitplane_vectors import (
+    BESIDE,
+    BLOCKS,
+    MASKS,
+    SUMS,
+    TALL,
+    WIDE,
+    add_up_sums,
+    add_up_tables,
+    blocks_with,
+    count_group,
+    fill_block,
+)
+from histeq_kernels.cpu.histogram.workspace import ZEROS
+
+MIN_PIXELS = 1 << 12
+"""From this many pixels on bit planes gain more than adding up their sums costs."""
+_MOST_BESIDE = 16 * BLOCKS * BESIDE
+_LARGE = 1 << 15  # pixels of contiguous rows from which counting some beside the blocks pays
+
+
+@inline
+def count_rows(image, scratch, counts):
+    """Count (depth, rows, columns) with contiguous rows; `fold_rows` completes the counting."""
+    height, width = np.uint64(image.shape[1]), np.uint64(image.shape[2])
+    for z in range(np.uint64(image.shape[0])):
+        first = address_of(image, z, np.uint64(0))
+        count_bitplanes(first, height, width, np.uint64(image.strides[1]), scratch, ZEROS, True)
+
+
+@inline
+def count_bitplanes(first, height, width, stride, scratch, start, beside):
+    """Count rows, `stride` bytes apart from the address `first` on, into the sums, first in the scratch.
+
+    From entry `start` on it has `MASK_ENTRIES` entries of any content. Both parts begin with a cache line.
+    With `beside`, some pixels are counted in tables behind the sums: `fold_rows` completes the counting, else
+    `fold_sums`.
+    """
+    one, wide = np.uint64(1), np.uint64(WIDE)
+    across = (width + wide - one) // wide
+    if stride == width and (across * wide - width) * np.uint64(8) > width:  # much would be filled up
+        height, width, across = one, height * width, (height * width + wide - one) // wide
+    images, rows, columns, pitch, end = one, height, width, stride, width
+    if height < np.uint64(TALL // 2):  # each row as rows of a block's width
+        images, rows, columns, pitch = height, across, wide, wide
+        end = width + wide - rows * wide
+    for i in range(images):
+        count_rectangle(first + i * stride, rows, columns, pitch, end, scratch, start, beside)
+
+
+@inline
+def count_rectangle(first, height, width, stride, end, scratch, start, beside):
+    """Count rows of a width, the last of them up to column `end`.
+
+    Of many contiguous rows the last pixels may be counted beside the blocks, from address `tail` down, by
+    scalar instructions: those find room between the vectors, most where blocks have many groups.
+    """
+    wide, tall, most, filled = np.uint64(WIDE), np.uint64(TALL), np.uint64(BLOCKS), np.uint64(0)
+    sums, masks = part_i64(scratch, 0, SUMS // 2), address_in(scratch, np.uint64(start))
+    groups, zero, one, y = masks + np.uint64(MASKS * 64 * BLOCKS), np.uint64(0), np.uint64(1), np.uint64(0)
+    tail = first + (height - one) * stride + end
+    if not beside or stride != width or height * width < np.uint64(_LARGE):
+        tail = zero
+    while y < height:
+        rows = min(tall, height - y)
+        bottom = first + (y + rows) * stride
+        if zero < tail < bottom:  # they have met: what is left is less than the rows of a block
+            first, y = first + y * stride, zero
+            left, tail = tail - first, zero
+            if left < np.uint64(TALL // 2) * width:
+                stride, width = wide, wide
+            height = (left + width - one) // width
+            end = left + width - height * width
+            continue
+        for x in range(zero, width, wide):
+            columns, source, pitch = min(wide, width - x), first + y * stride + x, stride
+            last = min(columns, max(end, x) - x) if y + rows == height else columns
+            if rows < tall or last < wide:
+                block = groups + np.uint64(64)
+                value = fill_block(source, stride, rows, columns, last, block)
+                sums[np.uint64(8) * value] -= np.int64(wide * tall - (rows - np.uint64(1)) * columns - last)
+                source, pitch = block, wide
+            split_block(source, pitch, masks, groups, filled)
+            filled += np.uint64(1)
+            if filled == most:
+                reach = tail if tail >= bottom + np.uint64(_MOST_BESIDE) else zero
+                tail -= count_blocks(masks, groups, filled, scratch, reach)
+                filled = zero
+        y += rows
+    count_blocks(masks, groups, filled, scratch, zero)
+
+
+@inline
+def count_blocks(masks, groups, filled, scratch, tail):
+    """Add the counts of some blocks to the sums; return how many pixels before `tail` were counted, too."""
+    sums, all_of_them = address_in(scratch, np.uint64(0)), (np.uint64(1) << filled) - np.uint64(1)
+    taken = np.uint64(0)
+    for high in range(np.uint64(16)):
+        blocks = blocks_with(groups, high) & all_of_them
+        if blocks:
+            taken += count_group(masks, blocks, high, sums, tail - taken if tail else tail)
+    return taken
+
+
+@inline
+def fold_rows(scratch, counts):
+    """Add the sums, and the tables of pixels counted beside blocks, to `counts`; leave zeros."""
+    fold_sums(scratch, counts)
+    add_up_tables(address_in(scratch, np.uint64(SUMS)), address_in(counts, np.uint64(0)))
+
+
+@inline
+def fold_sums(scratch, counts):
+    """Add the sums to `counts`; leave zeros."""
+    add_up_sums(address_in(scratch, np.uint64(0)), address_in(counts, np.uint64(0)))

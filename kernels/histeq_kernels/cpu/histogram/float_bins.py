@@ -1,0 +1,52 @@
+"""Counting the pixels of floating images by bin, as np.histogram does."""
+
+import numpy as np
+
+from histeq_kernels.cpu.core.kernel import COUNTS_OUT, flat, kernel, plane
+from histeq_kernels.cpu.core.views import row
+from histeq_kernels.cpu.histogram import intervals
+
+
+@kernel(
+    f32=f"void({plane('float32')}, {flat('float32')}, int32[::1], uint32[::1], {COUNTS_OUT})",
+    f64=f"void({plane('float64')}, {flat('float64')}, int32[::1], uint32[::1], {COUNTS_OUT})",
+)
+def histogram_bins_rows(image, edges, found, scratch, counts):
+    """Add the counts of a floating image with contiguous rows, in fewer than 2**15 bins.
+
+    Two tables alternate: neighbours are often alike, and the second would wait for the first one's store.
+    """
+    low, high, scale = edges[0], edges[edges.size - 1], intervals.scale_of(edges)
+    doubt, half = intervals.doubt_of(edges, scale), np.uint64(1 << 15)
+    for z in range(np.uint64(image.shape[0])):
+        for y in range(np.uint64(image.shape[1])):
+            values = row(image, z, y)
+            for start in range(np.uint64(0), np.uint64(values.size), np.uint64(intervals.BLOCK)):
+                size = min(np.uint64(intervals.BLOCK), np.uint64(values.size) - start)
+                intervals.guess(values, start, size, np.nan, edges, scale, doubt, found)
+                for i in range(size):
+                    table = (i & np.uint64(1)) * half
+                    if found[i] >= 0:
+                        scratch[np.uint64(found[i]) + table] += np.uint32(1)
+                    elif low <= values[start + i] <= high:
+                        scratch[intervals.bin_of(values[start + i], edges, scale) + table] += np.uint32(1)
+    for i in range(np.uint64(counts.size)):
+        counts[i] += np.int64(scratch[i]) + np.int64(scratch[half + i])
+        scratch[i] = 0
+        scratch[half + i] = 0
+
+
+@kernel(
+    f32=f"void({plane('float32')}, {plane('uint8')}, float64, {flat('float32')}, {COUNTS_OUT})",
+    f64=f"void({plane('float64')}, {plane('uint8')}, float64, {flat('float64')}, {COUNTS_OUT})",
+)
+def histogram_bins(image, mask, nodata, edges, counts):
+    """Add the counts of a floating image by bin, as np.histogram does; `nodata` may be NaN: none."""
+    low, high = edges[0], edges[edges.size - 1]
+    scale = intervals.scale_of(edges)
+    for z in range(np.uint64(image.shape[0])):
+        for y in range(np.uint64(image.shape[1])):
+            for x in range(np.uint64(image.shape[2])):
+                value = image[z, y, x]
+                if mask[z, y, x] and low <= value <= high and value != nodata:
+                    counts[intervals.bin_of(value, edges, scale)] += 1

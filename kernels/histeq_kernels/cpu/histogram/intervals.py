@@ -1,0 +1,65 @@
+"""In which of many intervals of nearly one width a value lies: the bins of floating images.
+
+A product guesses the interval; the borders between the intervals, the knots, decide. Most guesses need no
+decision: the product grows with the value, and `doubt_of` tells how far from a whole number it can be at a
+knot. A guess farther than that from any whole number is right. So a block of values is guessed in vectors,
+and the few in doubt are looked up one by one.
+"""
+
+import numpy as np
+
+from histeq_kernels.cpu.core.kernel import inline, inline_per_pixel
+
+BLOCK = 512
+"""Values guessed at once."""
+
+
+@inline
+def scale_of(knots):
+    """Return intervals per unit of value, 0 where the range overflows."""
+    width = np.float64(knots[knots.size - 1]) - np.float64(knots[0])
+    return (knots.size - 1) / width if width < np.inf else 0.0
+
+
+@inline
+def doubt_of(knots, scale):
+    """Return how far the guess for a knot is from its number at most, or 1 if no guess is worth anything."""
+    worst, first = 0.0, np.float64(knots[0])
+    for i in range(np.uint64(knots.size)):
+        error = abs((np.float64(knots[i]) - first) * scale - np.float64(i))
+        if not error < 0.5:
+            return 1.0
+        worst = max(worst, error)
+    return worst
+
+
+@inline
+def guess(values, start, size, nodata, knots, scale, doubt, found):
+    """Write the interval of each of `size` values where there is no doubt, -1 for the others and `nodata`."""
+    first, last = np.float64(knots[0]), np.float64(knots.size - 1)
+    for i in range(size):
+        value = np.float64(values[start + i])
+        place = (value - first) * scale
+        place = place if (place > 0.0) & (place < last) & (value != nodata) else 0.0
+        whole = np.int32(place)
+        rest = place - np.float64(whole)
+        found[i] = whole if (rest > doubt) & (rest < 1.0 - doubt) else np.int32(-1)
+
+
+@inline_per_pixel
+def bin_of(value, edges, scale):
+    """Return the last bin whose left edge is not above `value`, which lies between the outer edges.
+
+    The product only guesses; the edges decide, so that rounding cannot put a value into the wrong bin. One
+    step either way is taken without a branch; more are needed where bins are as narrow as the precision.
+    """
+    last = np.int64(edges.size - 2)
+    guess = np.int64((np.float64(value) - np.float64(edges[0])) * scale)
+    index = max(min(guess, last), 0)  # below 0 where the range is so narrow that the scale overflows
+    index -= np.int64(value < edges[np.uint64(index)])
+    index += np.int64((index < last) & (value >= edges[np.uint64(index + 1)]))
+    while value < edges[np.uint64(index)]:
+        index -= 1
+    while index < last and value >= edges[np.uint64(index + 1)]:
+        index += 1
+    return np.uint64(index)

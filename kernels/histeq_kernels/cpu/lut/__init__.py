@@ -1,0 +1,1 @@
+"""Mapping pixels through a lookup table."""

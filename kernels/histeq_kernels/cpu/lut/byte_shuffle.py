@@ -1,0 +1,84 @@
+"""Lookups of 64 pixels at a time with AVX2: sixteen times `vpshufb`."""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from histeq_kernels.cpu.core.kernel import inline
+from histeq_kernels.cpu.core.llvm import I32, I8x16, I8x32, call, i64, load, pointer_to, store
+from histeq_kernels.cpu.core.views import part_8, row
+
+
+@inline
+def prepare_table(table, workspace):
+    """Write the steps of a table into the first 256 bytes of a workspace of any type."""
+    fill_steps(table, part_8(workspace, 0, 256))
+
+
+@inline
+def map_rows(image, table, workspace, past_caches, out):
+    """Map (depth, rows, columns) with contiguous rows."""
+    for z in range(np.uint64(image.shape[0])):
+        for y in range(np.uint64(image.shape[1])):
+            map_row(row(image, z, y), table, workspace, past_caches, row(out, z, y))
+
+
+@inline
+def map_row(pixels, table, workspace, past_caches, new):
+    """Map a row; the workspace has the table's steps."""
+    map_chunk(pixels, table, part_8(workspace, 0, 256), new)
+
+
+@inline
+def fill_steps(table, steps):
+    """Write the steps of a table: the differences (xor) between its successive sixteenths, in each half."""
+    for i in range(np.uint64(256)):
+        first = i & np.uint64(127) < np.uint64(16)
+        steps[i] = table[i] if first else table[i] ^ table[i - np.uint64(16)]
+
+
+@inline
+def map_chunk(pixels, table, steps, new):
+    """Map pixels in contiguous memory."""
+    whole = np.uint64(pixels.size - pixels.size % 64)
+    for i in range(np.uint64(0), whole, np.uint64(64)):
+        look_up_64(pixels, i, steps, new)
+    for i in range(whole, np.uint64(pixels.size)):
+        new[i] = table[pixels[i]]
+
+
+@intrinsic
+def look_up_64(typingctx, pixels, i, steps, out):
+    """Map pixels i to i + 63 through a table of 256 bytes, given as the steps of `fill_steps`.
+
+    `vpshufb` looks up one of sixteen entries, and gives 0 where the index is negative. Each half of the
+    table is gone through sixteen entries at a time; a pixel takes the differences (xor) between successive
+    sixteenths up to its own. Saturation keeps the indices of the other half, and those passed, negative.
+    """
+
+    def codegen(context, builder, signature, args):
+        source = pointer_to(context, builder, signature, args, 0, args[1], I8x32)
+        target = pointer_to(context, builder, signature, args, 3, args[1], I8x32)
+        table = pointer_to(context, builder, signature, args, 2, i64(0), I8x16)
+        twice = ir.Constant(ir.VectorType(I32, 32), [*range(16), *range(16)])
+        pixel = [load(builder, builder.gep(source, [i64(k)])) for k in range(2)]
+        result: list[Any] = [ir.Constant(I8x32, [0] * 32)] * 2
+        for half in range(2):
+            index = [builder.xor(x, ir.Constant(I8x32, [128 * half] * 32)) for x in pixel]
+            for entry in range(8):
+                entries = load(builder, builder.gep(table, [i64(8 * half + entry)]))
+                entries = builder.shuffle_vector(entries, entries, twice)
+                for k in range(2):
+                    if entry:
+                        step = ir.Constant(I8x32, [16] * 32)
+                        index[k] = call(builder, "llvm.ssub.sat.v32i8", I8x32, index[k], step)
+                    found = call(builder, "llvm.x86.avx2.pshuf.b", I8x32, entries, index[k])
+                    result[k] = builder.xor(result[k], found)
+        for k in range(2):
+            store(builder, result[k], builder.gep(target, [i64(k)]))
+        return context.get_dummy_value()
+
+    return types.void(pixels, types.uint64, steps, out), codegen

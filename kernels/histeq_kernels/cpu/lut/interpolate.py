@@ -1,0 +1,64 @@
+"""Mapping floating images through a table given at the bins' centres, as np.interp does."""
+
+import numpy as np
+
+from histeq_kernels.cpu.core.kernel import flat, inline_per_pixel, kernel, plane, plane_out
+from histeq_kernels.cpu.core.views import row
+from histeq_kernels.cpu.histogram import intervals
+
+_CURVE = ", ".join([flat("float64")] * 3)
+
+
+@kernel(
+    f32=f"void({plane('float32')}, float64, {flat('float32')}, {_CURVE}, {plane_out('float32')})",
+    f64=f"void({plane('float64')}, float64, {flat('float64')}, {_CURVE}, {plane_out('float64')})",
+)
+def apply_interpolated(image, nodata, edges, centres, table, slopes, out):
+    """Map a floating image of any strides.
+
+    `table` has the levels at the `centres` of the bins between `edges`, `slopes` the rise from each centre to
+    the next. NaN, infinities and `nodata` (NaN: none) stay as they are.
+    """
+    scale = intervals.scale_of(edges)
+    for z in range(np.uint64(image.shape[0])):
+        for y in range(np.uint64(image.shape[1])):
+            for x in range(np.uint64(image.shape[2])):
+                value = image[z, y, x]
+                out[z, y, x] = interpolated(value, nodata, edges, scale, centres, table, slopes)
+
+
+@kernel(
+    f32=f"void({plane('float32')}, float64, {flat('float32')}, {_CURVE}, int32[::1], {plane_out('float32')})",
+    f64=f"void({plane('float64')}, float64, {flat('float64')}, {_CURVE}, int32[::1], {plane_out('float64')})",
+)
+def apply_interpolated_rows(image, nodata, edges, centres, table, slopes, found, out):
+    """Map a floating image with contiguous rows: see `apply_interpolated`."""
+    scale, steps = intervals.scale_of(edges), intervals.scale_of(centres)
+    doubt = intervals.doubt_of(centres, steps)
+    for z in range(np.uint64(image.shape[0])):
+        for y in range(np.uint64(image.shape[1])):
+            values, new = row(image, z, y), row(out, z, y)
+            for start in range(np.uint64(0), np.uint64(values.size), np.uint64(intervals.BLOCK)):
+                size = min(np.uint64(intervals.BLOCK), np.uint64(values.size) - start)
+                intervals.guess(values, start, size, nodata, centres, steps, doubt, found)
+                for i in range(size):
+                    raw, index = values[start + i], np.uint64(found[i])
+                    if found[i] >= 0:
+                        new[start + i] = slopes[index] * (np.float64(raw) - centres[index]) + table[index]
+                    else:
+                        new[start + i] = interpolated(raw, nodata, edges, scale, centres, table, slopes)
+
+
+@inline_per_pixel
+def interpolated(raw, nodata, edges, scale, centres, table, slopes):
+    """Return the level of one value."""
+    value, last = np.float64(raw), np.uint64(centres.size - 1)
+    if not np.isfinite(value) or value == nodata:
+        return value
+    if value < centres[0]:
+        return table[0]
+    if value >= centres[last]:
+        return table[last]
+    index = intervals.bin_of(raw, edges, scale)
+    index -= np.uint64(value < centres[index])  # either half of a bin: a branch would be guessed wrong
+    return slopes[index] * (value - centres[index]) + table[index]

@@ -1,0 +1,177 @@
+"""From a histogram to a lookup table: the rules for integers.
+
+Each rule is two functions. `number` computes once what all levels need, from the counts of the darkest and
+the brightest value that occur, the number of pixels and `span`, how many levels there are above the lowest; 0
+where every pixel keeps its value. `level` computes the level of a value, above the lowest, from the pixels
+below it and those up to it. Counts are float64 here, which holds them exactly and goes in vectors.
+"""
+
+import numpy as np
+
+from histeq_kernels.cpu.core.kernel import COUNTS, inline, kernel
+from histeq_kernels.cpu.core.prefix_sums import accumulate_to_float
+
+BLOCK = 256
+"""Values whose cumulative counts are kept at once."""
+SUMS = BLOCK + 8
+"""Entries of the memory for them (one more, whole cache lines): float64, of any content."""
+
+_SIGNATURES = {
+    tag: f"void({COUNTS}, int64, int64, int64, float64[::1], {element}[::1])"
+    for tag, element in (("u8", "uint8"), ("u16", "uint16"), ("i16", "int16"))
+}
+
+
+@kernel(**_SIGNATURES)
+def table_opencv(counts, bottom, low, span, sums, table):
+    """cv2.equalizeHist: float32 throughout."""
+    fill(counts, bottom, low, span, opencv_number, opencv_level, sums, table)
+
+
+@kernel(**_SIGNATURES)
+def table_numpy(counts, bottom, low, span, sums, table):
+    """(cdf - cdf_min) * span / (cdf_max - cdf_min) in float64, truncated."""
+    fill(counts, bottom, low, span, numpy_number, numpy_level, sums, table)
+
+
+@kernel(**_SIGNATURES)
+def table_pillow(counts, bottom, low, span, sums, table):
+    """PIL.ImageOps.equalize: whole numbers throughout."""
+    fill(counts, bottom, low, span, pillow_number, pillow_level, sums, table)
+
+
+@kernel(**_SIGNATURES)
+def table_vips(counts, bottom, low, span, sums, table):
+    """Scale the cumulative count by span / pixels in float32, truncated (libvips' hist_equal)."""
+    fill(counts, bottom, low, span, vips_number, vips_level, sums, table)
+
+
+@inline
+def opencv_number(darkest, brightest, total, span):
+    """Return levels per pixel."""
+    rest = total - darkest
+    return np.float32(span) / np.float32(rest) if rest else np.float32(0)
+
+
+@inline
+def opencv_level(below, upto, darkest, number, span):
+    """Return the level, rounded half to even."""
+    return min(np.rint(np.float32(upto - darkest) * number), np.float32(span))
+
+
+@inline
+def numpy_number(darkest, brightest, total, span):
+    """Return the pixels above the darkest level."""
+    return total - darkest
+
+
+@inline
+def numpy_level(below, upto, darkest, number, span):
+    """Return the level."""
+    return (upto - darkest) * span / number
+
+
+@inline
+def pillow_number(darkest, brightest, total, span):
+    """Return the pixels a level; 0 as well with one occupied bin: nothing lies below the last."""
+    return np.floor((total - brightest) / span)
+
+
+@inline
+def pillow_level(below, upto, darkest, number, span):
+    """Return the level; the quotient's error is too small to reach the next whole number."""
+    return min(np.floor((np.floor(number / 2.0) + below) / number), span)
+
+
+@inline
+def vips_number(darkest, brightest, total, span):
+    """Return levels per pixel."""
+    return np.float32(span / total) if total else np.float32(0)
+
+
+@inline
+def vips_level(below, upto, darkest, number, span):
+    """Return the level."""
+    return min(np.float32(upto) * number, np.float32(span))
+
+
+@inline
+def fill(counts, bottom, low, span, number_of, level_of, sums, table):
+    """Write the levels of all values, from `low` up. `bottom` is the smallest value of the dtype."""
+    first, last = occupied(counts)
+    one, total = np.uint64(1), np.int64(0)
+    for i in range(first, last + one):
+        total += counts[i]
+    if not fill_occupied(counts, first, last, total, low, span, number_of, level_of, sums, table):
+        for i in range(np.uint64(table.size)):
+            table[i] = bottom + np.int64(i)
+        return
+    for i in range(first):
+        table[i] = low
+    for i in range(last + one, np.uint64(table.size)):
+        table[i] = low + np.int64(sums[0])
+
+
+@inline
+def occupied(counts):
+    """Return the first and the last non-empty bin; the last one twice where all are empty."""
+    one, block = np.uint64(1), np.uint64(BLOCK)
+    first, last = np.uint64(0), np.uint64(counts.size) - one
+    while first + block <= last and empty(counts, first, block):
+        first += block
+    while first < last and counts[first] == 0:
+        first += one
+    while last >= first + block and empty(counts, last + one - block, block):
+        last -= block
+    while last > first and counts[last] == 0:
+        last -= one
+    return first, last
+
+
+@inline
+def fill_occupied(counts, first, last, total, low, span, number_of, level_of, sums, table):
+    """Write the levels of the values from `first` to `last`, and the level above them to sums[0].
+
+    Writes nothing and returns False where every pixel keeps its value.
+    """
+    pixels, levels = np.float64(total), np.float64(span)
+    darkest, brightest = np.float64(counts[first]), np.float64(counts[last])
+    number = number_of(darkest, brightest, pixels, levels)
+    if number == 0:
+        return False
+    below, one = np.int64(0), np.uint64(1)
+    for start in range(first, last + one, np.uint64(BLOCK)):
+        size = min(np.uint64(BLOCK), last + one - start)
+        if empty(counts, start, size):
+            upto = np.float64(below)
+            level = level_of(upto, upto, darkest, number, levels)
+            for i in range(start, start + size):
+                table[i] = np.int32(low) + np.int32(level)
+            continue
+        below = accumulate(counts, start, size, below, sums)
+        for i in range(size):
+            level = level_of(sums[i], sums[i + one], darkest, number, levels)
+            table[start + i] = np.int32(low) + np.int32(level)
+    sums[0] = level_of(pixels, pixels, darkest, number, levels)
+    return True
+
+
+@inline
+def empty(counts, start, size):
+    """Tell whether `size` counts are all 0."""
+    some = counts[start]
+    for i in range(start, start + size):
+        some |= counts[i]
+    return some == 0
+
+
+@inline
+def accumulate(counts, start, size, below, sums):
+    """Write the cumulative counts of `size` values, from `below` on; return the last."""
+    one, whole = np.uint64(1), size // np.uint64(16) * np.uint64(16)
+    sums[0] = below
+    below = accumulate_to_float(counts, start, whole, below, sums)
+    for i in range(whole, size):
+        below += np.int64(counts[start + i])
+        sums[i + one] = below
+    return below

@@ -1,0 +1,1 @@
+"""Colour images: their luma in OpenCV's YCrCb, and interleaved channels."""

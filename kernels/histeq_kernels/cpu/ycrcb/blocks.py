@@ -1,0 +1,101 @@
+"""Counting the luma, or each channel, of a colour image.
+
+A block of pixels is brought into the first-level cache, where the counters of grey images serve it.
+
+A tier counts a block by `count_block`: here as parts of a row; `bitplane_blocks.py` has another way.
+"""
+
+import numpy as np
+
+from histeq_kernels.cpu.core.kernel import inline
+from histeq_kernels.cpu.core.operations import block_pixels, block_rows, count_block
+from histeq_kernels.cpu.core.views import part_8, part_32, part_i64, row
+from histeq_kernels.cpu.histogram.pairs import count_row_by_pairs, fold_pairs
+from histeq_kernels.cpu.histogram.small import TABLES, count_row_small, fold_small
+from histeq_kernels.cpu.histogram.workspace import SCRATCH
+from histeq_kernels.cpu.ycrcb.interleave import separate_channels
+from histeq_kernels.cpu.ycrcb.rows import CHUNK, luma_of_chunk, row_of
+
+FEW = 1 << 17
+"""Below this many pixels counting pairs gains less than folding them costs: blocks are not looked at as
+`pairs.count_long_row` looks at rows."""
+LARGEST_BLOCK = 1 << 14
+"""Pixels of the largest block of any tier."""
+WORKSPACE = 4 * LARGEST_BLOCK
+"""Entries of the workspace for pixels, uint8: four channels of a block, or eight chunks."""
+
+
+@inline
+def count_blocks_of_luma(image, few, workspace, scratch, counts):
+    """Count Y of a colour image: see `count_block`."""
+    zero = np.uint64(0)
+    depth, rows = np.uint64(image.channels[0].shape[0]), np.uint64(image.channels[0].shape[1])
+    tall, width = block_rows(rows), np.uint64(image.channels[0].shape[2]) // image.stride
+    wide = np.uint64(block_pixels) // tall
+    for z in range(depth):
+        for top in range(zero, rows, tall):
+            height = min(tall, rows - top)
+            for start in range(zero, width, wide):
+                size = min(wide, width - start)
+                for y in range(height):
+                    target = part_8(workspace, np.int64(wide * y), np.int64(size))
+                    luma_of_chunk(row_of(image, z, top + y), start, size, target)
+                count_block(workspace, height, size, wide, 0, few, scratch, counts)
+
+
+@inline
+def count_blocks_of_channels(image, channels, stride, few, workspace, scratch, counts):
+    """Count the first `channels` of the 3 or 4 interleaved channels of an image: see `count_block`."""
+    zero, block = np.uint64(0), np.int64(LARGEST_BLOCK)
+    rows, width = np.uint64(image.shape[1]), np.uint64(image.shape[2]) // stride
+    tall = block_rows(rows)
+    wide = np.uint64(block_pixels) // tall
+    for z in range(np.uint64(image.shape[0])):
+        for top in range(zero, rows, tall):
+            height = min(tall, rows - top)
+            for start in range(zero, width, wide):
+                size = min(wide, width - start)
+                for y in range(height):
+                    at, length = np.int64(wide * y), np.int64(size)
+                    red, green = part_8(workspace, at, length), part_8(workspace, block + at, length)
+                    blue, alpha = (
+                        part_8(workspace, 2 * block + at, length),
+                        part_8(workspace, 3 * block + at, length),
+                    )
+                    pixels = row(image, z, top + y)
+                    separate_channels(pixels, start, size, stride, (red, green, blue, alpha))
+                for c in range(channels):
+                    own = part_8(workspace, c * block, block)
+                    count_block(own, height, size, wide, c, few, scratch, counts)
+
+
+@inline
+def chunk(workspace, i):
+    """Return the i-th chunk of the workspace."""
+    return part_8(workspace, i * (LARGEST_BLOCK // 2), CHUNK)
+
+
+@inline
+def one_row(height):
+    """Return 1: blocks are parts of one row."""
+    return np.uint64(1)
+
+
+@inline
+def count_block_by_rows(block, rows, columns, pitch, c, few, scratch, counts):
+    """Count a block of one row in the counters of the c-th channel."""
+    pixels = part_8(block, 0, np.int64(columns))
+    if few:
+        count_row_small(pixels, part_32(scratch, c * TABLES, TABLES))
+    else:
+        count_row_by_pairs(pixels, part_32(scratch, c * SCRATCH, SCRATCH), part_i64(counts, 256 * c, 256))
+
+
+@inline
+def fold_blocks_by_rows(c, few, scratch, counts):
+    """Add the counters of the c-th channel to its 256 counts; leave zeros."""
+    own = part_i64(counts, 256 * c, 256)
+    if few:
+        fold_small(part_32(scratch, c * TABLES, TABLES), own)
+    else:
+        fold_pairs(part_32(scratch, c * SCRATCH, SCRATCH), own)

@@ -1,0 +1,165 @@
+"""Y of 32 pixels, computed and replaced, in planes or interleaved."""
+
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.core import config
+from numba.extending import intrinsic
+
+from histeq_kernels.cpu.core.kernel import inline
+from histeq_kernels.cpu.core.llvm import I8, I16, I64, load, pointer_to, store
+from histeq_kernels.cpu.ycrcb.interleave import interleave, separate
+from histeq_kernels.cpu.ycrcb.lanes import WIDTH, clamp, vector_of
+from histeq_kernels.cpu.ycrcb.scalar import luma_of, with_luma
+
+
+def luma_operations(arithmetic: Any) -> dict[str, Any]:
+    """Return the operations of `core/operations.py` that work on YCrCb, with one kind of arithmetic."""
+    layouts = (("planes", 1), ("rgb", 3), ("rgba", 4))
+    luma = {f"luma_of_{layout}": _luma_32(stride, arithmetic) for layout, stride in layouts}
+    replace = {f"replace_luma_of_{layout}": _replace_32(stride, arithmetic) for layout, stride in layouts}
+    return luma | replace
+
+
+def _luma_32(stride: int, arithmetic: Any) -> Any:
+    """Return the intrinsic that computes Y of 32 pixels, `stride` bytes apart; 1: in three planes."""
+
+    @intrinsic
+    def luma_32(typingctx, first, second, third, i, k, y, at):
+        """Write Y of the 32 pixels from byte i of the rows on to y[at]."""
+
+        def codegen(context, builder, signature, args):
+            channels = load_channels(context, builder, signature, args, args[3], stride)
+            target = pointer_to(context, builder, signature, args, 5, args[6], vector_of(I8))
+            factor = _factors(context, builder, signature, args, 4)
+            store(builder, arithmetic.luma(builder, channels[:3], factor), target)
+            return context.get_dummy_value()
+
+        return types.void(first, second, third, types.uint64, k, y, types.uint64), codegen
+
+    return luma_32
+
+
+def _replace_32(stride: int, arithmetic: Any) -> Any:
+    """Return the intrinsic that replaces Y of 32 pixels; a fourth channel is copied."""
+
+    @intrinsic
+    def replace_32(typingctx, first, second, third, i, k, y, new, at, out_first, out_second, out_third):
+        """Write the 32 pixels from byte i on, whose Y is y[at], with new[at] in its place."""
+
+        def codegen(context, builder, signature, args):
+            channels = load_channels(context, builder, signature, args, args[3], stride)
+            old, new = (
+                load(builder, pointer_to(context, builder, signature, args, which, args[7], vector_of(I8)))
+                for which in (5, 6)
+            )
+            factor = _factors(context, builder, signature, args, 4)
+            result = _replaced(builder, channels, old, new, factor, arithmetic) + channels[3:]
+            if stride == 1:
+                for which, channel in zip((8, 9, 10), result, strict=True):
+                    target = pointer_to(context, builder, signature, args, which, args[3], vector_of(I8))
+                    store(builder, channel, target)
+            else:
+                target = pointer_to(
+                    context, builder, signature, args, 8, args[3], vector_of(I8, stride * WIDTH)
+                )
+                store(builder, interleave(builder, result), target)
+            return context.get_dummy_value()
+
+        arguments = (
+            first,
+            second,
+            third,
+            types.uint64,
+            k,
+            y,
+            new,
+            types.uint64,
+            out_first,
+            out_second,
+            out_third,
+        )
+        return types.void(*arguments), codegen
+
+    return replace_32
+
+
+def _replaced(builder, channels, old, new, factor, arithmetic):
+    """Return the three channels, bytes, with Y replaced."""
+    y, new = (builder.zext(value, vector_of(I16)) for value in (old, new))
+    difference, ends = [], []
+    for channel, to_difference, back in zip(
+        (channels[0], channels[2]), factor[3:5], factor[5:7], strict=True
+    ):
+        distance = builder.sub(builder.zext(channel, vector_of(I16)), y)
+        d = clamp(builder, arithmetic.scale(builder, distance, to_difference), -128, 127)
+        difference.append(d)
+        ends.append(builder.add(new, builder.add(d, arithmetic.scale(builder, d, back))))
+    middle = builder.add(new, arithmetic.mix(builder, *difference, *factor[7:9]))
+    result = [clamp(builder, value, 0, 255) for value in (ends[0], middle, ends[1])]
+    return [builder.trunc(value, vector_of(I8)) for value in result]
+
+
+def load_channels(context, builder, signature, args, i, stride):
+    """Load the channels of 32 pixels."""
+    if stride == 1:
+        rows = [pointer_to(context, builder, signature, args, which, i, vector_of(I8)) for which in range(3)]
+        return [load(builder, row) for row in rows]
+    wide = load(builder, pointer_to(context, builder, signature, args, 0, i, vector_of(I8, stride * WIDTH)))
+    return separate(builder, wide, stride)
+
+
+def _factors(context, builder, signature, args, which):
+    """Load the nine coefficients."""
+    first = pointer_to(context, builder, signature, args, which, I64(0), I16)
+    return [builder.load(builder.gep(first, [I64(i)])) for i in range(9)]
+
+
+def _luma_32_interpreted(stride: int) -> Any:
+    """Return a Python form of the intrinsic of `_luma_32`."""
+
+    def luma_32(first, second, third, i, k, y, at):
+        for j in range(WIDTH):
+            y[at + j] = luma_of(*pixel((first, second, third), i // stride + j, stride), k)
+
+    return luma_32
+
+
+def _replace_32_interpreted(stride: int) -> Any:
+    """Return a Python form of the intrinsic of `_replace_32`."""
+
+    def replace_32(first, second, third, i, k, y, new, at, *out):
+        for j in range(WIDTH):
+            replace_pixel((first, second, third), i // stride + j, stride, k, y[at + j], new[at + j], out)
+
+    return replace_32
+
+
+@inline
+def pixel(rows, i, stride):
+    """Return the channels of one pixel."""
+    a, b, c = rows
+    apart = np.uint64(1) if stride > 1 else np.uint64(0)
+    at = np.uint64(stride) * np.uint64(i)
+    return np.int64(a[at]), np.int64(b[at + apart]), np.int64(c[at + apart + apart])
+
+
+@inline
+def replace_pixel(rows, i, stride, k, y, new, new_rows):
+    """Write one pixel with Y replaced."""
+    a, b, c = new_rows
+    first, _, third = pixel(rows, i, stride)
+    first, second, third = with_luma(first, third, np.int64(y), np.int64(new), np.int64(255), k)
+    apart = np.uint64(1) if stride > 1 else np.uint64(0)
+    at = np.uint64(stride) * np.uint64(i)
+    a[at] = first
+    b[at + apart] = second
+    c[at + apart + apart] = third
+    if stride == 4:
+        a[at + np.uint64(3)] = rows[0][at + np.uint64(3)]
+
+
+if config.DISABLE_JIT:
+    _luma_32 = lambda stride, arithmetic: _luma_32_interpreted(stride)  # noqa: E731
+    _replace_32 = lambda stride, arithmetic: _replace_32_interpreted(stride)  # noqa: E731
