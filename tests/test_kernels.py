@@ -20,7 +20,7 @@ from histeq_kernels.cpu import rules, tiers
 from histeq_kernels.cpu.core import operations
 from histeq_kernels.cpu.core.kernel import Kernel, _digest
 from histeq_kernels.cpu.fused import color, threaded
-from histeq_kernels.cpu.fused.grey import equalize, kernel_of_rule
+from histeq_kernels.cpu.fused.grey import equalize, equalize_small, kernel_of_rule
 from histeq_kernels.cpu.fused.workspace import MEMORY
 from histeq_kernels.cpu.histogram import pairs
 from histeq_kernels.cpu.histogram.bitplane_vectors import split_block_portable
@@ -104,12 +104,11 @@ def different(tiers, *names):
 
 COUNTERS = different(by_rows_and_not("counted"), "count_rows", "min_pixels_counted_by_rows")
 MAPPERS = different(by_rows_and_not("mapped"), "map_rows", "min_pixels_mapped_by_rows")
-WHOLES = by_rows_and_not("equalized")
 each_tier = pytest.mark.parametrize("tier", TIERS, ids=lambda tier: tier.name)
 
 
-def name(tier):
-    return tier.name
+def name(named):
+    return named.name
 
 
 class Guarded:
@@ -287,16 +286,17 @@ def test_apply_other_dtypes(size, kernel, tag, source, target):
     assert out.intact()
 
 
-@pytest.mark.parametrize("tier", WHOLES, ids=name)
+@each_tier
+@pytest.mark.parametrize("kernel", [equalize_small, equalize], ids=name)
 @pytest.mark.parametrize("shape", [(0, 3), (1, 1), (8, 8), (33, 31), (64, 65), (400, 401)])
-def test_whole(tier, shape):
+def test_whole(kernel, shape, tier):
     shape = shape if not INTERPRETED else (shape[0], min(shape[1], 9))
     rng = np.random.default_rng(3)
     memory = np.zeros(MEMORY, np.uint32)
     for most in (1, 2, 40, 256):
         image = rng.integers(0, most, shape, np.uint8)
         out = np.empty_like(image)
-        equalize.variant("u8", tier)(image, memory, out)
+        kernel.variant("u8", tier)(image, memory, out)
         assert same(out, histeq.equalize(image, backend="numpy"))
         assert not memory[:ZEROS].any()
 
@@ -351,7 +351,7 @@ def test_whole_16_bit(shape, rule):
     for most in (1, 2, 500, 65536):
         image = rng.integers(0, most, shape).astype(np.uint16)
         out = np.empty_like(image)
-        kernel_of_rule(image.dtype, rule)(image, memory, out)
+        kernel_of_rule(image.dtype, image.size, rule)(image, memory, out)
         assert same(out, histeq.equalize(image, rule=rule, backend="numpy"))
         assert not memory[:ZEROS].any()
 

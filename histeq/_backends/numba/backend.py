@@ -192,7 +192,7 @@ def _fused_kernel(
         return None
     if not (image[0, 0].flags.c_contiguous and out[0, 0].flags.c_contiguous):
         return None
-    return kernel_of_rule(image.dtype, rule)
+    return kernel_of_rule(image.dtype, image[0, 0].size, rule)
 
 
 def _rows_for_all_threads(pixels: Pixels, rule: str, out: Array) -> list[Array] | None:

@@ -42,7 +42,7 @@ def equalize(image: Array, rule: Any, layout: Any, color: Any, alpha: Any, out: 
         return _equalize_small_color(image, rule, layout, color, alpha, out)
     if not _is_grey(image, layout, color, alpha):
         return None
-    kernel = kernel_of_rule(image.dtype, rule)
+    kernel = kernel_of_rule(image.dtype, size, rule)
     threads = 1 if size < _parallel.WORTH_IT else _threads.num_threads()
     if kernel is None or (threads > 1 and image.dtype != _UINT8):
         return None

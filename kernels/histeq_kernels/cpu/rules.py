@@ -25,25 +25,25 @@ _SIGNATURES = {
 @kernel(**_SIGNATURES)
 def table_opencv(counts, bottom, low, span, sums, table):
     """cv2.equalizeHist: float32 throughout."""
-    fill(counts, bottom, low, span, opencv_number, opencv_level, sums, table)
+    fill(counts, bottom, (low, span), (opencv_number, opencv_level), sums, table)
 
 
 @kernel(**_SIGNATURES)
 def table_numpy(counts, bottom, low, span, sums, table):
     """(cdf - cdf_min) * span / (cdf_max - cdf_min) in float64, truncated."""
-    fill(counts, bottom, low, span, numpy_number, numpy_level, sums, table)
+    fill(counts, bottom, (low, span), (numpy_number, numpy_level), sums, table)
 
 
 @kernel(**_SIGNATURES)
 def table_pillow(counts, bottom, low, span, sums, table):
     """PIL.ImageOps.equalize: whole numbers throughout."""
-    fill(counts, bottom, low, span, pillow_number, pillow_level, sums, table)
+    fill(counts, bottom, (low, span), (pillow_number, pillow_level), sums, table)
 
 
 @kernel(**_SIGNATURES)
 def table_vips(counts, bottom, low, span, sums, table):
     """Scale the cumulative count by span / pixels in float32, truncated (libvips' hist_equal)."""
-    fill(counts, bottom, low, span, vips_number, vips_level, sums, table)
+    fill(counts, bottom, (low, span), (vips_number, vips_level), sums, table)
 
 
 @inline
@@ -96,13 +96,17 @@ def vips_level(below, upto, darkest, number, span):
 
 
 @inline
-def fill(counts, bottom, low, span, number_of, level_of, sums, table):
-    """Write the levels of all values, from `low` up. `bottom` is the smallest value of the dtype."""
+def fill(counts, bottom, levels, rule, sums, table):
+    """Write the levels of all values, by the two functions of a rule.
+
+    `bottom` is the smallest value of the dtype, `levels` the lowest level and how many there are above it.
+    """
     first, last = occupied(counts)
+    low, _ = levels
     one, total = np.uint64(1), np.int64(0)
     for i in range(first, last + one):
         total += counts[i]
-    if not fill_occupied(counts, first, last, total, low, span, number_of, level_of, sums, table):
+    if not fill_occupied(counts, (first, last), total, levels, rule, sums, table):
         for i in range(np.uint64(table.size)):
             table[i] = bottom + np.int64(i)
         return
@@ -129,14 +133,15 @@ def occupied(counts):
 
 
 @inline
-def fill_occupied(counts, first, last, total, low, span, number_of, level_of, sums, table):
-    """Write the levels of the values from `first` to `last`, and the level above them to sums[0].
+def fill_occupied(counts, limits, total, levels, rule, sums, table):
+    """Write the levels of the values between two limits, and the level above them to sums[0].
 
     Writes nothing and returns False where every pixel keeps its value.
     """
-    pixels, levels = np.float64(total), np.float64(span)
+    (first, last), (low, span), (number_of, level_of) = limits, levels, rule
+    pixels, top = np.float64(total), np.float64(span)
     darkest, brightest = np.float64(counts[first]), np.float64(counts[last])
-    number = number_of(darkest, brightest, pixels, levels)
+    number = number_of(darkest, brightest, pixels, top)
     if number == 0:
         return False
     below, one = np.int64(0), np.uint64(1)
@@ -144,15 +149,15 @@ def fill_occupied(counts, first, last, total, low, span, number_of, level_of, su
         size = min(np.uint64(BLOCK), last + one - start)
         if empty(counts, start, size):
             upto = np.float64(below)
-            level = level_of(upto, upto, darkest, number, levels)
+            level = level_of(upto, upto, darkest, number, top)
             for i in range(start, start + size):
                 table[i] = np.int32(low) + np.int32(level)
             continue
         below = accumulate(counts, start, size, below, sums)
         for i in range(size):
-            level = level_of(sums[i], sums[i + one], darkest, number, levels)
+            level = level_of(sums[i], sums[i + one], darkest, number, top)
             table[start + i] = np.int32(low) + np.int32(level)
-    sums[0] = level_of(pixels, pixels, darkest, number, levels)
+    sums[0] = level_of(pixels, pixels, darkest, number, top)
     return True
 
 
@@ -168,10 +173,10 @@ def empty(counts, start, size):
 @inline
 def accumulate(counts, start, size, below, sums):
     """Write the cumulative counts of `size` values, from `below` on; return the last."""
-    one, whole = np.uint64(1), size // np.uint64(16) * np.uint64(16)
+    one, vectors = np.uint64(1), size // np.uint64(16) * np.uint64(16)
     sums[0] = below
-    below = accumulate_to_float(counts, start, whole, below, sums)
-    for i in range(whole, size):
+    below = accumulate_to_float(counts, start, vectors, below, sums)
+    for i in range(vectors, size):
         below += np.int64(counts[start + i])
         sums[i + one] = below
     return below

@@ -46,7 +46,7 @@ def blend_tiles_16(image, ys, y_weights, xs, x_weights, tables, levels, packed, 
     The tables have the bins from `levels[FIRST_BIN]` on, as far as the image needs them.
     """
     height, width = np.uint64(image.shape[1]), np.uint64(image.shape[2])
-    workspace, before, after = line(found), x_weights[0], x_weights[1]
+    workspace, columns = line(found), (x_weights[0], x_weights[1])
     top = np.uint64(0)
     while top < height:
         bottom, left = end_of_run(ys, top, height), np.uint64(0)
@@ -65,9 +65,8 @@ def blend_tiles_16(image, ys, y_weights, xs, x_weights, tables, levels, packed, 
                     look_up_packed(pixels, left, right, packed, workspace)
                 else:
                     look_up_16(pixels, left, right, tables, four, levels, workspace)
-                blend_row_16(
-                    workspace, left, right, before, after, y_weights[0, y], y_weights[1, y], levels, new
-                )
+                rows = (y_weights[0, y], y_weights[1, y])
+                blend_row_16(workspace, left, right, columns, rows, levels, new)
             left = right
         top = bottom
 
@@ -120,7 +119,7 @@ def limits_of(image, cell, sign):
 
 @inline
 def pack_16(tables, four, low, high, levels, packed):
-    """Write the entries of four 16-bit tables into one of 64 bits, for sign pixels from `low` to `high`."""
+    """Write the entries of four 16-bit tables into one of 64 bits, for the values from `low` to `high`."""
     sign, shift, first = np.uint64(levels[SIGN]), np.uint64(levels[BIN_SHIFT]), np.uint64(levels[FIRST_BIN])
     if sign == 0 and shift == 0:
         for i in range(low - first, high - first + np.uint64(1)):
@@ -162,8 +161,9 @@ def look_up_16(pixels, left, right, tables, four, levels, workspace):
 
 
 @inline
-def blend_row_16(workspace, left, right, before, after, above, below, levels, new):
+def blend_row_16(workspace, left, right, columns, rows, levels, new):
     """Blend the entries of a row; `workspace` has those of a pixel as two words."""
+    (before, after), (above, below) = columns, rows
     vectors = (right - left) // np.uint64(16) * np.uint64(16)
     for i in range(np.uint64(0), vectors, np.uint64(16)):
         blend_16_of_two(workspace, i, before, after, left + i, above, below, new)

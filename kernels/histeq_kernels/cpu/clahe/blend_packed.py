@@ -23,7 +23,7 @@ def blend_plane(image, down, across, tables, packed, found, out):
     (ys, y_weights), (xs, x_weights) = down, across
     height, width, one = np.uint64(image.shape[1]), np.uint64(image.shape[2]), np.uint64(1)
     cells, workspace = part_32(packed, 0, 131072), line(found)  # no slices: counting references takes as long
-    before, after = x_weights[0], x_weights[1]
+    columns = (x_weights[0], x_weights[1])
     top = np.uint64(0)
     while top < height:
         bottom = end_of_run(ys, top, height)
@@ -33,14 +33,12 @@ def blend_plane(image, down, across, tables, packed, found, out):
             look_up(row(image, np.uint64(0), top), left, count, cells, workspace)
             for y in range(top, bottom):
                 here = ((y - top) & one) * np.uint64(FOUND[1])
-                new, above, below = row(out, np.uint64(0), y), y_weights[0, y], y_weights[1, y]
+                new, rows = row(out, np.uint64(0), y), (y_weights[0, y], y_weights[1, y])
                 if y + one < bottom:
                     following = row(image, np.uint64(0), y + one)
-                    blend_and_look_up(
-                        following, left, count, cells, workspace, here, before, after, above, below, new
-                    )
+                    blend_and_look_up(following, left, count, cells, workspace, here, columns, rows, new)
                 else:
-                    blend_row(workspace, here, left, right, before, after, above, below, new)
+                    blend_row(workspace, here, left, right, columns, rows, new)
             left = right
         top = bottom
 
@@ -84,8 +82,9 @@ def look_up(pixels, left, count, cells, workspace):
 
 
 @inline
-def blend_and_look_up(pixels, left, count, cells, workspace, here, before, after, above, below, new):
-    """Blend a row while the next one is looked up: vectors do the one, loads the other, at the same time."""
+def blend_and_look_up(pixels, left, count, cells, workspace, here, columns, rows, new):
+    """Blend a row while the next one is looked up: vectors do one, loads the other, at the same time."""
+    (before, after), (above, below) = columns, rows
     start, step, ahead = np.uint64(0), np.uint64(16), np.uint64(FOUND[1]) - here
     for cell in range(count):
         end, table = np.uint64(workspace[_ENDS + cell]), np.uint64(256) * cell
@@ -101,8 +100,9 @@ def blend_and_look_up(pixels, left, count, cells, workspace, here, before, after
 
 
 @inline
-def blend_row(workspace, here, left, right, before, after, above, below, new):
-    """Blend a row."""
+def blend_row(workspace, here, left, right, columns, rows, new):
+    """Blend a row; `columns` are the weights of left and right, `rows` of upper and lower."""
+    (before, after), (above, below) = columns, rows
     step = np.uint64(16)
     stop = (right - left) // step * step
     for i in range(np.uint64(0), stop, step):

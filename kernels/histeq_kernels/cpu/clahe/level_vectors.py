@@ -24,17 +24,19 @@ from histeq_kernels.cpu.core.llvm import (
 from histeq_kernels.cpu.core.rounding import BITS, SHIFT
 
 
-def _levels_16(counters, first, size, clip, share, step, rest, scale, low, span, table):
+def _levels_16(counters, first, size, clipping, conversion, table):
     """Write the levels of a multiple of 16 bins, leave zeros, and return the pixels counted, clipped.
 
     Parameters
     ----------
     counters : uint32, those of `size` bins from bin `first` on
-    clip : the most pixels a bin keeps
-    share, step, rest : what bins get back, int32: see `tile_tables_16.fill_levels_16`
-    scale, low, span : levels a pixel, the lowest level, levels above it
+    clipping : int32, the most pixels a bin keeps, and what bins get back: `share`, `step` and `rest` of
+        `tile_tables_16.fill_levels_16`
+    conversion : levels a pixel (float32), the lowest level, levels above it
     table : uint16
     """
+    clip, share, step, rest = clipping
+    scale, low, span = conversion
     counted = np.cumsum(np.minimum(counters[first : first + size].astype(np.int32), clip), dtype=np.int32)
     counters[first : first + size] = 0
     bins = np.arange(size, dtype=np.int32) + np.int32(first)
@@ -45,13 +47,20 @@ def _levels_16(counters, first, size, clip, share, step, rest, scale, low, span,
 
 
 @intrinsic
-def _levels_16_ir(typingctx, counters, first, size, clip, share, step, rest, scale, low, span, table):
+def _levels_16_ir(typingctx, counters, first, size, clipping, conversion, table):
     def codegen(context, builder, signature, args):
         def at(which, index, kind):
             return pointer_to(context, builder, signature, args, which, index, kind)
 
-        clip, share, step, rest, low, span = (splat(builder, args[k], I32x16) for k in (3, 4, 5, 6, 8, 9))
-        scale = splat(builder, args[7], F32x16)
+        clip, share, step, rest = (
+            splat(builder, value, I32x16) for value in cgutils.unpack_tuple(builder, args[3])
+        )
+        scale, low, span = (
+            splat(builder, value, kind)
+            for value, kind in zip(
+                cgutils.unpack_tuple(builder, args[4]), (F32x16, I32x16, I32x16), strict=True
+            )
+        )
         inverse = builder.fdiv(ir.Constant(F32x16, [1.0] * 16), builder.sitofp(step, F32x16))
         count, bins = cgutils.alloca_once(builder, I32x16), cgutils.alloca_once(builder, I32x16)
         start = splat(builder, builder.trunc(args[1], I32), I32x16)
@@ -69,12 +78,12 @@ def _levels_16_ir(typingctx, counters, first, size, clip, share, step, rest, sca
             extra = builder.add(extra, builder.mul(share, builder.add(b, splat_i32(1))))
             level = level_of(builder, builder.add(builder.add(counted, before), extra), scale, low, span)
             level = builder.trunc(level, I16x16)
-            store(builder, level, at(10, index, level.type))
+            store(builder, level, at(5, index, level.type))
         return builder.extract_element(builder.load(count), i64(0))
 
     word, number, real = types.uint64, types.int32, types.float32
-    arguments = counters, word, word, number, number, number, number, real, number, number, table
-    return number(*arguments), codegen
+    clipping, conversion = types.UniTuple(number, 4), types.Tuple([real, number, number])
+    return number(counters, word, word, clipping, conversion, table), codegen
 
 
 def spread_upto(builder, bins, inverse, rest):

@@ -114,7 +114,8 @@ def fill_levels_16(counters, sums, clip, area, levels, table):
     share, rest = np.int32(excess // bins), np.int32(excess % bins)
     step = np.int32(max(bins // np.int64(rest), 1) if rest else bins)
     vectors, most = size // np.uint64(16) * np.uint64(16), np.int32(clip)
-    total = levels_16(counters, first, vectors, most, share, step, rest, scale, low, span, table)
+    clipping, conversion = (most, share, step, rest), (scale, low, span)
+    total = levels_16(counters, first, vectors, clipping, conversion, table)
     for i in range(vectors, size):
         total = np.int32(total + min(np.int32(counters[first + i]), most))
         counters[first + i] = 0

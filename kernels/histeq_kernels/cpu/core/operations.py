@@ -61,11 +61,6 @@ def min_pixels_counted_by_rows():
 
 
 @_operation
-def min_pixels_equalized_by_rows():
-    """Give the same number for images that are equalized in one call."""
-
-
-@_operation
 def count_rows(image, scratch, counts):
     """Count (depth, rows, columns) with contiguous rows; `fold_rows` completes `counts`."""
 
@@ -147,36 +142,36 @@ def table_of_blocks(c, pixels, memory, table):
     """Write the default rule's table of the c-th channel of an image of few pixels; leave zeros."""
 
 
-# YCrCb of 32 pixels, from byte i of the rows on -------------------------------------------------------
+# YCrCb of 32 pixels, from byte i of three rows on -----------------------------------------------------
 
 
 @_operation
-def luma_of_planes(first, second, third, i, k, y, at):
-    """Write Y of 32 pixels, whose channels are in three planes, to y[at]; `k` has the coefficients."""
+def luma_of_planes(channels, i, k, y, at):
+    """Write Y of 32 pixels in three planes to y[at]; `k` has the coefficients."""
 
 
 @_operation
-def luma_of_rgb(first, second, third, i, k, y, at):
+def luma_of_rgb(channels, i, k, y, at):
     """Write Y of 32 pixels of three interleaved channels; the three rows are the same."""
 
 
 @_operation
-def luma_of_rgba(first, second, third, i, k, y, at):
+def luma_of_rgba(channels, i, k, y, at):
     """Write Y of 32 pixels of four interleaved channels; the three rows are the same."""
 
 
 @_operation
-def replace_luma_of_planes(first, second, third, i, k, y, new, at, out_first, out_second, out_third):
+def replace_luma_of_planes(channels, i, k, y, new, at, out):
     """Write 32 pixels, whose Y is y[at], with new[at] in its place."""
 
 
 @_operation
-def replace_luma_of_rgb(first, second, third, i, k, y, new, at, out_first, out_second, out_third):
+def replace_luma_of_rgb(channels, i, k, y, new, at, out):
     """Write 32 pixels of three interleaved channels."""
 
 
 @_operation
-def replace_luma_of_rgba(first, second, third, i, k, y, new, at, out_first, out_second, out_third):
+def replace_luma_of_rgba(channels, i, k, y, new, at, out):
     """Write 32 pixels of four interleaved channels; the fourth is copied."""
 
 

@@ -14,7 +14,6 @@ from histeq_kernels.cpu.core.operations import (
     count_rows,
     fold_rows,
     map_row,
-    min_pixels_equalized_by_rows,
     min_pixels_mapped_by_rows,
     prepare_table,
     rows_to_count,
@@ -26,25 +25,36 @@ from histeq_kernels.cpu.histogram.pairs import count_long_row_16
 from histeq_kernels.cpu.histogram.small import count_row_small
 from histeq_kernels.cpu.lut.grey import PAST_CACHES
 from histeq_kernels.cpu.lut.lookup import map_row_16, map_row_single
-from histeq_kernels.cpu.tiers import tiered_kernel
+from histeq_kernels.cpu.tiers import in_use, tiered_kernel
 
+_UINT8, _UINT16 = np.dtype(np.uint8), np.dtype(np.uint16)
 _IMAGE = "void(Array(uint8, 2, 'C', readonly=True), uint32[::1], uint8[:, ::1])"
 _IMAGE_16 = "void(Array(uint16, 2, 'C', readonly=True), uint32[::1], uint16[:, ::1])"
 
 
 @tiered_kernel(u8=_IMAGE)
+def equalize_small(image, memory, out):
+    """Equalize an image of few pixels by the default rule; `memory` is that of `fused/workspace.py`."""
+    pixels, table = line(image), part_8(memory, TABLE, 256)
+    count_row_small(pixels, memory)
+    table_of_small(0, pixels.size, memory, table)
+    map_image(pixels, table, memory, line(out))
+
+
+@tiered_kernel(u8=_IMAGE)
 def equalize(image, memory, out):
     """Equalize an image by the default rule; `memory` is that of `fused/workspace.py`."""
-    pixels, new = line(image), line(out)
-    table, workspace = part_8(memory, TABLE, 256), part_16(memory, LEVELS, 65536)
-    if np.uint64(pixels.size) < np.uint64(min_pixels_equalized_by_rows):
-        count_row_small(pixels, memory)
-        table_of_small(0, pixels.size, memory, table)
-    else:
-        counts = empty_counts(memory)
-        count_rows(rows_to_count(image), memory, counts)
-        fold_rows(memory, counts)
-        table_of_counts(counts, memory, table)
+    pixels, table, counts = line(image), part_8(memory, TABLE, 256), empty_counts(memory)
+    count_rows(rows_to_count(image), memory, counts)
+    fold_rows(memory, counts)
+    table_of_counts(counts, memory, table)
+    map_image(pixels, table, memory, line(out))
+
+
+@inline
+def map_image(pixels, table, memory, new):
+    """Map all pixels."""
+    workspace = part_16(memory, LEVELS, 65536)
     if np.uint64(pixels.size) < np.uint64(min_pixels_mapped_by_rows):
         map_row_single(pixels, table, new)
     else:
@@ -55,38 +65,40 @@ def equalize(image, memory, out):
 @kernel(u16=_IMAGE_16)
 def equalize_opencv(image, memory, out):
     """Equalize 16 bits by the rule "opencv"."""
-    equalize_16(image, rules.opencv_number, rules.opencv_level, memory, out)
+    equalize_16(image, (rules.opencv_number, rules.opencv_level), memory, out)
 
 
 @kernel(u16=_IMAGE_16)
 def equalize_numpy(image, memory, out):
     """Equalize 16 bits by the rule "numpy"."""
-    equalize_16(image, rules.numpy_number, rules.numpy_level, memory, out)
+    equalize_16(image, (rules.numpy_number, rules.numpy_level), memory, out)
 
 
 @kernel(u16=_IMAGE_16)
 def equalize_pillow(image, memory, out):
     """Equalize 16 bits by the rule "pillow"."""
-    equalize_16(image, rules.pillow_number, rules.pillow_level, memory, out)
+    equalize_16(image, (rules.pillow_number, rules.pillow_level), memory, out)
 
 
 @inline
-def equalize_16(image, number_of, level_of, memory, out):
+def equalize_16(image, rule, memory, out):
     """Equalize 16 bits by the two functions of a rule."""
     pixels, levels = line(image), part_16(memory, LEVELS, 65536)
     count_long_row_16(pixels, memory)
-    fill_from_counters(part_32(memory, 0, 65536), pixels.size, number_of, level_of, memory, levels)
+    fill_from_counters(part_32(memory, 0, 65536), pixels.size, rule, memory, levels)
     map_row_16(pixels, levels, line(out))
 
 
-def kernel_of_rule(dtype: np.dtype, rule: str) -> Callable[..., None] | None:
-    """Return the kernel that equalizes a contiguous 2-D image of a dtype by a rule.
+def kernel_of_rule(dtype: np.dtype, pixels: int, rule: str) -> Callable[..., None] | None:
+    """Return the fastest kernel that equalizes a contiguous 2-D image of a dtype and size by a rule.
 
     None where there is none: rule "vips" has its top level from the image.
     """
-    if dtype == np.uint8:
-        return equalize.u8 if rule == "opencv" else None
-    if dtype == np.uint16:
+    if dtype == _UINT8:
+        if rule != "opencv":
+            return None
+        return equalize.u8 if pixels >= in_use().min_pixels_equalized_by_rows else equalize_small.u8
+    if dtype == _UINT16:
         kernels = {"opencv": equalize_opencv, "numpy": equalize_numpy, "pillow": equalize_pillow}
         return kernels[rule].u16 if rule in kernels else None
     return None

@@ -17,7 +17,7 @@ def table_of_small(c, pixels, memory, table):
     """Write the levels of the values that occur in the c-th four tables of `small.py`; leave zeros."""
     merge_small(part_32(memory, c * TABLES, TABLES))
     counters = part_32(memory, c * TABLES, 256)
-    fill_from_counters(counters, np.int64(pixels), opencv_number, opencv_level, memory, table)
+    fill_from_counters(counters, np.int64(pixels), (opencv_number, opencv_level), memory, table)
 
 
 @inline
@@ -32,7 +32,7 @@ def table_of_bitplanes(c, pixels, memory, table):
 def table_of_counts(counts, memory, table):
     """Write the levels of all values."""
     sums = part_f64(memory, CUMULATIVE, rules.SUMS)
-    fill(counts, 0, 0, 255, opencv_number, opencv_level, sums, table)
+    fill(counts, 0, (0, 255), (opencv_number, opencv_level), sums, table)
 
 
 @inline
@@ -45,11 +45,11 @@ def empty_counts(memory):
 
 
 @inline
-def fill_from_counters(counters, total, number_of, level_of, memory, table):
-    """Write the levels of the values that occur, by any rule; leave zeros in `counters`."""
+def fill_from_counters(counters, total, rule, memory, table):
+    """Write the levels of the values that occur, by the functions of a rule; leave zeros in `counters`."""
     first, last = occupied(counters)
     sums, span = part_f64(memory, CUMULATIVE, rules.SUMS), table.size - 1
-    if not fill_occupied(counters, first, last, total, 0, span, number_of, level_of, sums, table):
+    if not fill_occupied(counters, (first, last), total, (0, span), rule, sums, table):
         for value in range(first, last + np.uint64(1)):
             table[value] = value
     for value in range(first, last + np.uint64(1)):

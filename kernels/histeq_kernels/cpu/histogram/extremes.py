@@ -37,13 +37,13 @@ def extremes_rows(image, limits):
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
             values = row(image, z, y)
-            whole = np.uint64(values.size - values.size % 4)
-            for i in range(np.uint64(0), whole, np.uint64(4)):
+            vectors = np.uint64(values.size - values.size % 4)
+            for i in range(np.uint64(0), vectors, np.uint64(4)):
                 low_a, high_a = widened(low_a, high_a, values[i])
                 low_b, high_b = widened(low_b, high_b, values[i + np.uint64(1)])
                 low_c, high_c = widened(low_c, high_c, values[i + np.uint64(2)])
                 low_d, high_d = widened(low_d, high_d, values[i + np.uint64(3)])
-            for i in range(whole, np.uint64(values.size)):
+            for i in range(vectors, np.uint64(values.size)):
                 low_a, high_a = widened(low_a, high_a, values[i])
     limits[0] = min(min(low_a, low_b), min(low_c, low_d))
     limits[1] = max(max(high_a, high_b), max(high_c, high_d))

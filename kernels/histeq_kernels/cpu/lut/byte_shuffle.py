@@ -43,10 +43,10 @@ def fill_steps(table, steps):
 @inline
 def map_chunk(pixels, table, steps, new):
     """Map pixels in contiguous memory."""
-    whole = np.uint64(pixels.size - pixels.size % 64)
-    for i in range(np.uint64(0), whole, np.uint64(64)):
+    vectors = np.uint64(pixels.size - pixels.size % 64)
+    for i in range(np.uint64(0), vectors, np.uint64(64)):
         look_up_64(pixels, i, steps, new)
-    for i in range(whole, np.uint64(pixels.size)):
+    for i in range(vectors, np.uint64(pixels.size)):
         new[i] = table[pixels[i]]
 
 

@@ -63,8 +63,8 @@ def map_rows_by_pairs(image, table, pairs, past_caches, out):
 def map_row_by_pairs(pixels, table, pairs, past_caches, new):
     """Map the pairs of a row, and the few pixels left over one by one."""
     mask = np.uint64(0xFFFF)
-    whole = np.uint64(pixels.size - pixels.size % 8)
-    for i in range(np.uint64(0), whole, np.uint64(8)):
+    vectors = np.uint64(pixels.size - pixels.size % 8)
+    for i in range(np.uint64(0), vectors, np.uint64(8)):
         word = load_64(pixels, i)
         store_64(
             new,
@@ -74,17 +74,17 @@ def map_row_by_pairs(pixels, table, pairs, past_caches, new):
             | np.uint64(pairs[(word >> np.uint64(32)) & mask]) << np.uint64(32)
             | np.uint64(pairs[word >> np.uint64(48)]) << np.uint64(48),
         )
-    for i in range(whole, np.uint64(pixels.size)):
+    for i in range(vectors, np.uint64(pixels.size)):
         new[i] = table[pixels[i]]
 
 
 @inline
 def map_row_16(pixels, table, new):
     """Map a row of 16-bit pixels, stored eight at a time."""
-    whole = np.uint64(pixels.size - pixels.size % 8)
-    for i in range(np.uint64(0), whole, np.uint64(8)):
+    vectors = np.uint64(pixels.size - pixels.size % 8)
+    for i in range(np.uint64(0), vectors, np.uint64(8)):
         look_up_8(pixels, i, table, new)
-    for i in range(whole, np.uint64(pixels.size)):
+    for i in range(vectors, np.uint64(pixels.size)):
         new[i] = table[pixels[i]]
 
 

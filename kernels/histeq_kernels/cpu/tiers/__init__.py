@@ -43,6 +43,7 @@ def tier() -> str:
     return wanted
 
 
+@functools.cache
 def in_use() -> Tier:
     """Return the tier in use."""
     return TIERS[tier()]

@@ -15,7 +15,6 @@ from histeq_kernels.cpu.ycrcb.vectors import luma_operations
 
 COUNTING: dict[str, Any] = {
     "min_pixels_counted_by_rows": bitplanes.MIN_PIXELS,
-    "min_pixels_equalized_by_rows": 0,
     "count_rows": bitplanes.count_rows,
     "fold_rows": bitplanes.fold_rows,
     "rows_to_count": as_one_slice,
@@ -34,6 +33,7 @@ TIER = Tier(
     name="avx512",
     needs=frozenset({"avx2", "avx512f", "avx512bw", "avx512vbmi", "avx512vpopcntdq", "gfni"}),
     joins_rows=False,
+    min_pixels_equalized_by_rows=0,
     max_ranked_tile=65535,
     operations={
         **portable.TIER.operations,

@@ -13,11 +13,11 @@ TIER = Tier(
     name="portable",
     needs=frozenset(),
     joins_rows=True,
+    min_pixels_equalized_by_rows=pairs.MIN_PIXELS,
     max_ranked_tile=1 << 13,
     operations={
         # 8-bit grey pixels
         "min_pixels_counted_by_rows": pairs.MIN_PIXELS,
-        "min_pixels_equalized_by_rows": pairs.MIN_PIXELS,
         "count_rows": pairs.count_rows_by_pairs,
         "fold_rows": pairs.fold_pairs,
         "rows_to_count": as_one_row,

@@ -49,18 +49,17 @@ def pixels_of(old):
 @inline
 def luma_of_chunk(old, start, size, y):
     """Write Y of some pixels of a row."""
-    a, b, c = old.channels
     wide = np.uint64(WIDTH)
     vectors = (size + wide - np.uint64(1)) // wide if size >= wide else np.uint64(0)
     for j in range(vectors):
         i = min(wide * j, size - wide)  # the last vector computes some pixels again
         at = old.stride * (start + i)
         if old.stride == 1:
-            luma_of_planes(a, b, c, at, old.k, y, i)
+            luma_of_planes(old.channels, at, old.k, y, i)
         elif old.stride == 3:
-            luma_of_rgb(a, b, c, at, old.k, y, i)
+            luma_of_rgb(old.channels, at, old.k, y, i)
         else:
-            luma_of_rgba(a, b, c, at, old.k, y, i)
+            luma_of_rgba(old.channels, at, old.k, y, i)
     for i in range(size if vectors else np.uint64(0), size):
         p, q, r = pixel(old.channels, start + i, old.stride)
         y[i] = luma_of(p, q, r, old.k)
@@ -69,16 +68,14 @@ def luma_of_chunk(old, start, size, y):
 @inline
 def replace_luma_of_chunk(old, start, size, y, mapped, new):
     """Write some pixels of a row, whose Y is `y`, with the mapped one; `new` has the three output rows."""
-    a, b, c = old.channels
-    new_a, new_b, new_c = new
     vectors = size - size % np.uint64(WIDTH)
     for i in range(np.uint64(0), vectors, np.uint64(WIDTH)):
         at = old.stride * (start + i)
         if old.stride == 1:
-            replace_luma_of_planes(a, b, c, at, old.k, y, mapped, i, new_a, new_b, new_c)
+            replace_luma_of_planes(old.channels, at, old.k, y, mapped, i, new)
         elif old.stride == 3:
-            replace_luma_of_rgb(a, b, c, at, old.k, y, mapped, i, new_a, new_b, new_c)
+            replace_luma_of_rgb(old.channels, at, old.k, y, mapped, i, new)
         else:
-            replace_luma_of_rgba(a, b, c, at, old.k, y, mapped, i, new_a, new_b, new_c)
+            replace_luma_of_rgba(old.channels, at, old.k, y, mapped, i, new)
     for i in range(vectors, size):
         replace_pixel(old.channels, start + i, old.stride, old.k, y[i], mapped[i], new)

@@ -26,17 +26,15 @@ def _luma_32(stride: int, arithmetic: Any) -> Any:
     """Return the intrinsic that computes Y of 32 pixels, `stride` bytes apart; 1: in three planes."""
 
     @intrinsic
-    def luma_32(typingctx, first, second, third, i, k, y, at):
-        """Write Y of the 32 pixels from byte i of the rows on to y[at]."""
-
+    def luma_32(typingctx, channels, i, k, y, at):
         def codegen(context, builder, signature, args):
-            channels = load_channels(context, builder, signature, args, args[3], stride)
-            target = pointer_to(context, builder, signature, args, 5, args[6], vector_of(I8))
-            factor = _factors(context, builder, signature, args, 4)
-            store(builder, arithmetic.luma(builder, channels[:3], factor), target)
+            pixels = _load_pixels(context, builder, signature, args, stride)
+            target = pointer_to(context, builder, signature, args, 3, args[4], vector_of(I8))
+            factor = _factors(context, builder, signature, args)
+            store(builder, arithmetic.luma(builder, pixels[:3], factor), target)
             return context.get_dummy_value()
 
-        return types.void(first, second, third, types.uint64, k, y, types.uint64), codegen
+        return types.void(channels, types.uint64, k, y, types.uint64), codegen
 
     return luma_32
 
@@ -45,44 +43,44 @@ def _replace_32(stride: int, arithmetic: Any) -> Any:
     """Return the intrinsic that replaces Y of 32 pixels; a fourth channel is copied."""
 
     @intrinsic
-    def replace_32(typingctx, first, second, third, i, k, y, new, at, out_first, out_second, out_third):
-        """Write the 32 pixels from byte i on, whose Y is y[at], with new[at] in its place."""
-
+    def replace_32(typingctx, channels, i, k, y, new, at, out):
         def codegen(context, builder, signature, args):
-            channels = load_channels(context, builder, signature, args, args[3], stride)
+            pixels = _load_pixels(context, builder, signature, args, stride)
             old, new = (
-                load(builder, pointer_to(context, builder, signature, args, which, args[7], vector_of(I8)))
-                for which in (5, 6)
+                load(builder, pointer_to(context, builder, signature, args, which, args[5], vector_of(I8)))
+                for which in (3, 4)
             )
-            factor = _factors(context, builder, signature, args, 4)
-            result = _replaced(builder, channels, old, new, factor, arithmetic) + channels[3:]
-            if stride == 1:
-                for which, channel in zip((8, 9, 10), result, strict=True):
-                    target = pointer_to(context, builder, signature, args, which, args[3], vector_of(I8))
-                    store(builder, channel, target)
-            else:
-                target = pointer_to(
-                    context, builder, signature, args, 8, args[3], vector_of(I8, stride * WIDTH)
+            factor = _factors(context, builder, signature, args)
+            result = _replaced(builder, pixels, old, new, factor, arithmetic) + pixels[3:]
+            if stride > 1:
+                result = [interleave(builder, result)]
+            for c, value in enumerate(result):
+                store(
+                    builder, value, _pointer_to_channel(context, builder, signature, args, 6, c, value.type)
                 )
-                store(builder, interleave(builder, result), target)
             return context.get_dummy_value()
 
-        arguments = (
-            first,
-            second,
-            third,
-            types.uint64,
-            k,
-            y,
-            new,
-            types.uint64,
-            out_first,
-            out_second,
-            out_third,
-        )
-        return types.void(*arguments), codegen
+        return types.void(channels, types.uint64, k, y, new, types.uint64, out), codegen
 
     return replace_32
+
+
+def _load_pixels(context, builder, signature, args, stride):
+    """Load 32 pixels from byte args[1] of the rows args[0] on, a vector a channel."""
+    if stride == 1:
+        rows = [_pointer_to_channel(context, builder, signature, args, 0, c, vector_of(I8)) for c in range(3)]
+        return [load(builder, row) for row in rows]
+    kind = vector_of(I8, stride * WIDTH)
+    wide = load(builder, _pointer_to_channel(context, builder, signature, args, 0, 0, kind))
+    return separate(builder, wide, stride)
+
+
+def _pointer_to_channel(context, builder, signature, args, which, c, kind):
+    """Return the address of byte args[1] of the c-th of three rows."""
+    rows = context.make_array(signature.args[which][c])(
+        context, builder, builder.extract_value(args[which], c)
+    )
+    return builder.bitcast(builder.gep(rows.data, [args[1]]), kind.as_pointer())
 
 
 def _replaced(builder, channels, old, new, factor, arithmetic):
@@ -101,27 +99,18 @@ def _replaced(builder, channels, old, new, factor, arithmetic):
     return [builder.trunc(value, vector_of(I8)) for value in result]
 
 
-def load_channels(context, builder, signature, args, i, stride):
-    """Load the channels of 32 pixels."""
-    if stride == 1:
-        rows = [pointer_to(context, builder, signature, args, which, i, vector_of(I8)) for which in range(3)]
-        return [load(builder, row) for row in rows]
-    wide = load(builder, pointer_to(context, builder, signature, args, 0, i, vector_of(I8, stride * WIDTH)))
-    return separate(builder, wide, stride)
-
-
-def _factors(context, builder, signature, args, which):
-    """Load the nine coefficients."""
-    first = pointer_to(context, builder, signature, args, which, I64(0), I16)
+def _factors(context, builder, signature, args):
+    """Load the nine coefficients from args[2]."""
+    first = pointer_to(context, builder, signature, args, 2, I64(0), I16)
     return [builder.load(builder.gep(first, [I64(i)])) for i in range(9)]
 
 
 def _luma_32_interpreted(stride: int) -> Any:
     """Return a Python form of the intrinsic of `_luma_32`."""
 
-    def luma_32(first, second, third, i, k, y, at):
+    def luma_32(channels, i, k, y, at):
         for j in range(WIDTH):
-            y[at + j] = luma_of(*pixel((first, second, third), i // stride + j, stride), k)
+            y[at + j] = luma_of(*pixel(channels, i // stride + j, stride), k)
 
     return luma_32
 
@@ -129,9 +118,9 @@ def _luma_32_interpreted(stride: int) -> Any:
 def _replace_32_interpreted(stride: int) -> Any:
     """Return a Python form of the intrinsic of `_replace_32`."""
 
-    def replace_32(first, second, third, i, k, y, new, at, *out):
+    def replace_32(channels, i, k, y, new, at, out):
         for j in range(WIDTH):
-            replace_pixel((first, second, third), i // stride + j, stride, k, y[at + j], new[at + j], out)
+            replace_pixel(channels, i // stride + j, stride, k, y[at + j], new[at + j], out)
 
     return replace_32
 
