@@ -417,13 +417,19 @@ class TestPlot:
         assert min(read(tmp_path / "a.png").pixels.shape[:2]) > 500
         assert len(list(tmp_path.iterdir())) == 1
 
+    def test_dots_an_inch(self, tmp_path):
+        for dpi in (40, 80):
+            run("plot", MOON, tmp_path / f"{dpi}.png", "--dpi", str(dpi))
+        small, large = (read(tmp_path / f"{dpi}.png").pixels.shape for dpi in (40, 80))
+        assert (large[0], large[1]) == (2 * small[0], 2 * small[1])
+
     @pytest.fixture
     def panels(self, monkeypatch, tmp_path):
         """Return a function that gives the panels of a plot, undrawn."""
 
         def panels(source, *options):
             drawn = []
-            monkeypatch.setattr(drawing, "draw", lambda path, panels: drawn.extend(panels))
+            monkeypatch.setattr(drawing, "draw", lambda path, panels, dpi: drawn.extend(panels))
             run("plot", source, tmp_path / "drawn.png", "--overwrite", *options)
             return drawn
 
