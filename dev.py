@@ -24,31 +24,28 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
-def run(*arguments: str | Path, **environment: str) -> None:
-    """Run the virtual environment's Python; stop with its exit code when it fails."""
-    command = announced(arguments, environment)
-    code = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, check=False).returncode
-    if code:
-        sys.exit(code)
+def run(*arguments: str | Path, quietly: bool = False, **environment: str) -> None:
+    """Run the virtual environment's Python; stop with its exit code when it fails.
 
-
-def run_quietly(*arguments: str | Path, **environment: str) -> None:
-    """Do as `run` with the output kept back until the end, for commands that run side by side."""
-    command = announced(arguments, environment)
+    `quietly`: the output is kept back until the end, for commands that run side by side.
+    """
+    command = [str(PYTHON), *map(str, arguments)]
+    shown = " ".join(["$ python", *command[1:], *(f"[{k}={v}]" for k, v in environment.items())])
+    print(shown, flush=True)
+    stdout, stderr = (subprocess.PIPE, subprocess.STDOUT) if quietly else (None, None)
     done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **environment}, check=False, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    print(f"$ {' '.join(command)}: done\n{done.stdout}", end="", flush=True)
+        command,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        check=False,
+        text=True,
+        stdout=stdout,
+        stderr=stderr,
+    )
+    if quietly:
+        print(f"{shown}: done\n{done.stdout}", end="", flush=True)
     if done.returncode:
         sys.exit(done.returncode)
-
-
-def announced(arguments: tuple[str | Path, ...], environment: dict[str, str]) -> list[str]:
-    """Print a command of the virtual environment's Python, and return it."""
-    command = [str(PYTHON), *map(str, arguments)]
-    print("$", "python", *command[1:], *(f"[{k}={v}]" for k, v in environment.items()), flush=True)
-    return command
 
 
 def install() -> None:
@@ -86,12 +83,9 @@ def test(quick: bool) -> None:
         run("-m", "pytest", "-q", "-k", "not cupy", *(f"--ignore=tests/{name}.py" for name in SLOW))
         return
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        lanes = [pool.submit(test_kernels), pool.submit(run_quietly, "-m", "pytest")]
-        concurrent.futures.wait(lanes)
-    codes = [lane.exception() for lane in lanes]
-    for code in codes:
-        if code is not None:
-            raise code
+        lanes = [pool.submit(test_kernels), pool.submit(run, "-m", "pytest", quietly=True)]
+    for lane in lanes:  # both have ended
+        lane.result()
 
 
 def test_kernels() -> None:
@@ -103,20 +97,15 @@ def test_kernels() -> None:
     """
     pytest = ("-m", "pytest", "--quiet", "tests/test_kernels.py", "tests/test_clahe_kernels.py")
     cover = ("-m", "coverage", "run", "--parallel-mode", *pytest)
+    together = functools.partial(run, quietly=True)
     with tempfile.TemporaryDirectory() as cache:
-        run_quietly(*pytest, NUMBA_CPU_NAME="generic", NUMBA_CACHE_DIR=f"{cache}/generic")
-        run_quietly(*cover, NUMBA_BOUNDSCHECK="1", NUMBA_CACHE_DIR=f"{cache}/checked")
-        run_quietly(*cover, NUMBA_DISABLE_JIT="1")
-    run_quietly("-m", "coverage", "combine", "--quiet")
-    run_quietly(
-        "-m",
-        "coverage",
-        "report",
-        "--include=kernels/histeq_kernels/cpu/**",
-        "--show-missing",
-        "--fail-under=80",
-    )
-    run_quietly("tests/mutate_cuda.py")
+        together(*pytest, NUMBA_CPU_NAME="generic", NUMBA_CACHE_DIR=f"{cache}/generic")
+        together(*cover, NUMBA_BOUNDSCHECK="1", NUMBA_CACHE_DIR=f"{cache}/checked")
+        together(*cover, NUMBA_DISABLE_JIT="1")
+    together("-m", "coverage", "combine", "--quiet")
+    report = ("--include=kernels/histeq_kernels/cpu/**", "--show-missing", "--fail-under=80")
+    together("-m", "coverage", "report", *report)
+    together("tests/mutate_cuda.py")
 
 
 SLOW = [

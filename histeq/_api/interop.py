@@ -28,20 +28,15 @@ def any_array(function: Callable[P, R]) -> Callable[P, R]:
 
     The first argument says which library: arrays among the others must be of the same, and so is the result.
     """
-    names = tuple(inspect.signature(function).parameters)
+    signature = inspect.signature(function)
+    first = next(iter(signature.parameters))
 
     @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:
-        image = arguments[0] if arguments else options.get(names[0])
+        image = arguments[0] if arguments else options.get(first)
         if type(image) is np.ndarray or (guest := _guest_for(image)) is None:
             return function(*arguments, **options)
-        for name, value in zip(names, arguments[:2], strict=False):
-            if name in options:
-                return function(*arguments, **options)  # raises: an argument given twice
-            options[name] = value
-        if len(arguments) > 2:
-            return function(*arguments, **options)  # raises: too many arguments
-        return _lend(guest, function, names[0], options)
+        return _lend(guest, function, first, signature.bind(*arguments, **options).arguments)
 
     return cast(Callable[P, R], call)
 

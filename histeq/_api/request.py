@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from histeq._api.layout import Axes, axes_named, axes_of
-from histeq._core import dispatch, rules
+from histeq._core import dispatch, rules, ycrcb
 from histeq._core.backend import Array, Backend, Order, Pixels
 
 DTYPES = ("uint8", "uint16", "int16", "float16", "float32", "float64")
@@ -175,12 +175,9 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _has_alpha(alpha: Any, color: Any, channels: int) -> bool:
-    """Tell whether the last channel is alpha.
-
-    By default it is where nothing else makes sense: beside one or three channels whose luma is asked for.
-    """
+    """Tell whether the last channel is alpha."""
     if alpha is None:
-        return color != "channels" and channels in (2, 4)
+        return ycrcb.has_alpha_by_default(color, channels)
     if not isinstance(alpha, bool | np.bool_):
         raise TypeError(f"alpha must be a bool or None, got {type(alpha).__name__}")
     if alpha and channels < 2:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, cast
 
+import numpy as np
+
 from histeq._core.array_types import library_of
 from histeq._core.backend import Backend, FastPath
 
@@ -87,8 +89,7 @@ def choose(image: Any, backend: str | None, name: str = "image") -> Backend:
     RuntimeError
         If the backend asked for is not available here; the message has the command that adds it.
     """
-    kind: Any = type(image)
-    return _default(kind, name) if backend is None else _named_for(kind, backend, "backend", name)
+    return _for_type(type(image), backend, name)
 
 
 @functools.cache
@@ -98,15 +99,13 @@ def fast_path(backend: str | None) -> FastPath | None:
     None as well where `backend` is wrong or not available: the general path raises the error.
     """
     try:
-        return _choose_for_numpy(backend).fast_path
+        return _for_type(np.ndarray, backend, "image").fast_path
     except (TypeError, ValueError, RuntimeError):
         return None
 
 
-def _choose_for_numpy(backend: str | None) -> Backend:
-    import numpy as np
-
-    return choose(np.empty(0, np.uint8), backend)
+def _for_type(kind: Any, backend: str | None, name: str) -> Backend:
+    return _default(kind, name) if backend is None else _named_for(kind, backend, "backend", name)
 
 
 @functools.cache

@@ -44,6 +44,11 @@ def _wide(plane: Plane) -> NDArray[np.int64]:
     return plane.astype(np.int64)
 
 
+def has_alpha_by_default(color: str, channels: int) -> bool:
+    """Tell whether the last channel is alpha by default: beside one or three whose luma is asked for."""
+    return color != "channels" and channels in (2, 4)
+
+
 def alpha_for(dtype: np.dtype, alpha: Any) -> Any:
     """Return an alpha channel for a result of some dtype: beside fractions it is a fraction, too."""
     fractions = dtype.kind == "f" and alpha.dtype.kind != "f"

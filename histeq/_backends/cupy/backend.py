@@ -6,6 +6,7 @@ images take two more before: the range with the edges of the bins, and the slope
 Only `match` of floating images, which sorts, waits for the device.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -113,9 +114,8 @@ def bin_edges(pixels: Pixels, bins: int, value_range: tuple[float, float] | None
 def histogram(pixels: Pixels, edges: Array | None) -> Array:
     """Count the pixels: (N, P, levels or bins), int64."""
     with on(pixels.image):
-        shape = (len(pixels.image), 1 if pixels.luma else pixels.image.shape[1])
-        bins = _rules.levels_of(pixels.image.dtype) if edges is None else edges.shape[-1] - 1
-        counts = cupy.empty((*shape, bins), np.int64)
+        bins = pixels.bins(edges)
+        counts = cupy.empty((*pixels.histograms, bins), np.int64)
         rule = _rule("none", bins, pixels.image.dtype, None, pixels)
         _count(pixels, edges, rule, None, counts)
     return counts
@@ -189,10 +189,9 @@ def equalize(
     with on(image):
         if _equalize_in_one_launch(pixels, rule, out_range, out):
             return
-        shape = (len(image), 1 if pixels.luma else image.shape[1])
-        bins = _rules.levels_of(image.dtype) if edges is None else edges.shape[-1] - 1
+        bins = pixels.bins(edges)
         space = _device.device(image.device.id).workspace()
-        table = space.array("table", (*shape, bins), _rules.table_dtype(rule, image.dtype))
+        table = space.array("table", (*pixels.histograms, bins), _rules.table_dtype(rule, image.dtype))
         _count(pixels, edges, _rule(rule, bins, image.dtype, out_range, pixels), table, None)
         apply(pixels, table, edges, out)
 
@@ -235,19 +234,18 @@ def _count(
     pixels: Pixels, edges: Array | None, rule: np.ndarray, table: Array | None, counts: Array | None
 ) -> None:
     """Launch the histogram, in groups of images whose counts the workspace holds."""
-    image = aligned(pixels.image)
-    gpu = _device.device(image.device.id)
+    pixels = replace(pixels, image=aligned(pixels.image))
+    gpu = _device.device(pixels.image.device.id)
     space = gpu.workspace()
     bins = int(rule["bins"])
-    planes = 1 if pixels.luma else image.shape[1]
-    if image.shape[0] * planes == 0:
+    images, planes = pixels.histograms
+    if images * planes == 0:
         return
     group = max(1, _WORKSPACE // (8 * bins * planes))
-    for start in range(0, len(image), group):
+    for start in range(0, images, group):
         part = slice(start, start + group)
-        mask = pixels.mask if pixels.mask is None or len(pixels.mask) == 1 else pixels.mask[part]
-        some = image[part]
-        histograms = len(some) * planes
+        some = pixels.part(part)
+        histograms = len(some.image) * planes
         results = structure(
             _device.RESULTS,
             address(space.zeros("counts", histograms * bins, _U64)),
@@ -255,18 +253,13 @@ def _count(
             address(None if table is None else table[part]),
             address(None if counts is None else counts[part]),
         )
-        _launch_histogram(gpu, pixels, some, mask, None if edges is None else edges[part], rule, results)
+        _launch_histogram(gpu, some, None if edges is None else edges[part], rule, results)
 
 
 def _launch_histogram(
-    gpu: Device,
-    pixels: Pixels,
-    image: Array,
-    mask: Array | None,
-    edges: Array | None,
-    rule: Any,
-    results: Any,
+    gpu: Device, pixels: Pixels, edges: Array | None, rule: np.ndarray, results: np.ndarray
 ) -> None:
+    image, mask = pixels.image, pixels.mask
     tag = tag_of(image.dtype)
     if edges is not None:
         walk = lines_of(image, mask)
@@ -405,8 +398,8 @@ def _finite(pixels: Pixels, n: int, p: int) -> Array:
     counts = cupy.isfinite(plane)
     if pixels.nodata is not None:
         counts &= plane != pixels.nodata
-    if pixels.mask is not None:
-        counts &= pixels.mask[min(n, len(pixels.mask) - 1), 0]
+    if (mask := pixels.mask_of(n)) is not None:
+        counts &= mask
     return plane[counts]
 
 

@@ -35,17 +35,15 @@ _GRID_X, _GRID_Y = 1 << 16, 65535
 
 def tile_tables(pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: Array | None) -> Array:
     """Return the table of every tile: (N, P, D, H, W, bins)."""
-    image = pixels.image
-    with on(image):
-        planes = 1 if pixels.luma else image.shape[1]
-        tables = cupy.empty((len(image), planes, *grid.tiles, levels.bins), levels.table_dtype)
+    with on(pixels.image):
+        images, planes = pixels.histograms
+        tables = cupy.empty((images, planes, *grid.tiles, levels.bins), levels.table_dtype)
         tiles = int(np.prod(grid.tiles))
         group = max(1, _WORKSPACE // max(8 * levels.bins * tiles * planes, 1))
-        for start in range(0, len(image) if planes else 0, group):
+        for start in range(0, images if planes else 0, group):
             part = slice(start, start + group)
-            mask = pixels.mask if pixels.mask is None or len(pixels.mask) == 1 else pixels.mask[part]
-            some = Pixels(image[part], mask, pixels.nodata, pixels.luma)
-            _make_tables(some, grid, clip_limit, levels, None if edges is None else edges[part], tables[part])
+            bounds = None if edges is None else edges[part]
+            _make_tables(pixels.part(part), grid, clip_limit, levels, bounds, tables[part])
     return tables
 
 

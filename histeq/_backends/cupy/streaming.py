@@ -21,7 +21,6 @@ import numpy as np
 
 from histeq._backends.cupy import backend as gpu
 from histeq._backends.numpy.backend import copy_alpha, empty_like, overlap
-from histeq._core import rules as _rules
 from histeq._core.backend import Pixels
 from histeq._core.tile_grid import Grid, Levels
 
@@ -135,8 +134,7 @@ def tile_tables(
     pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: _Bins | None
 ) -> np.ndarray:
     """Return the table of every tile: (N, P, D, H, W, bins). An image must fit into device memory."""
-    planes = 1 if pixels.luma else pixels.image.shape[1]
-    tables = np.empty((len(pixels.image), planes, *grid.tiles, levels.bins), levels.table_dtype)
+    tables = np.empty((*pixels.histograms, *grid.tiles, levels.bins), levels.table_dtype)
     if edges is not None and edges.known is None:
         edges.known = np.concatenate([_edges(one, edges, _Kept(0)) for one in _single(pixels)])
 
@@ -252,13 +250,8 @@ def _extremes(pixels: Pixels) -> Array:
 
 def _count(pixels: Pixels, edges: "_Bins | np.ndarray | None", kept: _Kept) -> np.ndarray:
     """Count the pixels of all pieces."""
-    image = pixels.image
-    bins = (
-        _rules.levels_of(image.dtype)
-        if edges is None
-        else (edges.count if isinstance(edges, _Bins) else edges.shape[-1] - 1)
-    )
-    counts = np.zeros((len(image), 1 if pixels.luma else image.shape[1], bins), np.int64)
+    bins = edges.count if isinstance(edges, _Bins) else pixels.bins(edges)
+    counts = np.zeros((*pixels.histograms, bins), np.int64)
 
     def work(lane: "_Lane", box: Box, number: int) -> None:
         lent = kept.lend(lane, pixels, box, number)
@@ -317,8 +310,7 @@ def _images(first: int, count: int) -> Box:
 def _single(pixels: Pixels) -> Iterator[Pixels]:
     """Yield the images of a batch one by one."""
     for n in range(len(pixels.image)):
-        mask = pixels.mask if pixels.mask is None or len(pixels.mask) == 1 else pixels.mask[n : n + 1]
-        yield dataclasses.replace(pixels, image=pixels.image[n : n + 1], mask=mask)
+        yield pixels.part(slice(n, n + 1))
 
 
 def _cut(image: Array, box: Box, limit: int, luma: bool) -> Iterator[Box]:

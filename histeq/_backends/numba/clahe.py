@@ -5,7 +5,7 @@ Everything else (masks, nodata, floating images, other strides) goes through the
 each is converted to an integer image of bins, and its levels back to pixels.
 """
 
-from __future__ import annotations  # as in numba.py
+from __future__ import annotations  # as in backend.py
 
 import functools
 import itertools

@@ -22,7 +22,7 @@ from histeq._backends.numba import clahe as _clahe
 from histeq._backends.numba import parallel as _parallel
 from histeq._backends.numba.views import PIECE, workspace
 from histeq._core import threads as _threads
-from histeq._core import tile_grid
+from histeq._core import tile_grid, ycrcb
 from histeq._core.backend import Pixels
 
 Array = NDArray[Any]
@@ -30,6 +30,8 @@ Array = NDArray[Any]
 _UINT8, _UINT16 = np.dtype(np.uint8), np.dtype(np.uint16)
 MOST = 1 << 31
 """From this many pixels on the counters of the kernels of whole images could overflow."""
+_ONE_THREAD = 2 * PIECE
+"""Below this many pixels counting or mapping is not worth a second thread."""
 _COEFFICIENTS = {"luma": COEFFICIENTS["rgb"], "luma-bgr": COEFFICIENTS["bgr"], "channels": None}
 
 
@@ -72,10 +74,11 @@ def _equalize_small_color(
     if color not in _COEFFICIENTS:
         return None
     k = _COEFFICIENTS[color]
-    has_alpha = (k is not None and channels == 4) if alpha is None else alpha
-    if type(has_alpha) is not bool or channels - has_alpha not in ((3, 4) if k is None else (3,)):
+    has_alpha = ycrcb.has_alpha_by_default(color, channels) if alpha is None else alpha
+    if type(has_alpha) is not bool or channels > 4:
         return None
-    if channels > 4:
+    colors = channels - has_alpha
+    if colors != 3 and (colors != 4 or k is not None):
         return None
     if out is None:
         out = np.empty_like(image)
@@ -84,8 +87,7 @@ def _equalize_small_color(
     space = workspace()
     pixels, new = (array.reshape(height, width * channels) for array in (image, out))
     if k is None:
-        equalized = channels - has_alpha
-        _fused_color.equalize_channels.u8(pixels, equalized, channels, space.memory, space.pixels, new)
+        _fused_color.equalize_channels.u8(pixels, colors, channels, space.memory, space.pixels, new)
     else:
         _fused_color.equalize_luma.u8(pixels, channels, k, space.memory, space.pixels, new)
     return out
@@ -93,7 +95,7 @@ def _equalize_small_color(
 
 def histogram(image: Array, layout: Any, color: Any, alpha: Any) -> Array | None:
     """Count a contiguous grey image that one thread counts."""
-    if not _is_grey(image, layout, color, alpha) or not _is_small(image):
+    if not _is_grey(image, layout, color, alpha) or not _is_plain(image) or image.size >= _ONE_THREAD:
         return None
     kernel = _histogram.histogram.u8 if image.itemsize == 1 else _histogram.histogram_16.u16
     counts = np.zeros(_levels(image), np.int64)
@@ -103,7 +105,9 @@ def histogram(image: Array, layout: Any, color: Any, alpha: Any) -> Array | None
 
 def apply(image: Array, table: Array, layout: Any, color: Any, alpha: Any, out: Any) -> Array | None:
     """Map a contiguous grey image that one thread maps."""
-    if not _is_grey(image, layout, color, alpha) or not _is_small(image) or table.dtype != image.dtype:
+    if not _is_grey(image, layout, color, alpha) or not _is_plain(image) or image.size >= _ONE_THREAD:
+        return None
+    if table.dtype != image.dtype:
         return None
     if table.shape != (_levels(image),) or not table.flags.c_contiguous or not table.flags.aligned:
         return None
@@ -123,11 +127,7 @@ def clahe(
     image: Array, clip_limit: Any, tiles: Any, layout: Any, color: Any, alpha: Any, out: Any
 ) -> Array | None:
     """Equalize a contiguous grey image locally."""
-    if not _is_grey(image, layout, color, alpha) or image.size == 0:
-        return None
-    if not image.flags.c_contiguous or not image.flags.aligned:
-        return None
-    if image.dtype != _UINT8 and image.dtype != _UINT16:
+    if not _is_grey(image, layout, color, alpha) or not _is_plain(image):
         return None
     if type(clip_limit) not in (float, int) or type(tiles) is not tuple or {*map(type, tiles)} != {int}:
         return None
@@ -158,10 +158,10 @@ def _is_grey(image: Array, layout: Any, color: Any, alpha: Any) -> bool:
     return (alpha is None or alpha is False) and type(color) is str and color in _COEFFICIENTS
 
 
-def _is_small(image: Array) -> bool:
-    """Tell whether it is a contiguous image that is not worth a second thread."""
+def _is_plain(image: Array) -> bool:
+    """Tell whether the kernels take an image as it is: contiguous uint8 or uint16, not empty."""
     flags = image.flags
-    if not flags.c_contiguous or not flags.aligned or not 0 < image.size < 2 * PIECE:
+    if not flags.c_contiguous or not flags.aligned or image.size == 0:
         return False
     return image.dtype == _UINT8 or image.dtype == _UINT16
 

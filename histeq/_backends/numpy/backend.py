@@ -75,11 +75,9 @@ def edges_between(low: Any, high: Any, bins: int, dtype: np.dtype) -> Array:
 
 def histogram(pixels: Pixels, edges: Array | None) -> NDArray[np.int64]:
     """Count the pixels: (N, P, levels or bins), int64."""
-    images, planes = pixels.image.shape[:2]
-    planes = 1 if pixels.luma else planes
-    length = _rules.levels_of(pixels.image.dtype) if edges is None else edges.shape[-1] - 1
-    counts = np.zeros((images, planes, length), np.int64)
-    for n, p in np.ndindex(images, planes):
+    length = pixels.bins(edges)
+    counts = np.zeros((*pixels.histograms, length), np.int64)
+    for n, p in np.ndindex(pixels.histograms):
         for values in _counted(pixels, n, p):
             if edges is not None:
                 index, inside = bin_index(values, edges[n, p])
@@ -183,9 +181,9 @@ def equalize(
 
 
 def _apply_luma(pixels: Pixels, n: int, table: Array, out: Array) -> None:
-    red, green, blue = _rgb(pixels)
-    planes = [list(_blocks(pixels.image[n, c])) for c in (red, green, blue)]
-    results = [list(_blocks(out[c])) for c in (red, green, blue)]
+    rgb = pixels.channels_of(0)
+    planes = [list(_blocks(pixels.image[n, c])) for c in rgb]
+    results = [list(_blocks(out[c])) for c in rgb]
     for block, result in zip(zip(*planes, strict=True), zip(*results, strict=True), strict=True):
         maps = ~_is_nodata(block, pixels.nodata)
         new = _color.replace_luma(block[0], block[1], block[2], table)
@@ -203,9 +201,9 @@ def _blocks(plane: Array) -> Iterator[Array]:
 
 def _counted(pixels: Pixels, n: int, p: int) -> Iterator[Array]:
     """Yield the values that are counted, 1-D, block by block."""
-    channels = _rgb(pixels) if pixels.luma else (p,)
-    planes = zip(*(_blocks(pixels.image[n, c]) for c in channels), strict=True)
-    masks = None if pixels.mask is None else _blocks(pixels.mask[min(n, len(pixels.mask) - 1), 0])
+    planes = zip(*(_blocks(pixels.image[n, c]) for c in pixels.channels_of(p)), strict=True)
+    mask = pixels.mask_of(n)
+    masks = None if mask is None else _blocks(mask)
     for block in planes:
         counts = ~_is_nodata(block, pixels.nodata)
         if masks is not None:
@@ -226,11 +224,6 @@ def _extremes(pixels: Pixels, n: int, p: int) -> tuple[Any, Any]:
     if not extremes:
         return 0.0, 1.0
     return min(low for low, _ in extremes), max(high for _, high in extremes)
-
-
-def _rgb(pixels: Pixels) -> tuple[int, int, int]:
-    """Return where red, green and blue are on the channel axis."""
-    return (2, 1, 0) if pixels.luma == "bgr" else (0, 1, 2)
 
 
 def _is_nodata(block: tuple[Array, ...], nodata: float | None) -> NDArray[np.bool_]:

@@ -17,16 +17,14 @@ _BLOCK = 1 << 18  # pixels blended at once: each of some fifteen temporaries sta
 
 def tile_tables(pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: Array | None) -> Array:
     """Return the table of every tile: (N, P, D, H, W, bins)."""
-    images, planes = pixels.image.shape[:2]
-    planes = 1 if pixels.luma else planes
-    tables = np.empty((images, planes, *grid.tiles, levels.bins), levels.table_dtype)
-    for n, p in np.ndindex(images, planes):
-        empty = np.zeros(grid.tiles, np.bool_)
+    tables = np.empty((*pixels.histograms, *grid.tiles, levels.bins), levels.table_dtype)
+    for n, p in np.ndindex(pixels.histograms):
+        empty, mask = np.zeros(grid.tiles, np.bool_), pixels.mask_of(n)
         for at in np.ndindex(grid.tiles):
             z, y, x = np.ix_(*grid.box(at))
             index, maps = indices(pixels, n, p, (z, y, x), levels, edges)
-            if pixels.mask is not None:
-                maps = maps & pixels.mask[min(n, len(pixels.mask) - 1), 0][z, y, x]
+            if mask is not None:
+                maps = maps & mask[z, y, x]
             counts = np.bincount(index[maps], minlength=levels.bins)
             empty[at] = not counts.any()
             if not empty[at]:
@@ -45,10 +43,9 @@ def apply_tiles(
     out: Array,
 ) -> None:
     """Blend a window of the image, which begins at `origin` (D, H, W), into `out`."""
-    images, planes, depth, height, width = pixels.image.shape
-    planes = 1 if pixels.luma else planes
+    depth, height, width = pixels.image.shape[2:]
     rows = max(1, _BLOCK // max(1, width))
-    for n, p in np.ndindex(images, planes):
+    for n, p in np.ndindex(pixels.histograms):
         for z in range(depth):
             for y in range(0, height, rows):
                 block = (slice(z, z + 1), slice(y, y + rows), slice(None))
@@ -74,7 +71,7 @@ def indices(
     pixels: Pixels, n: int, p: int, at: Any, levels: Levels, edges: Array | None
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return the bins of some pixels, and which of them are mapped: not nodata, NaN or infinite."""
-    values = [pixels.image[n, c][at] for c in (rgb(pixels) if pixels.luma else (p,))]
+    values = [pixels.image[n, c][at] for c in pixels.channels_of(p)]
     maps = np.ones(values[0].shape, np.bool_)
     if pixels.nodata is not None:
         maps = ~np.logical_and.reduce([channel == pixels.nodata for channel in values])
@@ -99,14 +96,9 @@ def put(
 ) -> None:
     """Write the pixels of some levels; those not mapped keep their value."""
     new = [levels.pixels(blended)]
-    channels = rgb(pixels) if pixels.luma else (p,)
+    channels = pixels.channels_of(p)
     old = [pixels.image[n, c][at] for c in channels]
     if pixels.luma:
         new = list(_color.with_luma(old[0], old[1], old[2], new[0]))
     for c, before, after in zip(channels, old, new, strict=True):
         out[n, c][at] = np.where(maps, after, before)
-
-
-def rgb(pixels: Pixels) -> tuple[int, int, int]:
-    """Return where red, green and blue are on the channel axis."""
-    return (2, 1, 0) if pixels.luma == "bgr" else (0, 1, 2)

@@ -1,7 +1,7 @@
 """How a CPU kernel is declared and compiled.
 
 A kernel is written once and compiled for one or more dtypes, each with one explicit signature, when it
-is first used. Each compiled variant is a function of its own name (`histogram_direct_u16`) with a cache entry
+is first used. Each compiled variant is a function of its own name (`histogram_16_u16`) with a cache entry
 of its own: several signatures in one cached function corrupt Numba's index when two processes compile
 at once. A kernel whose instructions depend on the processor is declared with `tiers.tiered_kernel` instead.
 
