@@ -83,7 +83,7 @@ _INLINED: dict[Callable[..., Any], Callable[..., Any]] = {}
 def inline(function: Callable[..., Any]) -> Callable[..., Any]:
     """Declare a function that kernels call."""
     _INLINED[function] = inline
-    declared: Callable[..., Any] = numba.extending.register_jitable(function)
+    declared: Callable[..., Any] = numba.extending.register_jitable(no_cfunc_wrapper=True)(function)
     return declared
 
 
@@ -94,7 +94,7 @@ def inline_per_pixel(function: Callable[..., Any]) -> Callable[..., Any]:
     Compiling takes far longer that way: this is for small functions only.
     """
     _INLINED[function] = inline_per_pixel
-    declared: Callable[..., Any] = numba.extending.register_jitable(inline="always")(function)
+    declared: Callable[..., Any] = numba.extending.register_jitable(inline="always", no_cfunc_wrapper=True)(function)
     return declared
 
 
