@@ -9,7 +9,6 @@ Both make the virtual environment .venv beside this file when it is not there ye
 """
 
 import concurrent.futures
-import functools
 import hashlib
 import os
 import subprocess
@@ -74,47 +73,57 @@ def demo() -> None:
     run("-m", "histeq", "backends", photograph)
 
 
-def test(quick: bool) -> None:
-    """Run every check that a change must pass; two at a time, since none of the long ones uses two cores."""
+# The tests of the CUDA kernels, which are executed on the CPU, and those that start processes.
+CUDA = "cupy or test_cuda or test_streaming"
+PROCESSES = "test_benchmarks or test_robustness"
+KERNELS = ("-m", "pytest", "--quiet", "tests/test_kernels.py", "tests/test_clahe_kernels.py")
+
+
+def test() -> None:
+    """Run every check that a change must pass: two at a time, the longest first, each on one core."""
+    check_sources()
+    with tempfile.TemporaryDirectory() as caches, concurrent.futures.ThreadPoolExecutor(2) as pool:
+        started = [
+            pool.submit(run, "-m", "pytest", "-k", f"not ({CUDA})", quietly=True),
+            pool.submit(run, "-m", "pytest", "-k", CUDA, quietly=True),
+            pool.submit(test_kernels, f"{caches}/checked", NUMBA_BOUNDSCHECK="1", NUMBA_OPT="1"),
+            pool.submit(run, "tests/mutate_cuda.py", quietly=True),
+            pool.submit(cover_kernels),
+            pool.submit(test_kernels, f"{caches}/generic", NUMBA_CPU_NAME="generic"),
+        ]
+    for check in started:  # all have ended
+        check.result()
+
+
+def test_quick() -> None:
+    """Run the checks of every day: without CUDA kernels and without tests that start processes."""
+    check_sources()
+    run("-m", "pytest", "-q", "-k", f"not ({CUDA} or {PROCESSES})")
+
+
+def check_sources() -> None:
+    """Check style and types."""
     run("-m", "ruff", "check", ".")
     run("-m", "ruff", "format", "--check", ".")
     run("-m", "mypy")
-    if quick:
-        run("-m", "pytest", "-q", "-k", "not cupy", *(f"--ignore=tests/{name}.py" for name in SLOW))
-        return
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        lanes = [pool.submit(test_kernels), pool.submit(run, "-m", "pytest", quietly=True)]
-    for lane in lanes:  # both have ended
-        lane.result()
 
 
-def test_kernels() -> None:
-    """Run the kernels' tests for a generic processor, with bounds checked, and interpreted.
+def test_kernels(cache: str, **environment: str) -> None:
+    """Run the kernels' tests, compiled anew in another way."""
+    run(*KERNELS, quietly=True, NUMBA_CACHE_DIR=cache, **environment)
 
-    The coverage tool sees a kernel's lines only when they are interpreted, and those that write LLVM IR only
-    when it is compiled: hence a fresh cache, and both runs together. Code of other tiers is missing. Then
-    faults are planted in the CUDA kernels: does the suite see them?
-    """
-    pytest = ("-m", "pytest", "--quiet", "tests/test_kernels.py", "tests/test_clahe_kernels.py")
-    cover = ("-m", "coverage", "run", "--parallel-mode", *pytest)
-    together = functools.partial(run, quietly=True)
-    with tempfile.TemporaryDirectory() as cache:
-        together(*pytest, NUMBA_CPU_NAME="generic", NUMBA_CACHE_DIR=f"{cache}/generic")
-        together(*cover, NUMBA_BOUNDSCHECK="1", NUMBA_CACHE_DIR=f"{cache}/checked")
-        together(*cover, NUMBA_DISABLE_JIT="1")
-    together("-m", "coverage", "combine", "--quiet")
+
+def cover_kernels() -> None:
+    """Run the kernels' tests interpreted, which is what shows their lines to the coverage tool."""
+    run("-m", "coverage", "run", *KERNELS, quietly=True, NUMBA_DISABLE_JIT="1")
     report = ("--include=kernels/histeq_kernels/cpu/**", "--show-missing", "--fail-under=80")
-    together("-m", "coverage", "report", *report)
-    together("tests/mutate_cuda.py")
+    run("-m", "coverage", "report", *report, quietly=True)
 
 
-SLOW = [
-    f"test_{name}" for name in ("benchmarks", "cuda", "cuda_clahe", "cuda_compile", "robustness", "staged")
-]
 COMMANDS: dict[tuple[str, ...], Callable[[], None]] = {
     ("demo",): demo,
-    ("test",): functools.partial(test, quick=False),
-    ("test", "--quick"): functools.partial(test, quick=True),
+    ("test",): test,
+    ("test", "--quick"): test_quick,
 }
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Random images of every class of content that rules treat differently."""
+"""Random images of every class of content that rules treat differently; how the kernels run."""
+
+import os
 
 import numpy as np
 from hypothesis import strategies as st
@@ -6,6 +8,10 @@ from hypothesis import strategies as st
 DTYPES = ("uint8", "uint16", "int16", "float16", "float32", "float64")
 INTEGERS = DTYPES[:3]
 FLOATS = DTYPES[3:]
+# How the kernels run in this process: dev.py starts their tests in each of these ways.
+INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
+BOUNDS_CHECKED = os.environ.get("NUMBA_BOUNDSCHECK", "0") != "0"
+AS_SHIPPED = not (INTERPRETED or BOUNDS_CHECKED or os.environ.get("NUMBA_CPU_NAME"))
 RULES = ("opencv", "pillow", "numpy", "skimage", "vips")
 
 

@@ -1,6 +1,5 @@
 """CLAHE: OpenCV's pixels on integers of one plane; and everything around that."""
 
-import os
 import threading
 
 import cv2
@@ -9,14 +8,24 @@ import numpy as np
 import oracles
 import pytest
 from hypothesis import strategies as st
-from images import DTYPES, INTEGERS, accepted, arrays, random_float, random_image, random_values, same, views
+from images import (
+    DTYPES,
+    INTEGERS,
+    INTERPRETED,
+    accepted,
+    arrays,
+    random_float,
+    random_image,
+    random_values,
+    same,
+    views,
+)
 
 import histeq
 from histeq._backends.numpy import backend as reference
 from histeq._core import tile_grid as _tiles
 
 BOTH = ("numba", "numpy")
-INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
 RAMP = np.add.outer(np.arange(40), 3 * np.arange(50)).astype(np.uint8)
 
 

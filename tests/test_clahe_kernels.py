@@ -3,8 +3,6 @@
 This file also runs interpreted, with bounds checked, and for a generic processor, as test_kernels.py does.
 """
 
-import os
-
 import numpy as np
 import pytest
 from histeq_kernels.cpu.clahe import blend, luma, parameters, ranks, tile_tables, tile_tables_16
@@ -14,14 +12,13 @@ from histeq_kernels.cpu.histogram.workspace import SCRATCH, ZEROS
 from histeq_kernels.cpu.tiers import portable
 from histeq_kernels.cpu.ycrcb import strided
 from histeq_kernels.cpu.ycrcb.scalar import COEFFICIENTS
-from images import random_values, same
+from images import AS_SHIPPED, INTERPRETED, random_values, same
 from test_kernels import Guarded, channels_of, color_output, color_rows, each_tier, rows_of
 
 import histeq
 from histeq._core import tile_grid as _tiles
 from histeq._core import ycrcb as _color
 
-INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
 CASES = [((9, 33), (2, 3)), ((1, 1), (1, 1)), ((5, 4), (7, 9)), ((40, 70), (2, 1))]
 CASES += [] if INTERPRETED else [((70, 1100), (3, 1)), ((300, 290), (1, 2)), ((400, 500), (1, 1))]
 # Rows, and tiles, of more pixels than a band; in bands of one row, and of some.
@@ -112,7 +109,7 @@ def test_luma_of_eight_bits(shape, count, stride, order, tier):
 @pytest.mark.parametrize("bins", [65536, 4096, 16])
 @pytest.mark.parametrize("dtype", ["uint16", "int16"])
 @pytest.mark.parametrize(("shape", "count"), CASES[: 2 if INTERPRETED else None])
-@pytest.mark.parametrize("clip", [0.0, 2.0, 40.0, 3000.0])
+@pytest.mark.parametrize("clip", [0.0, 2.0] if INTERPRETED else [0.0, 2.0, 40.0, 3000.0])
 def test_sixteen_bits(shape, count, dtype, bins, clip):
     rng = np.random.default_rng(shape[1])
     image = random_values(rng, shape[0] * shape[1], dtype).reshape(1, *shape)
@@ -242,7 +239,7 @@ def test_backends_agree_on_few_bins_of_eight_bits(layout, bins):
     assert same(*results)
 
 
-@pytest.mark.skipif(INTERPRETED, reason="nothing is compiled")
+@pytest.mark.skipif(not AS_SHIPPED, reason="a generic processor has no such instruction")
 def test_no_fused_multiply_add():
     for kernel in (
         blend.blend_tiles.u8,
