@@ -21,12 +21,20 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "kernels"), str(ROOT / "tests")]
 
 from histeq_kernels import cuda  # noqa: E402
+from histeq_kernels.cuda.interface import (  # noqa: E402
+    COUNTERS_U8,
+    COUNTERS_U16,
+    KEPT,
+    RESIDENT_BLOCKS,
+    SCRATCH,
+    STRETCH,
+    TABLE_U8,
+    THREADS,
+)
 
 nvrtc: Any = importlib.import_module("cuda_host.nvrtc")
 
 OPTIONS = (*cuda.OPTIONS, "-ftz=true")  # as CuPy compiles
-THREADS = 512
-SCRATCH = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,25 +201,25 @@ class Kernel:
 def kernel_of(name: str, architecture: str) -> Kernel:
     """Return what is known of a kernel by its name."""
     most = min(SHARED[architecture] - 1, 227) * 1024  # that a block can have; sm_75: 64 KB whole
-    slices = next(n for n in (1, 2, 4) if SCRATCH + 131072 // n <= most)
+    slices = next(n for n in (1, 2, 4) if SCRATCH + COUNTERS_U16 // n <= most)
     size = {"u8": 1, "16": 2, "32": 4, "64": 8}[(re.findall(r"u8|16|32|64", name) or ["64"])[0]]
     channels = 3 if "luma" in name else 1
-    counters = 131072 // slices if "u16" in name else 32768
+    counters = COUNTERS_U16 // slices if "u16" in name else COUNTERS_U8
     if name.startswith("equalize_u8_clusters"):
-        return Kernel(1, 1, 2, SCRATCH + 45312 + (most - SCRATCH - 45312) // 32768 * 32768)
+        return Kernel(1, 1, 2, SCRATCH + KEPT + (most - SCRATCH - KEPT) // STRETCH * STRETCH)
     if name.startswith("equalize"):
-        return Kernel(1, 1, 3, SCRATCH + 32768)
+        return Kernel(1, 1, 3, SCRATCH + COUNTERS_U8)
     if name.startswith("tile_histogram"):  # of up to 256 bins; more go to device memory
-        return Kernel(size, channels, size * channels, SCRATCH + 32768)
+        return Kernel(size, channels, size * channels, SCRATCH + COUNTERS_U8)
     if name.startswith("apply_tiles"):
         return Kernel(size, channels, (size + max(size, 4 if "f" in name[12:] else size)) * channels)
     if name.startswith("histogram"):
         return Kernel(size, channels, size * channels, SCRATCH + counters)
-    if name.startswith("extremes"):
+    if name.startswith("edges_of_image"):
         return Kernel(size, 1, size, SCRATCH)
     if name.startswith("apply_lut"):
         out = 8 if "f64" in name else size
-        return Kernel(size, 1, size + out, 0 if size == 2 else SCRATCH + 8192)
+        return Kernel(size, 1, size + out, 0 if size == 2 else SCRATCH + TABLE_U8)
     if name.startswith("apply_luma"):
         return Kernel(size, 3, 6 * size)
     if name.startswith("apply_interpolated"):
@@ -225,9 +233,9 @@ def survey() -> list[dict[str, Any]]:
     rows = []
     for module in cuda.MODULES:
         for architecture in nvrtc.ARCHITECTURES:
-            if int(architecture[3:]) < cuda.NEEDS.get(module, 0):
+            if int(architecture[3:]) < cuda.LEAST_CAPABILITY.get(module, 0):
                 continue
-            cubin = compiler.compile(cuda.source(module), architecture, OPTIONS)
+            _, cubin = compiler.compile(cuda.source(module), architecture, OPTIONS)
             blocks = functions(cubin)
             for name, taken in sorted(nvrtc.usage(cubin).items()):
                 kernel = kernel_of(name, architecture)
@@ -264,7 +272,7 @@ def predict(chip: Chip, rows: list[dict[str, Any]], images: int, size: int) -> d
     count = pass_time(chip, pixels, first, taken["histogram_u8"], 1 / ATOMICS)
     apply = pass_time(chip, pixels, 1 + again, taken["apply_lut_u8"], 1 / LOOKUPS)
     times = {"two launches": max(count, from_cache) + max(apply, from_cache) + 2 * LAUNCH}
-    if images == 1 and pixels <= chip.multiprocessors * 2 * 32768:
+    if images == 1 and pixels <= chip.multiprocessors * RESIDENT_BLOCKS * STRETCH:
         times["one cooperative launch"] = times["two launches"] - LAUNCH + WAIT
     if images > 1 and size * chip.multiprocessors / 8 < chip.cache:
         read = pass_time(chip, pixels, 1, taken["equalize_u8_clusters"] / 2, 1 / ATOMICS)

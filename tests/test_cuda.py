@@ -33,8 +33,8 @@ def cupy(monkeypatch):
         yield module
 
 
-def backend_module():
-    return sys.modules["histeq._backends.cupy.backend"]
+def device_module():
+    return sys.modules["histeq._backends.cupy.device"]
 
 
 def on_gpu(array):
@@ -148,9 +148,9 @@ def test_launch_shapes(dtype, multiprocessors, cupy):
 def test_more_planes_than_the_grid_has(dtype, cupy, monkeypatch):
     images = np.random.default_rng(3).integers(0, 99, (9, 20, 31)).astype(dtype)
     check(images[:1], layout="NHW")
-    monkeypatch.setattr(backend_module(), "_GRID_Y", 2)
+    monkeypatch.setattr(device_module(), "GRID_Y", 2)
     check(images, layout="NHW")
-    monkeypatch.setattr(backend_module(), "_WORKSPACE", 1)  # image by image
+    monkeypatch.setattr(device_module(), "COUNTS", 1)  # image by image
     check(images, layout="NHW")
     check(images.reshape(3, 3, 20, 31), layout="NCHW", color="channels")
     masks = images > 20
@@ -189,7 +189,7 @@ def test_workspace_is_clean_after_every_launch(cupy):
     for dtype in DTYPES:
         histeq.equalize(on_gpu(rng.integers(0, 99, (5, 64, 65)).astype(dtype)), layout="NHW")
         histeq.histogram(on_gpu(rng.integers(0, 99, (64, 65)).astype(dtype)))
-    spaces = sys.modules["histeq._backends.cupy.device"].device(0)._workspaces.values()
+    spaces = device_module().device(0)._workspaces.values()
     assert spaces
     for space in spaces:
         for name in ("counts", "tickets"):
@@ -563,9 +563,9 @@ def test_workspace_after_one_launch(cooperative):
     image = np.random.default_rng(9).integers(0, 256, (60, 70), np.uint8)
     for _ in range(3):
         check(image)
-        check(image[:, 1:60])  # lines
-        check(image[:, ::2])  # no lines: two launches
-    for space in sys.modules["histeq._backends.cupy.device"].device(0)._workspaces.values():
+        check(image[:, 1:60])  # contiguous rows
+        check(image[:, ::2])  # strided: two launches
+    for space in device_module().device(0)._workspaces.values():
         assert not space._memory["counts"].array.any()
         assert not space._memory["tickets"].array.any()
 
@@ -578,11 +578,11 @@ def test_batch_in_clusters(shared, clusters, monkeypatch):
     small[2] = 7
     check(small[:, 3:, 5:], layout="NHW")
     check_one_launch(small, "NHW", (0, 3))
-    monkeypatch.setattr(backend_module(), "_GRID_Y", 2)
+    monkeypatch.setattr(device_module(), "GRID_Y", 2)
     check_one_launch(small, "NHW", (0,), rule="vips", nodata=7)
-    large = rng.integers(0, 200, (3, 700, 901), np.uint8)  # three turns of each block, of which one is kept
+    large = rng.integers(0, 200, (3, 700, 901), np.uint8)  # of three stretches a block keeps one
     monkeypatch.setattr(Machine, "cache", 1_600_000)
-    sys.modules["histeq._backends.cupy.device"].device.cache_clear()
+    device_module().device.cache_clear()
     check_one_launch(large, "NHW", (1,))
 
 
@@ -592,7 +592,7 @@ def test_batches_that_clusters_do_not_help(clusters, monkeypatch):
     for name, value in (("compute_capability", "89"), ("cache", 1 << 30), ("shared", 49152)):
         with monkeypatch.context() as patch:
             patch.setattr(Machine, name, value)
-            sys.modules["histeq._backends.cupy.device"].device.cache_clear()
+            device_module().device.cache_clear()
             before = Machine.launches
             histeq.equalize(images, layout="NHW")
             assert Machine.launches - before == 2

@@ -26,9 +26,9 @@ def call(request, monkeypatch):
 
     with fake_cupy.installed():
         if request.param == "host":
-            from histeq._backends.cupy import streaming as _staged
+            from histeq._backends.cupy import pieces
 
-            monkeypatch.setattr(_staged, "_PIECE", 4096)
+            monkeypatch.setattr(pieces, "PIECE", 4096)
         yield on_device if request.param == "device" else from_host
 
 
@@ -123,11 +123,11 @@ def test_tiles_shared_by_blocks(call, monkeypatch):
     monkeypatch.setattr(Machine, "multiprocessors", 20)
     expected = histeq.clahe(image, layout="NHW", tiles=(1, 2), backend="numpy")
     assert same(call(histeq.clahe, image, layout="NHW", tiles=(1, 2)), expected)
-    from histeq._backends.cupy import clahe as _device_tiles
+    from histeq._backends.cupy import device
 
-    monkeypatch.setattr(_device_tiles, "_GRID_Y", 2)
-    monkeypatch.setattr(_device_tiles, "_GRID_X", 2)
-    monkeypatch.setattr(_device_tiles, "_WORKSPACE", 1)
+    monkeypatch.setattr(device, "GRID_Y", 2)
+    monkeypatch.setattr(device, "GRID_X", 2)
+    monkeypatch.setattr(device, "COUNTS", 1)
     assert same(call(histeq.clahe, image, layout="NHW", tiles=(1, 2)), expected)
 
 

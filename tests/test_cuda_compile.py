@@ -2,12 +2,17 @@
 
 import concurrent.futures
 import functools
+import hashlib
 import os
+import pickle
 import re
 
+import numpy as np
 import pytest
-from cuda_host.nvrtc import ARCHITECTURES, Nvrtc, usage
+from cuda_host.host import cache_folder
+from cuda_host.nvrtc import ARCHITECTURES, CompileError, Nvrtc, usage
 from histeq_kernels import cuda
+from histeq_kernels.cuda.interface import STRUCTURES
 
 # 65,536 registers of a multiprocessor hold two blocks of 512 threads with 64 registers each.
 MOST_REGISTERS = 64
@@ -15,24 +20,32 @@ MOST_REGISTERS = 64
 # in a launch; spilled registers in a loop over pixels would be more.
 MOST_STACK = 96
 OPTIONS = (*cuda.OPTIONS, "-ftz=true")  # which CuPy adds
-CASES = [(a, m) for m in cuda.MODULES for a in ARCHITECTURES if int(a[3:]) >= cuda.NEEDS.get(m, 0)]
+CASES = [(a, m) for m in cuda.MODULES for a in ARCHITECTURES if int(a[3:]) >= cuda.LEAST_CAPABILITY.get(m, 0)]
+
+
+def compile_unit(nvrtc, architecture, module):
+    """Return a unit's PTX and {kernel: Usage}; kept under the digest of all that they are made of."""
+    made_of = (cuda.source(module), architecture, OPTIONS, nvrtc.version())
+    file = cache_folder() / (hashlib.sha256(repr(made_of).encode()).hexdigest()[:20] + ".pickle")
+    if not file.exists():
+        ptx, cubin = nvrtc.compile(cuda.source(module), architecture, OPTIONS)
+        unfinished = file.with_suffix(f".{os.getpid()}")
+        unfinished.write_bytes(pickle.dumps((ptx, usage(cubin))))
+        unfinished.replace(file)
+    return pickle.loads(file.read_bytes())
 
 
 @functools.cache
 def compiled():
-    """Compile all units for all architectures, on all processors; return futures of {kernel: Usage}."""
+    """Compile all units for all architectures, on all processors; return futures of the results."""
     nvrtc = Nvrtc()
     pool = concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count())
-
-    def work(architecture, module):
-        return usage(nvrtc.compile(cuda.source(module), architecture, OPTIONS))
-
-    return {case: pool.submit(work, *case) for case in CASES}
+    return {case: pool.submit(compile_unit, nvrtc, *case) for case in CASES}
 
 
 @pytest.mark.parametrize(("architecture", "module"), CASES)
 def test_compiles_within_its_limits(architecture, module):
-    kernels = compiled()[architecture, module].result()
+    _, kernels = compiled()[architecture, module].result()
     assert set(kernels) == set(cuda.kernels(module))
     for name, taken in kernels.items():
         assert 0 < taken.registers <= MOST_REGISTERS, name
@@ -44,8 +57,49 @@ def test_compiles_within_its_limits(architecture, module):
 @pytest.mark.parametrize("module", cuda.MODULES)
 def test_small_floats_are_not_flushed_to_zero(module):
     """CuPy's option reaches no operation that matters to a float32 below 1.2e-38; see rounding.cuh."""
-    ptx = Nvrtc().compile(cuda.source(module), "compute_90", OPTIONS, "PTX").decode()
+    ptx, _ = compiled()["sm_90", module].result()
     flushing = set(re.findall(r"\S+\.ftz\S*", ptx))
-    # Roundings to whole numbers, and comparisons of Bins::guess, for which such a number is 0 anyway.
+    # Roundings to integers, and comparisons of Bins::guess, for which such a number is 0 anyway.
     harmless = re.compile(r"cvt\.r[nmz]i\.ftz\.s(32|64)\.f32|setp\.\w+\.ftz\.f32")
     assert [name for name in flushing if not harmless.fullmatch(name)] == []
+
+
+# Structures ------------------------------------------------------------------------------------------
+
+
+def assertions(name, dtype):
+    """Return C++ that compiles only if a structure has the size and the fields of a dtype."""
+    yield f"static_assert(sizeof({name}) == {dtype.itemsize});"
+    for field, (kind, offset, *_) in dtype.fields.items():
+        yield f"static_assert(__builtin_offsetof({name}, {field}) == {offset});"
+        yield f"static_assert(sizeof({name}::{field}) == {kind.itemsize});"
+        if kind.fields is None:
+            is_floating = str(kind.base.kind == "f").lower()
+            yield f"static_assert(IsFloating<decltype({name}::{field})>::value == {is_floating});"
+
+
+TRAITS = """
+template <class T> struct IsFloating { static constexpr bool value = false; };
+template <> struct IsFloating<double> { static constexpr bool value = true; };
+"""
+
+
+def compile_with(name, dtype):
+    units = [text for text in map(cuda.source, cuda.MODULES) if f"\nstruct {name} {{" in text]
+    text = "\n".join([min(units, key=len), TRAITS, *assertions(name, dtype)])
+    Nvrtc().compile(text, "compute_90", OPTIONS)
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_structures_are_those_of_the_host(name):
+    compile_with(name, STRUCTURES[name])
+
+
+def test_other_structures_are_noticed():
+    rule = STRUCTURES["Rule"].descr
+    renamed = [("named" if field == "name" else field, kind) for field, kind in rule]
+    exchanged = [rule[1], rule[0], *rule[2:]]
+    integers = [(field, "<i8") for field, _ in rule]
+    for fields in (renamed, exchanged, integers, rule[:-1], [*rule, ("more", "<i8")]):
+        with pytest.raises(CompileError, match=r"static assertion|has no member"):
+            compile_with("Rule", np.dtype(fields))

@@ -106,15 +106,15 @@ def test_match_and_host_arrays(dtype):
 def test_host_arrays_in_pieces(dtype, monkeypatch):
     """Many pieces, with and without room to keep them between the passes."""
     histeq.equalize(np.zeros((2, 2), dtype), backend="cupy")
-    from histeq._backends.cupy import streaming as _staged
+    from histeq._backends.cupy import pieces
 
     rng = np.random.default_rng(10)
     image = next(contents(rng, (3000, 2100), dtype))
     expected = histeq.equalize(image, backend="numpy")
     for free in (None, 1 << 22):
         if free is not None:
-            monkeypatch.setattr(_staged, "_free", lambda: free)  # noqa: B023
-        monkeypatch.setattr(_staged, "_PIECE", 1 << 20)
+            monkeypatch.setattr(pieces, "free_memory", lambda: free)  # noqa: B023
+        monkeypatch.setattr(pieces, "PIECE", 1 << 20)
         for _ in range(3):
             result = histeq.equalize(image, backend="cupy")
             assert np.array_equal(result, expected, equal_nan=dtype in FLOATS)

@@ -18,6 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 from histeq_kernels import cuda as kernels
+from histeq_kernels.cuda.interface import CLUSTER
 
 from . import host
 
@@ -296,7 +297,7 @@ class Kernel:
         return self
 
     def __call__(self, grid, block, arguments, *, shared_mem=0, enable_cooperative_groups=False):
-        together = kernels.CLUSTER if self.name.endswith("_clusters") else 1
+        together = CLUSTER if self.name.endswith("_clusters") else 1
         if enable_cooperative_groups:  # CuPy makes the grid smaller, without a word
             assert len(grid) == 1
             grid = (min(*grid, Machine.together),)
@@ -403,19 +404,10 @@ def has_gpu():
         return False
 
 
-_MODULES = (
-    "cupy",
-    *(
-        f"histeq._backends.cupy{part}"
-        for part in ("", ".backend", ".device", ".clahe", ".layout", ".streaming")
-    ),
-)
-
-
 @contextlib.contextmanager
 def installed():
     """Put the fake in place of CuPy, and let the backend be imported anew."""
-    before = {name: sys.modules[name] for name in _MODULES if name in sys.modules}
+    before = _modules()
     _replace({"cupy": module()})
     try:
         yield sys.modules["cupy"]
@@ -423,12 +415,19 @@ def installed():
         _replace(before)
 
 
+def _modules():
+    """Return CuPy, real or fake, and the modules that have imported it."""
+    ours = "histeq._backends.cupy"
+    names = [name for name in sys.modules if name in ("cupy", ours) or name.startswith(f"{ours}.")]
+    return {name: sys.modules[name] for name in names}
+
+
 def _replace(modules):
     import histeq._backends
     from histeq._core import dispatch as _dispatch
 
-    for name in _MODULES:
-        sys.modules.pop(name, None)
+    for name in _modules():
+        del sys.modules[name]
     vars(histeq._backends).pop("cupy", None)
     sys.modules.update(modules)
     if "histeq._backends.cupy" in modules:

@@ -10,41 +10,62 @@ from pathlib import Path
 
 import numpy as np
 from histeq_kernels import cuda
+from histeq_kernels.cuda.interface import DEFINES
 
 HEADER = Path(__file__).with_name("host.h")
 COMPILER = os.environ.get("CXX", "g++")
 FLAGS = (
-    "-std=c++17", "-O1", "-shared", "-fPIC", "-U_FORTIFY_SOURCE", "-w", "-fno-strict-aliasing",
+    "-std=c++17", "-O1", "-fPIC", "-U_FORTIFY_SOURCE", "-w", "-fno-strict-aliasing",
     "-ffp-contract=off", "-fno-exceptions",
     # What CUDA leaves undefined or traps on: host.h turns these into a failed launch.
-    "-fsanitize=alignment,shift,signed-integer-overflow", "-fsanitize-undefined-trap-on-error",
+    "-fsanitize=alignment,shift,signed-integer-overflow", "-fsanitize-undefined-trap-on-error", *DEFINES,
 )  # fmt: skip
 
 
+@functools.cache
+def cache_folder():
+    """Return the folder of what was compiled, which all processes share."""
+    folder = Path(tempfile.gettempdir()) / f"histeq-cuda-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
 def build(source, names, keep=True):
-    """Compile a unit with a launcher for each kernel; return the library. Built once, if kept."""
+    """Compile a unit with a launcher for each kernel; return the library.
+
+    A library is kept under the digest of all that it is made of, and compiled once for all processes.
+    """
     launchers = "\n".join(
         f'extern "C" const char* launch_{name}(const unsigned* shape, void** arguments, unsigned count) '
         f"{{ return host::launch_kernel({name}, shape, arguments, count); }}"
         for name in names
     )
     source = source.replace("extern __shared__ uint4 shared_memory[];", "")  # host.h has it
-    text = "\n".join([HEADER.read_text(encoding="utf-8"), source, launchers])
-    key = hashlib.sha256(repr((text, FLAGS, COMPILER)).encode()).hexdigest()[:20]
-    folder = Path(tempfile.gettempdir()) / f"histeq-cuda-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    library = folder / f"{key}.so"
-    if not library.exists():
-        unfinished = folder / f"{key}.{os.getpid()}.so"
-        command = [COMPILER, *FLAGS, "-x", "c++", "-", "-o", unfinished]
-        done = subprocess.run(command, input=text, text=True, capture_output=True, check=False)
-        if done.returncode:
-            raise RuntimeError(done.stderr[:5000])
-        unfinished.replace(library)
+    header = _compiled(HEADER.read_text(encoding="utf-8"), ".h", ".h.gch")
+    # g++ looks for the precompiled header beside the header of this name.
+    options = ("-shared", "-include", str(header.with_suffix("")))
+    library = _compiled(f"{source}\n{launchers}", ".cpp", ".so", options)
     loaded = ctypes.CDLL(str(library))
     if not keep:
         library.unlink()
     return loaded
+
+
+def _compiled(text, kind, result, options=()):
+    """Compile a text that is a file of a kind, unless that was done before; return the resulting file."""
+    key = hashlib.sha256(repr((text, FLAGS, options, COMPILER)).encode()).hexdigest()[:20]
+    folder = cache_folder()
+    file = folder / f"{key}{result}"
+    if not file.exists():
+        source, unfinished = (folder / f"{key}.{os.getpid()}{suffix}" for suffix in (kind, result))
+        source.write_text(text, encoding="utf-8")
+        command = [COMPILER, *FLAGS, *options, str(source), "-o", str(unfinished)]
+        done = subprocess.run(command, text=True, capture_output=True, check=False)
+        if done.returncode:
+            raise RuntimeError(done.stderr[:5000])
+        source.replace(folder / f"{key}{kind}")
+        unfinished.replace(file)
+    return file
 
 
 @functools.cache

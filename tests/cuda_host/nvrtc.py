@@ -34,8 +34,17 @@ class Nvrtc:
         if code:
             raise RuntimeError(f"{name} failed with code {code}")
 
-    def compile(self, source, architecture, options, form="CUBIN"):
-        """Return the cubin, or the PTX; CompileError with the compiler's messages, warnings included."""
+    def version(self):
+        """Return the version of NVRTC, (major, minor)."""
+        major, minor = ctypes.c_int(), ctypes.c_int()
+        self._call("nvrtcVersion", ctypes.byref(major), ctypes.byref(minor))
+        return major.value, minor.value
+
+    def compile(self, source, architecture, options):
+        """Return the PTX and the cubin, which is empty for a virtual architecture.
+
+        CompileError has the compiler's messages, warnings included.
+        """
         program = ctypes.c_void_p()
         self._call("nvrtcCreateProgram", ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None)
         try:
@@ -45,7 +54,8 @@ class Nvrtc:
             log = self._text("nvrtcGetProgramLog", program).decode().strip("\0\n ")
             if failed or log:
                 raise CompileError(log or f"code {failed}")
-            return self._text(f"nvrtcGet{form}", program)
+            cubin = b"" if architecture.startswith("compute_") else self._text("nvrtcGetCUBIN", program)
+            return self._text("nvrtcGetPTX", program).decode(), cubin
         finally:
             self.calls.nvrtcDestroyProgram(ctypes.byref(program))
 
@@ -113,6 +123,7 @@ def main():
     """Print what each kernel takes on each architecture: python tests/cuda_host/nvrtc.py [sm_90 ...]."""
     sys.path.append(str(Path(__file__).parents[2] / "kernels"))
     from histeq_kernels import cuda
+    from histeq_kernels.cuda.interface import THREADS
 
     nvrtc = Nvrtc()
     for architecture in sys.argv[1:] or ARCHITECTURES:
@@ -120,11 +131,11 @@ def main():
         threads = {"sm_75": 1024, "sm_86": 1536, "sm_89": 1536, "sm_120": 1536}.get(architecture, 2048)
         print(f"\n{architecture:24} registers  stack  instructions  occupancy by registers")
         for module in cuda.MODULES:
-            cubin = nvrtc.compile(cuda.source(module), architecture, cuda.OPTIONS)
+            _, cubin = nvrtc.compile(cuda.source(module), architecture, cuda.OPTIONS)
             for name, taken in sorted(usage(cubin).items()):
-                blocks = min(65536 // (512 * taken.registers), threads // 512)
+                blocks = min(65536 // (THREADS * taken.registers), threads // THREADS)
                 line = f"{name:24} {taken.registers:9} {taken.stack:6} {taken.instructions:13}"
-                print(f"{line} {blocks * 512 / threads:11.0%}")
+                print(f"{line} {blocks * THREADS / threads:11.0%}")
 
 
 if __name__ == "__main__":

@@ -13,69 +13,28 @@ from typing import Any
 import cupy
 import numpy as np
 from histeq_kernels import cuda
+from histeq_kernels.cuda.interface import (
+    CLUSTER,
+    COUNTERS_U16,
+    KEPT,
+    RESIDENT_BLOCKS,
+    SCRATCH,
+    STRETCH,
+    THREADS,
+)
 
 Array = Any
 
-THREADS = 512
-"""Of every block: THREADS in common.cuh."""
-SCRATCH = 1024
-"""Bytes at the start of shared memory: SCRATCH in common.cuh."""
-COUNTERS_U8 = 256 * 32 * 4
-"""32 copies of 256 counters: counters_u8() in counters.cuh."""
-COUNTERS_U16 = 65536 * 2
-"""65,536 packed counters of 16 bits, before they are cut into slices."""
-TABLE_U8 = 8192
-"""BankedTable in lut.cu."""
-WORKPLACE = 45312
-"""Workplace in clusters.cu, without `kept`."""
-_COPIES = 32 * 256
-"""Counters that a block has in shared memory for floating images: copies times bins, up to 32 copies."""
-_SHARED_WITHOUT_ASKING = 48 * 1024
-"""What a kernel may use without the function attribute."""
-
-STRETCH = THREADS * 4 * 16
-"""Bytes that a block reads in one turn: VECTORS loads of 16 bytes by each thread."""
+GRID_X, GRID_Y = 1 << 16, 65535
+"""The most blocks along x and y of a grid: kernels loop over the rest. CUDA allows more along x."""
+COUNTS = 1 << 28
+"""Bytes of counts that a workspace holds: batches with more histograms go in groups of images."""
 MOST_COUNTED = 1 << 31
-"""Pixels that one block may count in 32 bits, with room to spare."""
-BLOCKS_PER_MULTIPROCESSOR = 2
-"""All kernels keep within 64 registers a thread, so that two blocks of 512 fit 65,536 registers."""
-
-_STRIDES = [(name, np.int64) for name in ("image", "plane", "layer", "row", "column")]
-LAYOUT = np.dtype(
-    [(name, np.int64) for name in ("images", "planes", "layers", "rows", "columns")]
-    + [(name, _STRIDES) for name in ("image", "mask", "out")]
-)
-"""struct Layout in common.cuh."""
-RULE = np.dtype(
-    [
-        (name, np.int64)
-        for name in ("name", "bins", "width", "nodata", "bottom", "low", "span", "to_brightest", "floating")
-    ]
-    + [("fraction_low", np.float64), ("fraction_span", np.float64)]
-)
-"""struct Rule in table.cuh."""
-RESULTS = np.dtype([(name, np.uint64) for name in ("counts", "tickets", "tables", "counts_out")])
-"""struct Results in counters.cuh."""
-TABLES = np.dtype(
-    [
-        ("entries", np.uint64),
-        ("image", np.int64),
-        ("plane", np.int64),
-        ("nodata", np.int64),
-        ("flip", np.uint32),
-    ],
-    align=True,
-)
-"""struct Tables in lut.cu."""
-
-
-TILES = np.dtype([(name, np.int64, 3) for name in ("count", "size", "shape", "origin")])
-"""struct Tiles in clahe.cu."""
-LEVELS = np.dtype(
-    [(name, np.int64) for name in ("bins", "width", "bin_shift", "flip", "lowest", "span", "shift", "nodata")]
-    + [(name, np.float64) for name in ("nodata_value", "low", "range", "clip_limit")]
-)
-"""struct Levels in clahe.cu."""
+"""The most pixels that one block counts: its counters have 32 bits."""
+_COUNTERS = 32 * 256
+"""Counters of 32 bits that a block has in shared memory where the number of bins varies."""
+_SHARED_WITHOUT_ASKING = 48 * 1024
+"""Bytes of shared memory that a kernel may use without the function attribute."""
 
 
 class Device:
@@ -88,8 +47,8 @@ class Device:
             self.multiprocessors: int = attributes["MultiProcessorCount"]
             self.shared: int = attributes["MaxSharedMemoryPerBlockOptin"]
             self.cache: int = attributes["L2CacheSize"]
-            self.cooperates = bool(attributes["CooperativeLaunch"])
-            self.has_clusters = int(device.compute_capability) >= cuda.NEEDS["clusters"]
+            self.has_cooperative_launches = bool(attributes["CooperativeLaunch"])
+            self.has_clusters = int(device.compute_capability) >= cuda.LEAST_CAPABILITY["fused_clusters"]
         self._kernels: dict[str, Any] = {}
         self._workspaces: dict[tuple[int, int], Workspace] = {}
 
@@ -101,18 +60,29 @@ class Device:
         arguments: Sequence[Any],
         shared: int = 0,
         *,
-        together: bool = False,
+        cooperative: bool = False,
     ) -> None:
-        """Launch a kernel on the current stream. Structures go by value.
+        """Launch a kernel on the current stream.
 
-        `together`: all blocks run at the same time, and are fewer where the device does not hold so many.
+        Parameters
+        ----------
+        module, name : str
+            The compilation unit and the kernel.
+        grid : tuple of int
+            Blocks along x, y and z.
+        arguments : sequence
+            Arrays go by address, NumPy scalars and structures by value.
+        shared : int
+            Bytes of dynamic shared memory.
+        cooperative : bool
+            Run all blocks at the same time. There are fewer blocks where the device does not hold so many.
         """
         kernel = self._kernels.get(name)
         if kernel is None:
             kernel = self._kernels[name] = _module(module, self.index).get_function(name)
         if shared > _SHARED_WITHOUT_ASKING and kernel.max_dynamic_shared_size_bytes < shared:
             kernel.max_dynamic_shared_size_bytes = shared
-        if together:  # RawModule's option of this name also links CUDA's library of cooperative groups
+        if cooperative:  # RawModule's option of this name also links CUDA's library of cooperative groups
             kernel.kernel(
                 grid, (THREADS,), tuple(arguments), shared_mem=shared, enable_cooperative_groups=True
             )
@@ -122,39 +92,42 @@ class Device:
     def workspace(self) -> "Workspace":
         """Return the workspace of this thread on the current stream."""
         key = (cupy.cuda.get_current_stream().ptr, threading.get_ident())
-        space = self._workspaces.get(key)
-        if space is None:
-            space = self._workspaces[key] = Workspace()
-        return space
+        workspace = self._workspaces.get(key)
+        if workspace is None:
+            workspace = self._workspaces[key] = Workspace()
+        return workspace
 
-    def parts(self, size: int, planes: int, pixels: int, per_multiprocessor: int) -> int:
+    def blocks_per_plane(
+        self, size: int, planes: int, pixels: int, resident_blocks: int = RESIDENT_BLOCKS
+    ) -> int:
         """Return how many blocks share a plane of `size` bytes and `pixels` pixels.
 
-        As many as fill the device together with the other planes, but none for less than a stretch.
+        Together with the other planes they fill the device, which holds `resident_blocks` on each
+        multiprocessor, but none has less than a stretch to read.
         """
-        fill = self.multiprocessors * per_multiprocessor
-        parts = min(-(-size // STRETCH), -(-fill // max(planes, 1)))
-        return max(parts, -(-pixels // MOST_COUNTED), 1)
+        fill = self.multiprocessors * resident_blocks
+        blocks = min(-(-size // STRETCH), -(-fill // max(planes, 1)))
+        return max(blocks, -(-pixels // MOST_COUNTED), 1)
 
-    def one_turn(self) -> int:
-        """Return the bytes of an image for which every block that the device holds has one turn."""
-        return self.multiprocessors * BLOCKS_PER_MULTIPROCESSOR * STRETCH
+    def fits_one_stretch(self, size: int) -> bool:
+        """Tell whether every block that the device holds has at most one stretch of an image to read."""
+        return size <= self.multiprocessors * RESIDENT_BLOCKS * STRETCH
 
-    def kept_turns(self) -> int:
+    def kept_stretches(self) -> int:
         """Return how many stretches a block of a cluster keeps in shared memory."""
-        return (self.shared - SCRATCH - WORKPLACE) // STRETCH
+        return (self.shared - SCRATCH - KEPT) // STRETCH
 
     def fits_clusters(self, planes: int, size: int) -> bool:
-        """Tell whether a batch of planes of `size` bytes goes by clusters, a frame each.
+        """Tell whether a batch of planes of `size` bytes goes by clusters, one for each frame.
 
-        Where two launches would read it from memory twice, since it exceeds the L2 cache, and clusters
-        would not: what they do not keep of the frames under way must fit into half of that cache.
+        It does where two launches would read the batch from memory twice, since it exceeds the L2 cache, and
+        clusters would not: what they do not keep of the frames under way must fit into half of that cache.
         """
-        if not self.has_clusters or planes * size <= self.cache or self.kept_turns() < 1:
+        if not self.has_clusters or planes * size <= self.cache or self.kept_stretches() < 1:
             return False
-        clusters = min(planes, self.multiprocessors // cuda.CLUSTER)
-        again = size - cuda.CLUSTER * self.kept_turns() * STRETCH
-        return 2 * clusters >= self.multiprocessors // cuda.CLUSTER and 2 * clusters * again <= self.cache
+        clusters = min(planes, self.multiprocessors // CLUSTER)
+        again = size - CLUSTER * self.kept_stretches() * STRETCH
+        return 2 * clusters >= self.multiprocessors // CLUSTER and 2 * clusters * again <= self.cache
 
     def slices(self) -> int:
         """Return into how many slices 65,536 packed counters are cut to fit shared memory."""
@@ -173,11 +146,11 @@ class Workspace:
         self._outgrown: list[Array] = []
 
     def zeros(self, name: str, size: int, dtype: Any) -> Array:
-        """Return `size` zeros, or more, to be left zero."""
+        """Return at least `size` zeros; the kernels that use them leave them zero."""
         return self._at_least(name, size, dtype)
 
-    def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Return an array, uninitialised, that the next one of this name overwrites."""
+    def empty(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return an uninitialised array; the next one of this name overwrites it."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
         memory = self._at_least(name, -(-size // 8), np.uint64)
         return cupy.ndarray(shape, dtype, memptr=memory.data)
@@ -192,9 +165,9 @@ class Workspace:
         return memory
 
 
-def copies(bins: int) -> int:
+def counter_copies(bins: int) -> int:
     """Return how many copies of each counter a block has; 0 where shared memory does not hold one."""
-    return next((n for n in (32, 16, 8, 4, 2, 1) if n * bins <= _COPIES), 0)
+    return next((n for n in (32, 16, 8, 4, 2, 1) if n * bins <= _COUNTERS), 0)
 
 
 @functools.cache
@@ -205,7 +178,7 @@ def device(index: int) -> Device:
 
 @functools.cache
 def _module(name: str, index: int) -> Any:
-    """Compile a unit; CuPy keeps the result on disk, by source and device."""
+    """Compile a unit; CuPy keeps the result on disk, by source, options and device."""
     return cupy.RawModule(code=cuda.source(name), options=cuda.OPTIONS)
 
 

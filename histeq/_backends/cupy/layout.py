@@ -1,93 +1,78 @@
-"""Canonical arrays as the CUDA kernels walk them: lines of columns, as long and as dense as may be."""
+"""Strided arrays as the CUDA kernels take them: planes of layers of rows, as long and as dense as may be."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import cupy
 import numpy as np
+from histeq_kernels.cuda.interface import LAYOUT, TABLES
 
-from histeq._backends.cupy.device import LAYOUT, address
+from histeq._backends.cupy.device import address, structure
 from histeq._core.backend import Pixels
 
 Array = Any
 
 
 @dataclass(frozen=True, slots=True)
-class Lines:
+class Region:
     """The pixels of a launch: what the kernels need to find them."""
 
     layout: np.ndarray
     """struct Layout of common.cuh."""
     planes: int
-    """Images times planes."""
-    pixels: int
-    """Of one plane."""
+    """Planes of all images."""
+    plane_size: int
+    """Pixels of a plane."""
     image: np.uint64
-    """Address of the first pixel; the same of mask and out, 0 for none."""
+    """Address of the first pixel."""
     mask: np.uint64
+    """Address of the first pixel's mask; 0: all pixels count."""
     out: np.uint64
-    dense: bool
-    """Lines are contiguous in the image and in `out`, which has pixels of the same size, without a mask."""
+    """Address of the first pixel of the result; 0: there is none."""
+    is_contiguous: bool
+    """No mask, and contiguous rows in the image and in the result, whose pixels are as large."""
 
 
-def lines_of(
+def region_of(
     image: Array, mask: Array | None = None, out: Array | None = None, *, luma: bool = False
-) -> Lines:
-    """Return how to walk canonical arrays of one shape (the mask's N and C may be 1).
+) -> Region:
+    """Return the region of canonical arrays of one shape (the mask's N and C may be 1), with its own axes."""
+    strides = [_strides(array, image.shape) for array in (image, mask, out)]
+    addresses = [address(array) for array in (image, mask, out)]
+    return _region(image.shape, strides, addresses, luma, is_contiguous=False)
+
+
+def merged_region_of(
+    image: Array, mask: Array | None = None, out: Array | None = None, *, luma: bool = False
+) -> Region:
+    """Return the region of canonical arrays of one shape (the mask's N and C may be 1), in rows of any order.
 
     The spatial axes are turned to ascending addresses, ordered by stride and merged where they can be, in all
-    arrays alike: a contiguous plane of any axis order is one line.
+    arrays alike: a contiguous plane of any axis order is one row.
     """
     arrays = [image, mask, out]
     strides = [list(_strides(array, image.shape)) for array in arrays]
     addresses = [address(array) for array in arrays]
-    shape = list(image.shape)
-    for axis in (2, 3, 4):
-        if strides[0][axis] < 0:
-            for i, one in enumerate(strides):
-                addresses[i] += one[axis] * (shape[axis] - 1)
-                one[axis] = -one[axis]
-    axes = [axis for axis in sorted((2, 3, 4), key=lambda a: -strides[0][a]) if shape[axis] != 1]
-    merged: list[tuple[int, list[int]]] = []  # (size, strides of image, mask and out), the outermost first
-    for axis in axes:
-        steps = [one[axis] for one in strides]
-        if merged and all(
-            outer == shape[axis] * step for outer, step in zip(merged[-1][1], steps, strict=True)
-        ):
-            merged[-1] = (merged[-1][0] * shape[axis], steps)
-        else:
-            merged.append((shape[axis], steps))
-    merged = [(1, [0, 0, 0])] * (3 - len(merged)) + merged
-    columns, steps = merged[2]
-    if columns == 1:
-        steps = [array.itemsize if array is not None else 0 for array in arrays]
-        merged[2] = (1, steps)
-    planes = 1 if luma else shape[1]
-    layout = np.array(
-        (
-            shape[0], planes, *(size for size, _ in merged),
-            *((one[0], one[1], *(steps[i] for _, steps in merged)) for i, one in enumerate(strides)),
-        ),
-        LAYOUT,
-    )  # fmt: skip
-    dense = mask is None and steps[0] == image.itemsize
-    dense = dense and (out is None or (out.itemsize == image.itemsize and steps[2] == out.itemsize))
-    pixels = shape[2] * shape[3] * shape[4]
-    first, masked, target = (np.uint64(one) for one in addresses)
-    return Lines(layout, shape[0] * planes, pixels, first, masked, target, dense)
+    _turn_to_ascending(image.shape, strides, addresses)
+    merged = _merge(image.shape, strides)
+    if merged[2][0] == 1:  # the stride along one column is any
+        merged[2] = (1, [0 if array is None else array.itemsize for array in arrays])
+    shape = (*image.shape[:2], *(size for size, _ in merged))
+    for i, array_strides in enumerate(strides):
+        array_strides[2:] = [axis_strides[i] for _, axis_strides in merged]
+    is_contiguous = mask is None and strides[0][4] == image.itemsize
+    if out is not None:
+        is_contiguous = is_contiguous and image.itemsize == out.itemsize == strides[2][4]
+    return _region(shape, strides, addresses, luma, is_contiguous=is_contiguous)
 
 
-def rows_of(
-    image: Array, mask: Array | None = None, out: Array | None = None, *, luma: bool = False
-) -> Lines:
-    """Return how to walk canonical arrays of one shape row by row, every axis as it is."""
-    strides = [_strides(array, image.shape) for array in (image, mask, out)]
-    shape = list(image.shape)
-    if luma:
-        shape[1] = 1
-    layout = np.array((*shape, *map(tuple, strides)), LAYOUT)
-    first, masked, target = (np.uint64(address(one)) for one in (image, mask, out))
-    return Lines(layout, shape[0] * shape[1], shape[2] * shape[3] * shape[4], first, masked, target, False)
+def _region(
+    shape: tuple[int, ...], strides: list[list[int]], addresses: list[int], luma: bool, *, is_contiguous: bool
+) -> Region:
+    images, planes = shape[0], 1 if luma else shape[1]
+    layout = structure(LAYOUT, images, planes, *shape[2:], *map(tuple, strides))
+    image, mask, out = map(np.uint64, addresses)
+    return Region(layout, images * planes, int(np.prod(shape[2:])), image, mask, out, is_contiguous)
 
 
 def _strides(array: Array | None, shape: tuple[int, ...]) -> list[int]:
@@ -98,6 +83,29 @@ def _strides(array: Array | None, shape: tuple[int, ...]) -> list[int]:
         0 if size == 1 and length != 1 else stride
         for stride, size, length in zip(array.strides, array.shape, shape, strict=True)
     ]
+
+
+def _turn_to_ascending(shape: tuple[int, ...], strides: list[list[int]], addresses: list[int]) -> None:
+    """Turn the spatial axes along which the image's addresses descend, in all arrays."""
+    for axis in (2, 3, 4):
+        if strides[0][axis] < 0:
+            for i, array_strides in enumerate(strides):
+                addresses[i] += array_strides[axis] * (shape[axis] - 1)
+                array_strides[axis] = -array_strides[axis]
+
+
+def _merge(shape: tuple[int, ...], strides: list[list[int]]) -> list[tuple[int, list[int]]]:
+    """Return three spatial axes, size and stride in every array of each, by the image's strides."""
+    merged: list[tuple[int, list[int]]] = []
+    for axis in sorted((2, 3, 4), key=lambda a: -strides[0][a]):
+        if shape[axis] == 1:
+            continue
+        axis_strides = [array_strides[axis] for array_strides in strides]
+        if merged and merged[-1][1] == [shape[axis] * stride for stride in axis_strides]:
+            merged[-1] = (merged[-1][0] * shape[axis], axis_strides)
+        else:
+            merged.append((shape[axis], axis_strides))
+    return [(1, [0, 0, 0])] * (3 - len(merged)) + merged
 
 
 # Arrays that kernels take ----------------------------------------------------------------------------
@@ -114,7 +122,7 @@ def flip_of(dtype: Any) -> np.uint32:
 
 
 def red_first(pixels: Pixels, image: Array) -> Array:
-    """Return a view whose first channel is red."""
+    """Return a view whose first channel is red, where the luma is the image."""
     return image[:, ::-1] if pixels.luma == "bgr" else image
 
 
@@ -135,11 +143,30 @@ def aligned(array: Array) -> Array:
 
 def copy_bytes(source: Array, target: Array) -> None:
     """Copy elements byte by byte."""
-    as_bytes = cupy.lib.stride_tricks.as_strided
+    as_strided = cupy.lib.stride_tricks.as_strided
     size = source.itemsize
 
-    def seen(array: Array) -> Array:
+    def bytes_of(array: Array) -> Array:
         flat = cupy.ndarray((1,), np.uint8, memptr=array.data)
-        return as_bytes(flat, (*array.shape, size), (*array.strides, 1))
+        return as_strided(flat, (*array.shape, size), (*array.strides, 1))
 
-    seen(target)[...] = seen(source)
+    bytes_of(target)[...] = bytes_of(source)
+
+
+def with_contiguous_levels(table: Array) -> Array:
+    """Return tables (N, P, levels) whose levels are contiguous; the leading axes may be broadcast."""
+    if table.strides[2] == table.itemsize or table.shape[2] == 1:
+        return table
+    return cupy.ascontiguousarray(table)
+
+
+def tables_of(table: Array, nodata: int = -1, flip: int | np.uint32 = 0) -> np.ndarray:
+    """Return struct Tables of common.cuh for tables (N or 1, P, ...) whose levels are contiguous.
+
+    `nodata` is the bin that passes through unchanged, -1 for none; `flip` is that of the image's dtype.
+    """
+    image, plane = (
+        0 if size == 1 else stride // table.itemsize
+        for size, stride in zip(table.shape[:2], table.strides, strict=False)
+    )
+    return structure(TABLES, address(table), image, plane, nodata, flip)

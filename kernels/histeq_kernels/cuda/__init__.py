@@ -1,47 +1,43 @@
 """CUDA C++ kernels, one operation a file: text that NVRTC compiles when first needed.
 
-Headers are pasted into the source, not included: CuPy's cache of compiled kernels goes by the source alone.
+Headers are pasted into the source, not included: CuPy's cache of compiled kernels goes by the source and the
+options alone.
 """
 
 import functools
 import re
 from pathlib import Path
 
+from histeq_kernels.cuda.interface import DEFINES
+
 _HERE = Path(__file__).parent
 
+_COUNTING = ("common.cuh", "rounding.cuh", "rules.cuh", "counters.cuh")
+"""What every kernel that counts pixels needs."""
+
 MODULES = {
-    "histogram": ("common.cuh", "rounding.cuh", "table.cuh", "counters.cuh", "histogram.cu"),
-    "table": ("common.cuh", "rounding.cuh", "table.cuh", "table.cu"),
-    "lut": ("common.cuh", "levels.cuh", "lut.cu"),
-    "luma": ("common.cuh", "rounding.cuh", "table.cuh", "counters.cuh", "pixel.cuh", "luma.cu"),
-    "bins": ("common.cuh", "rounding.cuh", "table.cuh", "counters.cuh", "numbers.cuh", "bins.cu"),
-    "equalize": ("common.cuh", "rounding.cuh", "table.cuh", "counters.cuh", "levels.cuh", "equalize.cu"),
-    "clusters": ("common.cuh", "rounding.cuh", "table.cuh", "counters.cuh", "levels.cuh", "clusters.cu"),
-    "clahe": (
-        "common.cuh",
-        "rounding.cuh",
-        "table.cuh",
-        "counters.cuh",
-        "numbers.cuh",
-        "pixel.cuh",
-        "clahe.cu",
-    ),
-    "match": ("common.cuh", "rounding.cuh", "table.cuh", "numbers.cuh", "match.cu"),
+    "histogram": (*_COUNTING, "histogram.cu"),
+    "rules": ("common.cuh", "rounding.cuh", "rules.cuh", "rules.cu"),
+    "lut": ("common.cuh", "lookup.cuh", "lut.cu"),
+    "luma": (*_COUNTING, "ycrcb.cuh", "luma.cu"),
+    "float_bins": (*_COUNTING, "floats.cuh", "float_bins.cuh", "float_bins.cu"),
+    "interpolate": ("common.cuh", "rounding.cuh", "floats.cuh", "float_bins.cuh", "interpolate.cu"),
+    "fused": (*_COUNTING, "lookup.cuh", "fused.cu"),
+    "fused_clusters": (*_COUNTING, "lookup.cuh", "fused_clusters.cu"),
+    "clahe": (*_COUNTING, "floats.cuh", "float_bins.cuh", "ycrcb.cuh", "clahe.cu"),
+    "match": ("common.cuh", "rounding.cuh", "rules.cuh", "match.cu"),
 }
 """The files of each compilation unit, in order."""
 
-NEEDS = {"clusters": 90}
-"""The least compute capability of a unit, ten times; without an entry, all that CUDA knows."""
+LEAST_CAPABILITY = {"fused_clusters": 90}
+"""The least compute capability of a unit, ten times; units without an entry run on all that CUDA supports."""
 
-CLUSTER = 8
-"""Blocks of a cluster: CLUSTER in clusters.cu."""
-
-OPTIONS = ("--std=c++17", "--fmad=false")
+OPTIONS = ("--std=c++17", "--fmad=false", *DEFINES)
 """Contraction off: what `rounding.cuh` does not pin is pinned here. CuPy adds -ftz=true."""
 
 _KERNEL = re.compile(
     r'extern "C" __global__ void (?:__cluster_dims__\(\w+, 1, 1\) )?'
-    r"__launch_bounds__\(THREADS, BLOCKS\)\s*\\?\s*([\w#]+)\("
+    r"__launch_bounds__\(THREADS, RESIDENT_BLOCKS\)\s*\\?\s*([\w#]+)\("
 )
 _FAMILY = re.compile(r"^(?:FLOATING|TILES)\((\w+),", re.MULTILINE)
 
@@ -64,7 +60,5 @@ def kernels(module: str) -> tuple[str, ...]:
     names: list[str] = []
     for match in _KERNEL.finditer(text):
         name = match.group(1)
-        names += (
-            [name.replace("##NAME##", v).replace("##NAME", v) for v in variants] if "##" in name else [name]
-        )
+        names += [name.replace("##NAME", variant) for variant in variants] if "##" in name else [name]
     return tuple(names)

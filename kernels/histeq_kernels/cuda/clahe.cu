@@ -9,7 +9,6 @@ struct Tiles {
 
     __device__ __forceinline__ i64 all() const { return count[0] * count[1] * count[2]; }
 };
-static_assert(sizeof(Tiles) == 96, "the host's TILES has another size");
 
 // How pixels become bins, and levels become pixels.
 struct Levels {
@@ -21,7 +20,6 @@ struct Levels {
     double low, range;         // floating: what level 0 stands for, and how much more level 65535
     double clip_limit;
 };
-static_assert(sizeof(Levels) == 96, "the host's LEVELS has another size");
 
 // A kind of pixel: bin() tells whether a pixel is mapped, and its bin; put() writes the pixel of a level, or the same
 // pixel again. `edges` are those of the plane.
@@ -88,7 +86,7 @@ __device__ __forceinline__ i64 folded(i64 at, i64 size) {
     return min(at, period - at);
 }
 
-// Count the pixels of every tile. Grid: x parts of a tile, y tiles of all planes (walked in steps of gridDim.y).
+// Count the pixels of every tile. Grid: x parts of a tile, y tiles of all planes (in steps of gridDim.y).
 template <class Kind>
 __device__ __forceinline__ void tile_histogram(const Layout& at, const Tiles& tiles, const Levels& levels,
                                                const char* image, const u8* mask, const typename Kind::Edge* edges,
@@ -107,11 +105,11 @@ __device__ __forceinline__ void tile_histogram(const Layout& at, const Tiles& ti
         counters.clear(counts + index * levels.bins);
         __syncthreads();
         const i64 step = static_cast<i64>(gridDim.x) * warps();
-        for (i64 line = static_cast<i64>(blockIdx.x) * warps() + warp_id(); line < tiles.size[0] * tiles.size[1];
-             line += step) {
-            const i64 layer = line / tiles.size[1];
+        for (i64 row = static_cast<i64>(blockIdx.x) * warps() + warp_id(); row < tiles.size[0] * tiles.size[1];
+             row += step) {
+            const i64 layer = row / tiles.size[1];
             const i64 z = folded(z0 + layer, tiles.shape[0]);
-            const i64 y = folded(y0 + line - layer * tiles.size[1], tiles.shape[1]);
+            const i64 y = folded(y0 + row - layer * tiles.size[1], tiles.shape[1]);
             for (i64 i = lane_id(); i < tiles.size[2]; i += WARP) {
                 const i64 x = folded(x0 + i, tiles.shape[2]);
                 if (masked != nullptr && !masked[z * at.mask.layer + y * at.mask.row + x * at.mask.column]) continue;
@@ -160,7 +158,7 @@ __device__ __forceinline__ u64 clip_count(double clip_limit, u64 area, i64 bins)
 }
 
 // Write the table of a tile, one block for each; leave zeros in the counts. `empty` tells of tiles without pixels.
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 tile_table(u64* all_counts, i64 histograms, const __grid_constant__ Levels levels, char* tables, u8* empty) {
     for (i64 index = blockIdx.x; index < histograms; index += gridDim.x) {
         u64* const counts = all_counts + index * levels.bins;
@@ -206,7 +204,7 @@ tile_table(u64* all_counts, i64 histograms, const __grid_constant__ Levels level
 
 // Give tiles without a counted pixel the table of the nearest one with some, or a ramp where there is none. One block
 // a tile; tables that are read here are not written here.
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 fill_empty(const u8* empty, i64 planes, const __grid_constant__ Tiles tiles, const __grid_constant__ Levels levels,
            char* tables) {
     const i64 all = tiles.all();
@@ -282,24 +280,24 @@ __device__ __forceinline__ float weighted(float a, float weight_a, float b, floa
     return add(multiply(a, weight_a), multiply(b, weight_b));
 }
 
-// Blend every pixel. Grid: x parts of a plane, y planes (walked in steps of gridDim.y). `to_next_image` of the tables
-// and edges, in planes: 0 where those of one image serve all.
+// Blend every pixel. Grid: x parts of a plane, y planes (in steps of gridDim.y). `edges_planes` is the number of planes
+// from the edges of one image to those of the next: 0 where those of one image serve all.
 template <class Kind, class Level>
 __device__ __forceinline__ void apply_tiles(const Layout& at, const Tiles& tiles, const Levels& levels,
                                             const char* image, const typename Kind::Edge* edges,
-                                            i64 to_next_edges, const Level* tables, i64 to_next_tables, char* out) {
+                                            i64 edges_planes, const Tables& tables, char* out) {
     for (i64 index = blockIdx.y; index < at.images * at.planes; index += gridDim.y) {
         const Plane plane(at, index);
-        const i64 edges_at = plane.image * to_next_edges + plane.plane;
+        const i64 edges_at = plane.image * edges_planes + plane.plane;
         const Kind kind(levels, edges + edges_at * (levels.bins + 1), at.image, at.out);
-        const Level* const table = tables + (plane.image * to_next_tables + plane.plane) * tiles.all() * levels.bins;
+        const Level* const table = tables.of<Level>(plane);
         const char* const pixels = image + plane.offset(at.image);
         char* const targets = out + plane.offset(at.out);
         const float by[3] = {Between::reciprocal(tiles, 0), Between::reciprocal(tiles, 1),
                              Between::reciprocal(tiles, 2)};
         const int bins = static_cast<int>(levels.bins);
-        each_stretch<false>(at, at.columns, WARP * SINGLES, [&](const Stretch& s) {
-            const LineAt line(at, s);
+        for_each_stretch<false>(at, at.columns, WARP * SINGLES, [&](const Stretch& s) {
+            const RowOffsets row(at, s);
             const Between z(tiles, 0, s.layer, by[0]), y(tiles, 1, s.row, by[1]);
             const auto row_of = [&](int iz, int iy) {
                 return table + (iz * tiles.count[1] + iy) * tiles.count[2] * levels.bins;
@@ -307,7 +305,7 @@ __device__ __forceinline__ void apply_tiles(const Layout& at, const Tiles& tiles
             const Level* const upper[2] = {row_of(z.before, y.before), row_of(z.after, y.before)};
             const Level* const lower[2] = {row_of(z.before, y.after), row_of(z.after, y.after)};
             for (i64 i = s.begin + lane_id(); i < min(s.begin + WARP * SINGLES, at.columns); i += WARP) {
-                const char* const from = pixels + line.image + i * at.image.column;
+                const char* const from = pixels + row.image + i * at.image.column;
                 const Between x(tiles, 2, i, by[2]);
                 u32 bin;
                 const bool maps = kind.bin(levels, from, bin);
@@ -321,24 +319,24 @@ __device__ __forceinline__ void apply_tiles(const Layout& at, const Tiles& tiles
                     const float next = weighted(along(upper[1]), y.weight_before, along(lower[1]), y.weight_after);
                     level = weighted(level, z.weight_before, next, z.weight_after);
                 }
-                kind.put(levels, from, targets + line.out + i * at.out.column, maps, __float2int_rn(level));
+                kind.put(levels, from, targets + row.out + i * at.out.column, maps, __float2int_rn(level));
             }
         });
     }
 }
 
 #define TILES(NAME, KIND, EDGE, LEVEL)                                                                      \
-    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                           \
+    extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)                                  \
     tile_histogram_##NAME(Layout at, const __grid_constant__ Tiles tiles,                                   \
                           const __grid_constant__ Levels levels, const char* image, const u8* mask,         \
                           const EDGE* edges, i64 copies, u64* counts) {                                     \
         tile_histogram<KIND>(at, tiles, levels, image, mask, edges, copies, counts);                        \
     }                                                                                                       \
-    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)                                           \
+    extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)                                  \
     apply_tiles_##NAME(Layout at, const __grid_constant__ Tiles tiles,                                      \
                        const __grid_constant__ Levels levels, const char* image, const EDGE* edges,         \
-                       i64 to_next_edges, const LEVEL* tables, i64 to_next_tables, char* out) {             \
-        apply_tiles<KIND>(at, tiles, levels, image, edges, to_next_edges, tables, to_next_tables, out);     \
+                       i64 edges_planes, Tables tables, char* out) {                                        \
+        apply_tiles<KIND, LEVEL>(at, tiles, levels, image, edges, edges_planes, tables, out);               \
     }
 
 TILES(u8, Integers<u8>, u8, u8)

@@ -1,27 +1,16 @@
-// What all kernels share: the pixels of a launch, how a grid walks over them, and whose turn is last.
+// What all kernels share: the pixels of a launch, how the blocks of a grid divide them, and which block is the last.
 //
 // No CUDA header is included: the sources compile in a tenth of the time, with NVRTC alone. Every byte of
 // shared memory is dynamic: a Scratch at its start, counters or tables behind it.
+//
+// Names in capitals that are defined nowhere here, such as THREADS, are macros: interface.py has them, with their
+// reasons, and gives them to the compiler.
 
 typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef long long i64;
-
-constexpr int WARP = 32;
-// 512 threads: four blocks fill the 2048 threads of an sm_80, sm_90 or sm_100 multiprocessor, two the 1024 of
-// an sm_75; and sixteen warps share the 32 KB of counters that each block has.
-constexpr int THREADS = 512;
-// Blocks that a multiprocessor shall hold at once: keeps every kernel within 64 registers a thread.
-constexpr int BLOCKS = 2;
-// Loads that a thread has in flight: 4 of 16 bytes each keep 128 KB under way in a full multiprocessor, more
-// than bandwidth times latency asks for (4.8 TB/s x 0.7 us / 132 = 26 KB).
-constexpr int VECTORS = 4;
-constexpr int VECTOR = 16;  // bytes
-// Pixels a thread takes from a stretch where they are loaded one by one. The loop over them is unrolled by
-// two: more makes the code large for little, since each pixel costs more than its load.
-constexpr int SINGLES = 8;
 
 // Bytes from one image, plane (channel), layer, row and column to the next.
 struct Strides {
@@ -33,7 +22,6 @@ struct Layout {
     i64 images, planes, layers, rows, columns;
     Strides image, mask, out;
 };
-static_assert(sizeof(Layout) == 160, "the host's LAYOUT has another size");
 
 // What the threads of a block tell each other.
 struct Scratch {
@@ -42,7 +30,6 @@ struct Scratch {
     i64 lasts[WARP];
     u32 is_last;
 };
-constexpr int SCRATCH = 1024;  // bytes kept for it
 static_assert(sizeof(Scratch) <= SCRATCH, "the scratch does not fit");
 
 extern __shared__ uint4 shared_memory[];
@@ -82,26 +69,26 @@ __device__ __forceinline__ void wait_for_grid(u32* arrived) {
     __syncthreads();
 }
 
-// A stretch of one line that a warp handles at once.
+// A stretch of one row that a warp handles at once.
 struct Stretch {
     i64 layer, row;
-    i64 begin;  // which vector, or which pixel, of the line comes first
-    i64 turn;   // how many the warp had before
+    i64 begin;    // which vector, or which pixel, of the row comes first
+    i64 ordinal;  // how many stretches the warp had before
 };
 
-// Call visit(stretch) for this warp's share of all lines: every line is cut into stretches of `length`, and
-// the warps of the `parts` blocks take turns. Backwards: the last stretch first.
+// Call visit(stretch) for this warp's share of all rows: every row is cut into stretches of `length`, which go to the
+// warps of all blocks of the plane in turn. Backwards: the last stretch first.
 template <bool BACKWARDS, class Visit>
-__device__ __forceinline__ void each_stretch(const Layout& at, i64 line_length, i64 length, Visit visit) {
-    const i64 in_line = (line_length + length - 1) / length;
-    const i64 all = at.layers * at.rows * in_line;
+__device__ __forceinline__ void for_each_stretch(const Layout& at, i64 row_length, i64 length, Visit visit) {
+    const i64 in_row = (row_length + length - 1) / length;
+    const i64 all = at.layers * at.rows * in_row;
     const i64 step = static_cast<i64>(gridDim.x) * warps();
-    i64 turn = 0;
-    for (i64 i = static_cast<i64>(blockIdx.x) * warps() + warp_id(); i < all; i += step, ++turn) {
+    i64 ordinal = 0;
+    for (i64 i = static_cast<i64>(blockIdx.x) * warps() + warp_id(); i < all; i += step, ++ordinal) {
         const i64 at_stretch = BACKWARDS ? all - 1 - i : i;
-        const i64 line = in_line == 1 ? at_stretch : at_stretch / in_line;
-        const i64 layer = at.layers == 1 ? 0 : line / at.rows;
-        visit(Stretch{layer, line - layer * at.rows, (at_stretch - line * in_line) * length, turn});
+        const i64 row = in_row == 1 ? at_stretch : at_stretch / in_row;  // of all layers
+        const i64 layer = at.layers == 1 ? 0 : row / at.rows;
+        visit(Stretch{layer, row - layer * at.rows, (at_stretch - row * in_row) * length, ordinal});
     }
 }
 
@@ -114,88 +101,88 @@ union Vector {
 template <class T>
 constexpr int IN_VECTOR = VECTOR / static_cast<int>(sizeof(T));
 
-// A line seen as aligned vectors: the first and the last may belong to it in part only.
-struct AlignedLine {
-    const char* start;  // of the line
-    i64 bytes;          // of the line
-    i64 head;           // bytes of the first vector that lie before the line
+// A row seen as aligned vectors: the first and the last may belong to it in part only.
+struct AlignedRow {
+    const char* start;  // of the row
+    i64 bytes;          // of the row
+    i64 head;           // bytes of the first vector that lie before the row
 
-    __device__ __forceinline__ AlignedLine(const char* line, i64 size)
-        : start(line), bytes(size), head(static_cast<i64>(reinterpret_cast<u64>(line) % VECTOR)) {}
-    // Where vector i begins, counted from the line's first byte: negative for a first vector in part.
+    __device__ __forceinline__ AlignedRow(const char* row, i64 size)
+        : start(row), bytes(size), head(static_cast<i64>(reinterpret_cast<u64>(row) % VECTOR)) {}
+    // Where vector i begins, counted from the row's first byte: negative for a first vector in part.
     __device__ __forceinline__ i64 offset(i64 i) const { return i * VECTOR - head; }
-    // Tell whether all vectors of a warp's stretch, from vector `begin` on, lie within the line.
-    __device__ __forceinline__ bool whole_stretch(i64 begin) const {
+    // Tell whether all vectors of a warp's stretch, from vector `begin` on, lie within the row.
+    __device__ __forceinline__ bool contains_stretch(i64 begin) const {
         return offset(begin) >= 0 && offset(begin + WARP * VECTORS) <= bytes;
     }
-    // The most vectors that any line of `bytes` touches, wherever it begins.
+    // The most vectors that any row of `bytes` touches, wherever it begins.
     static __device__ __forceinline__ i64 most(i64 bytes) {
         return (bytes + 2 * (VECTOR - 1)) / VECTOR;
     }
 };
 
-// Call visit(value) for this block's share of the values of one plane whose lines are contiguous, and
-// keep(turn, k, vector) for the vectors of whole stretches.
+// Call visit(value) for this block's share of the values of one plane whose rows are contiguous, and
+// keep(ordinal, k, vector) for the vectors of whole stretches.
 template <class T, class Keep, class Visit>
-__device__ __forceinline__ void each_value_of_lines(const Layout& at, const char* plane, Keep keep, Visit visit) {
+__device__ __forceinline__ void for_each_value(const Layout& at, const char* plane, Keep keep, Visit visit) {
     const i64 bytes = at.columns * static_cast<i64>(sizeof(T));
-    each_stretch<false>(at, AlignedLine::most(bytes), WARP * VECTORS, [&](const Stretch& s) {
-        const AlignedLine line(plane + s.layer * at.image.layer + s.row * at.image.row, bytes);
-        if (line.whole_stretch(s.begin)) {
+    for_each_stretch<false>(at, AlignedRow::most(bytes), WARP * VECTORS, [&](const Stretch& s) {
+        const AlignedRow row(plane + s.layer * at.image.layer + s.row * at.image.row, bytes);
+        if (row.contains_stretch(s.begin)) {
             const uint4* const first =
-                reinterpret_cast<const uint4*>(line.start + line.offset(s.begin + lane_id()));
+                reinterpret_cast<const uint4*>(row.start + row.offset(s.begin + lane_id()));
             Vector<T> loaded[VECTORS];
 #pragma unroll
             for (int k = 0; k < VECTORS; ++k) loaded[k].whole = __ldg(first + k * WARP);
 #pragma unroll
             for (int k = 0; k < VECTORS; ++k) {
-                keep(s.turn, k, loaded[k].whole);
+                keep(s.ordinal, k, loaded[k].whole);
 #pragma unroll
                 for (int e = 0; e < IN_VECTOR<T>; ++e) visit(loaded[k].element[e]);
             }
         } else {
 #pragma unroll 1
             for (int k = 0; k < VECTORS; ++k) {
-                const i64 from = line.offset(s.begin + k * WARP + lane_id());
+                const i64 from = row.offset(s.begin + k * WARP + lane_id());
 #pragma unroll 1
                 for (i64 b = max(from, 0ll); b < min(from + VECTOR, bytes); b += sizeof(T))
-                    visit(*reinterpret_cast<const T*>(line.start + b));
+                    visit(*reinterpret_cast<const T*>(row.start + b));
             }
         }
     });
 }
 
 template <class T, class Visit>
-__device__ __forceinline__ void each_value_of_lines(const Layout& at, const char* plane, Visit visit) {
-    each_value_of_lines<T>(at, plane, [](i64, int, const uint4&) {}, visit);
+__device__ __forceinline__ void for_each_value(const Layout& at, const char* plane, Visit visit) {
+    for_each_value<T>(at, plane, [](i64, int, const uint4&) {}, visit);
 }
 
-// Where the lines of a stretch begin.
-struct LineAt {
+// Where the row of a stretch begins.
+struct RowOffsets {
     i64 image, out, mask;
-    __device__ __forceinline__ LineAt(const Layout& at, const Stretch& s)
+    __device__ __forceinline__ RowOffsets(const Layout& at, const Stretch& s)
         : image(s.layer * at.image.layer + s.row * at.image.row),
           out(s.layer * at.out.layer + s.row * at.out.row),
           mask(s.layer * at.mask.layer + s.row * at.mask.row) {}
 };
 
-// Pixels of CHANNELS elements T without gaps, in groups that fill CHANNELS vectors: call whole(line, x) for the group
-// of IN_VECTOR<T> pixels from x on that begins at an aligned address, single(line, x) for each other pixel of this
+// Pixels of CHANNELS elements T without gaps, in groups that fill CHANNELS vectors: call whole(row, x) for the group
+// of IN_VECTOR<T> pixels from x on that begins at an aligned address, single(row, x) for each other pixel of this
 // block's share. `first` is where the plane begins.
 template <bool BACKWARDS, class T, int CHANNELS, class Whole, class Single>
-__device__ __forceinline__ void each_group(const Layout& at, const char* first, Whole whole, Single single) {
+__device__ __forceinline__ void for_each_group(const Layout& at, const char* first, Whole whole, Single single) {
     constexpr int N = IN_VECTOR<T>;
-    each_stretch<BACKWARDS>(at, (at.columns + 2 * (N - 1)) / N, WARP, [&](const Stretch& s) {
-        const LineAt line(at, s);
-        const int past = static_cast<int>(reinterpret_cast<u64>(first + line.image) / sizeof(T) % N);
+    for_each_stretch<BACKWARDS>(at, (at.columns + 2 * (N - 1)) / N, WARP, [&](const Stretch& s) {
+        const RowOffsets row(at, s);
+        const int past = static_cast<int>(reinterpret_cast<u64>(first + row.image) / sizeof(T) % N);
         // The pixels before the first aligned address; 11 times 3 is 1, modulo 8 and 16.
         const int head = (N - past) % N * (CHANNELS == 3 ? 11 : 1) % N;
         const i64 x = head - N + (s.begin + lane_id()) * N;
         if (x >= 0 && x + N <= at.columns) {
-            whole(line, x);
+            whole(row, x);
         } else {
 #pragma unroll 1
-            for (i64 i = max(x, 0ll); i < min(x + N, at.columns); ++i) single(line, i);
+            for (i64 i = max(x, 0ll); i < min(x + N, at.columns); ++i) single(row, i);
         }
     });
 }
@@ -220,8 +207,8 @@ struct MaskBytes {
 // Call visit(offset in the image, offset in the output, counted) for this block's share of the pixels of one
 // plane, of any strides. `counted` is what the mask says; without a mask, all are.
 template <bool BACKWARDS, class Visit>
-__device__ __forceinline__ void each_pixel(const Layout& at, const u8* mask, Visit visit) {
-    each_stretch<BACKWARDS>(at, at.columns, WARP * SINGLES, [&](const Stretch& s) {
+__device__ __forceinline__ void for_each_pixel(const Layout& at, const u8* mask, Visit visit) {
+    for_each_stretch<BACKWARDS>(at, at.columns, WARP * SINGLES, [&](const Stretch& s) {
         const i64 image = s.layer * at.image.layer + s.row * at.image.row;
         const i64 out = s.layer * at.out.layer + s.row * at.out.row;
         const i64 masked = s.layer * at.mask.layer + s.row * at.mask.row;
@@ -239,14 +226,28 @@ __device__ __forceinline__ void each_pixel(const Layout& at, const u8* mask, Vis
 // The images and planes of a launch go over blockIdx.y.
 struct Plane {
     i64 image, plane;
-    __device__ __forceinline__ Plane(const Layout& at, i64 index)
-        : image(index / at.planes), plane(index - index / at.planes * at.planes) {}
+    __device__ __forceinline__ Plane(i64 index, i64 planes_in_image)
+        : image(index / planes_in_image), plane(index - index / planes_in_image * planes_in_image) {}
+    __device__ __forceinline__ Plane(const Layout& at, i64 index) : Plane(index, at.planes) {}
     __device__ __forceinline__ i64 offset(const Strides& by) const {
         return image * by.image + plane * by.plane;
     }
 };
 
-// int16 goes by the kernels of uint16: the same bits, and `flip` 0x8000 turns them into the place among the
+// The tables of a launch, `image` and `plane` entries apart; 0: one for all.
+struct Tables {
+    const void* entries;
+    i64 image, plane;
+    i64 nodata;  // the bin that passes through unchanged; -1: none
+    u32 flip;    // 0x8000 for int16
+
+    template <class Level>
+    __device__ __forceinline__ const Level* of(const Plane& at) const {
+        return static_cast<const Level*>(entries) + at.image * image + at.plane * plane;
+    }
+};
+
+// int16 pixels go by the kernels of uint16: the same bits, and `flip` 0x8000 turns them into the place among the
 // values, the smallest first. It is 0 for unsigned pixels.
 template <class T>
 __device__ __forceinline__ u32 bin_of(T value, u32 flip) { return value ^ flip; }

@@ -26,7 +26,6 @@ struct CopiedCounters {
 };
 
 // The 256 bins of uint8: all constants, so that an address is one shift and one addition.
-constexpr int COPIES_U8 = 32;
 __device__ __forceinline__ CopiedCounters counters_u8() {
     return CopiedCounters{behind_scratch<u32>(), 256, COPIES_U8};
 }
@@ -98,7 +97,6 @@ struct Results {
     void* tables;
     i64* counts_out;  // or null
 };
-static_assert(sizeof(Results) == 32, "the host's RESULTS has another size");
 
 // Count every plane of the launch: count_plane(plane, add) calls add(bin) for each pixel of this block's share.
 template <class Counters, class CountPlane>
@@ -117,13 +115,13 @@ __device__ __forceinline__ void count_planes(const Layout& at, Counters counters
     }
 }
 
-// The counters of blockIdx.z, one slice of the 65,536 values, for lines walked in stretches of `length` pixels.
+// The counters of blockIdx.z, one slice of the 65,536 values, for rows cut into stretches of `length` pixels.
 __device__ __forceinline__ PackedCounters counters_u16(const Layout& at, i64 length) {
     const u32 bins = 65536 / gridDim.z;
     // The most stretches that a warp of this block may get, and the pixels in those of all its warps: up to
     // 65,535 no counter can overflow.
     const i64 stretches = at.layers * at.rows * (at.columns / length + 2);
-    const i64 turns = stretches / (static_cast<i64>(gridDim.x) * warps()) + 1;
-    const i64 share = min(turns * warps() * length, at.layers * at.rows * at.columns);
+    const i64 most = stretches / (static_cast<i64>(gridDim.x) * warps()) + 1;
+    const i64 share = min(most * warps() * length, at.layers * at.rows * at.columns);
     return PackedCounters{behind_scratch<u32>(), nullptr, blockIdx.z * bins, bins, share > 0xffff};
 }

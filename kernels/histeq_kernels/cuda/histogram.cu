@@ -1,14 +1,14 @@
 // Count the pixels of integer images; the last block of each plane makes its table.
 //
-// Grid: x parts of a plane, y planes (walked in steps of gridDim.y), z slices of the values (16 bits only).
+// Grid: x parts of a plane, y planes (in steps of gridDim.y), z slices of the values (16 bits only).
 
 constexpr int PIXELS_16 = WARP * VECTORS * VECTOR / 2;  // in a stretch of 16-bit pixels
 
 template <class T, class Counters>
-__device__ __forceinline__ void histogram_lines(const Layout& at, const char* image, u32 flip,
+__device__ __forceinline__ void histogram_contiguous(const Layout& at, const char* image, u32 flip,
                                                 Counters counters, const Rule& rule, const Results& results) {
     count_planes(at, counters, rule, results, [&](const Plane& plane, auto add) {
-        each_value_of_lines<T>(at, image + plane.offset(at.image), [&](T value) { add(bin_of(value, flip)); });
+        for_each_value<T>(at, image + plane.offset(at.image), [&](T value) { add(bin_of(value, flip)); });
     });
 }
 
@@ -21,45 +21,45 @@ __device__ __forceinline__ void histogram_strided(const Layout& at, const char* 
         const u8* const masked = mask == nullptr ? nullptr : mask + plane.image * at.mask.image;
         const auto count = [&](T value) { add(bin_of(value, flip)); };
         if (masked != nullptr && at.image.column == sizeof(T) && at.mask.column == 1) {
-            each_group<false, T, 1>(
+            for_each_group<false, T, 1>(
                 at, pixels,
-                [&](const LineAt& line, i64 x) {
+                [&](const RowOffsets& row, i64 x) {
                     Vector<T> loaded;
-                    loaded.whole = __ldg(reinterpret_cast<const uint4*>(pixels + line.image + x * sizeof(T)));
-                    const MaskBytes<IN_VECTOR<T>> counted(masked + line.mask + x);
+                    loaded.whole = __ldg(reinterpret_cast<const uint4*>(pixels + row.image + x * sizeof(T)));
+                    const MaskBytes<IN_VECTOR<T>> counted(masked + row.mask + x);
 #pragma unroll
                     for (int e = 0; e < IN_VECTOR<T>; ++e)
                         if (counted.byte[e]) count(loaded.element[e]);
                 },
-                [&](const LineAt& line, i64 x) {
-                    if (masked[line.mask + x])
-                        count(*reinterpret_cast<const T*>(pixels + line.image + x * sizeof(T)));
+                [&](const RowOffsets& row, i64 x) {
+                    if (masked[row.mask + x])
+                        count(*reinterpret_cast<const T*>(pixels + row.image + x * sizeof(T)));
                 });
             return;
         }
-        each_pixel<false>(at, masked, [&](i64 from, i64, bool counted) {
+        for_each_pixel<false>(at, masked, [&](i64 from, i64, bool counted) {
             if (counted) count(*reinterpret_cast<const T*>(pixels + from));
         });
     });
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 histogram_u8(Layout at, const char* image, const __grid_constant__ Rule rule, Results results) {
-    histogram_lines<u8>(at, image, 0, counters_u8(), rule, results);
+    histogram_contiguous<u8>(at, image, 0, counters_u8(), rule, results);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 histogram_u16(Layout at, const char* image, u32 flip, const __grid_constant__ Rule rule, Results results) {
-    histogram_lines<u16>(at, image, flip, counters_u16(at, PIXELS_16), rule, results);
+    histogram_contiguous<u16>(at, image, flip, counters_u16(at, PIXELS_16), rule, results);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 histogram_u8_strided(Layout at, const char* image, const u8* mask, const __grid_constant__ Rule rule,
                      Results results) {
     histogram_strided<u8>(at, image, mask, 0, counters_u8(), rule, results);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 histogram_u16_strided(Layout at, const char* image, const u8* mask, u32 flip, const __grid_constant__ Rule rule,
                       Results results) {
     histogram_strided<u16>(at, image, mask, flip, counters_u16(at, WARP * SINGLES), rule, results);

@@ -59,45 +59,45 @@ __device__ __forceinline__ i64 to_lowest(i64 plane) { return ORDER == INTERLEAVE
 
 // Call visit(pixel, counted) for this block's share of the pixels of one image, by groups.
 template <class T, Order ORDER, class Visit>
-__device__ __forceinline__ void each_of_groups(const Layout& at, const char* pixels, const u8* mask, Visit visit) {
-    constexpr i64 STEP = (ORDER == INTERLEAVED ? 3 : 1) * sizeof(T);
+__device__ __forceinline__ void for_each_color(const Layout& at, const char* pixels, const u8* mask, Visit visit) {
+    constexpr i64 PIXEL = (ORDER == INTERLEAVED ? 3 : 1) * sizeof(T);  // bytes to the next pixel
     const char* const lowest = pixels + to_lowest<ORDER>(at.image.plane);
-    each_group<false, T, STEP / sizeof(T)>(
+    for_each_group<false, T, PIXEL / sizeof(T)>(
         at, lowest,
-        [&](const LineAt& line, i64 x) {
-            Group<T, ORDER> group(lowest + line.image + x * STEP, at.image.plane);
+        [&](const RowOffsets& row, i64 x) {
+            Group<T, ORDER> group(lowest + row.image + x * PIXEL, at.image.plane);
 #pragma unroll
             for (int e = 0; e < IN_VECTOR<T>; ++e)
-                visit(group.pixel(e), mask == nullptr || mask[line.mask + (x + e) * at.mask.column] != 0);
+                visit(group.pixel(e), mask == nullptr || mask[row.mask + (x + e) * at.mask.column] != 0);
         },
-        [&](const LineAt& line, i64 x) {
-            visit(Pixel<T>(pixels + line.image + x * STEP, at.image.plane),
-                  mask == nullptr || mask[line.mask + x * at.mask.column] != 0);
+        [&](const RowOffsets& row, i64 x) {
+            visit(Pixel<T>(pixels + row.image + x * PIXEL, at.image.plane),
+                  mask == nullptr || mask[row.mask + x * at.mask.column] != 0);
         });
 }
 
 // Call change(pixel) for this block's share of the pixels of one image, by groups; store the result.
 template <class T, Order ORDER, class Change>
-__device__ __forceinline__ void change_groups(const Layout& at, const char* pixels, char* targets, Change change) {
-    constexpr i64 STEP = (ORDER == INTERLEAVED ? 3 : 1) * sizeof(T);
+__device__ __forceinline__ void map_colors(const Layout& at, const char* pixels, char* targets, Change change) {
+    constexpr i64 PIXEL = (ORDER == INTERLEAVED ? 3 : 1) * sizeof(T);  // bytes to the next pixel
     const char* const lowest = pixels + to_lowest<ORDER>(at.image.plane);
     char* const lowest_target = targets + to_lowest<ORDER>(at.out.plane);
-    each_group<true, T, STEP / sizeof(T)>(
+    for_each_group<true, T, PIXEL / sizeof(T)>(
         at, lowest,
-        [&](const LineAt& line, i64 x) {
-            Group<T, ORDER> group(lowest + line.image + x * STEP, at.image.plane);
+        [&](const RowOffsets& row, i64 x) {
+            Group<T, ORDER> group(lowest + row.image + x * PIXEL, at.image.plane);
 #pragma unroll
             for (int e = 0; e < IN_VECTOR<T>; ++e) {
                 Pixel<T> pixel = group.pixel(e);
                 change(pixel);
                 group.set(e, pixel);
             }
-            group.store(lowest_target + line.out + x * STEP, at.out.plane);
+            group.store(lowest_target + row.out + x * PIXEL, at.out.plane);
         },
-        [&](const LineAt& line, i64 x) {
-            Pixel<T> pixel(pixels + line.image + x * STEP, at.image.plane);
+        [&](const RowOffsets& row, i64 x) {
+            Pixel<T> pixel(pixels + row.image + x * PIXEL, at.image.plane);
             change(pixel);
-            pixel.store(targets + line.out + x * STEP, at.out.plane);
+            pixel.store(targets + row.out + x * PIXEL, at.out.plane);
         });
 }
 
@@ -111,20 +111,20 @@ __device__ __forceinline__ void histogram_luma(const Layout& at, const char* ima
             if (counted && !pixel.is(nodata)) add(static_cast<u32>(pixel.luma()));
         };
         const Order order = order_of<T>(at.image);
-        if (order == INTERLEAVED) each_of_groups<T, INTERLEAVED>(at, pixels, masked, count);
-        else if (order == PLANAR) each_of_groups<T, PLANAR>(at, pixels, masked, count);
+        if (order == INTERLEAVED) for_each_color<T, INTERLEAVED>(at, pixels, masked, count);
+        else if (order == PLANAR) for_each_color<T, PLANAR>(at, pixels, masked, count);
         else
-            each_pixel<false>(at, masked, [&](i64 from, i64, bool counted) {
+            for_each_pixel<false>(at, masked, [&](i64 from, i64, bool counted) {
                 count(Pixel<T>(pixels + from, at.image.plane), counted);
             });
     });
 }
 
 template <class T>
-__device__ __forceinline__ void apply_luma(const Layout& at, const char* image, const T* tables, i64 to_next_table,
-                                           i64 nodata, char* out) {
+__device__ __forceinline__ void apply_luma(const Layout& at, const char* image, const Tables& tables, i64 nodata,
+                                           char* out) {
     for (i64 index = blockIdx.y; index < at.images; index += gridDim.y) {
-        const T* const table = tables + index * to_next_table;
+        const T* const table = tables.of<T>(Plane(at, index));
         const char* const pixels = image + index * at.image.image;
         char* const targets = out + index * at.out.image;
         const auto change = [&](Pixel<T>& pixel) {
@@ -134,10 +134,10 @@ __device__ __forceinline__ void apply_luma(const Layout& at, const char* image, 
         };
         const Order order = order_of<T>(at.image);
         const bool alike = order == order_of<T>(at.out) && (at.image.plane < 0) == (at.out.plane < 0);
-        if (alike && order == INTERLEAVED) change_groups<T, INTERLEAVED>(at, pixels, targets, change);
-        else if (alike && order == PLANAR) change_groups<T, PLANAR>(at, pixels, targets, change);
+        if (alike && order == INTERLEAVED) map_colors<T, INTERLEAVED>(at, pixels, targets, change);
+        else if (alike && order == PLANAR) map_colors<T, PLANAR>(at, pixels, targets, change);
         else
-            each_pixel<true>(at, nullptr, [&](i64 from, i64 to, bool) {
+            for_each_pixel<true>(at, nullptr, [&](i64 from, i64 to, bool) {
                 Pixel<T> pixel(pixels + from, at.image.plane);
                 change(pixel);
                 pixel.store(targets + to, at.out.plane);
@@ -145,24 +145,24 @@ __device__ __forceinline__ void apply_luma(const Layout& at, const char* image, 
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 histogram_luma_u8(Layout at, const char* image, const u8* mask, i64 nodata,
                    const __grid_constant__ Rule rule, Results results) {
     histogram_luma<u8>(at, image, mask, nodata, counters_u8(), rule, results);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 histogram_luma_u16(Layout at, const char* image, const u8* mask, i64 nodata,
                    const __grid_constant__ Rule rule, Results results) {
     histogram_luma<u16>(at, image, mask, nodata, counters_u16(at, WARP * SINGLES), rule, results);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
-apply_luma_u8(Layout at, const char* image, const u8* tables, i64 to_next_table, i64 nodata, char* out) {
-    apply_luma<u8>(at, image, tables, to_next_table, nodata, out);
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
+apply_luma_u8(Layout at, const char* image, Tables tables, i64 nodata, char* out) {
+    apply_luma<u8>(at, image, tables, nodata, out);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
-apply_luma_u16(Layout at, const char* image, const u16* tables, i64 to_next_table, i64 nodata, char* out) {
-    apply_luma<u16>(at, image, tables, to_next_table, nodata, out);
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
+apply_luma_u16(Layout at, const char* image, Tables tables, i64 nodata, char* out) {
+    apply_luma<u16>(at, image, tables, nodata, out);
 }

@@ -24,7 +24,7 @@ __device__ __forceinline__ void add_up(const u64* counts, i64 begin, i64 end) {
 // Call visit(bin, pixels here, pixels up to here, pixels in all, occupied bins below) for every bin; return
 // the number of occupied bins.
 template <class Visit>
-__device__ __forceinline__ i64 each_quantile(const u64* counts, i64 bins, Visit visit) {
+__device__ __forceinline__ i64 for_each_quantile(const u64* counts, i64 bins, Visit visit) {
     const i64 length = ((bins + warps() - 1) / warps() + WARP - 1) / WARP * WARP;
     const i64 begin = min(warp_id() * length, bins), end = min(begin + length, bins);
     add_up(counts, begin, end);
@@ -72,34 +72,36 @@ __device__ __forceinline__ double interpolate(double x, const double* xs, const 
     return between(x, xs[left], xs[left + 1], ys[left], ys[left + 1]);
 }
 
-// `quantiles` and `values` are workspace, of `bins` entries a histogram; `width` is the bytes of a level.
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
-match(const u64* counts, const u64* reference, i64 to_next_reference, i64 histograms, i64 bins, i64 bottom,
-      i64 width, double* quantiles, double* values, char* tables) {
+// Of the rule, only the bins, their lowest value and the bytes of a table's entry matter. `quantiles` and `values` are
+// workspace, of one entry a bin.
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
+match_table(const u64* counts, const u64* reference, i64 histograms, const __grid_constant__ Rule rule,
+            double* quantiles, double* values, void* tables) {
+    const i64 bins = rule.bins;
     for (i64 index = blockIdx.x; index < histograms; index += gridDim.x) {
         double* const xs = quantiles + index * bins;
         double* const ys = values + index * bins;
-        const i64 occupied = each_quantile(
-            reference + index * to_next_reference, bins, [&](i64 bin, u64 here, u64 upto, u64 total, i64 place) {
+        const i64 occupied = for_each_quantile(
+            reference + index * bins, bins, [&](i64 bin, u64 here, u64 upto, u64 total, i64 place) {
                 if (here) {
                     xs[place] = divide(__ll2double_rn(upto), __ll2double_rn(total));
-                    ys[place] = __ll2double_rn(bottom + bin);
+                    ys[place] = __ll2double_rn(rule.bottom + bin);
                 }
             });
         __syncthreads();  // all threads read what all have written
-        each_quantile(counts + index * bins, bins, [&](i64 bin, u64, u64 upto, u64 total, i64) {
-            i64 value = bottom + bin;
+        for_each_quantile(counts + index * bins, bins, [&](i64 bin, u64, u64 upto, u64 total, i64) {
+            i64 value = rule.bottom + bin;
             if (total && occupied) {
                 const double quantile = divide(__ll2double_rn(upto), __ll2double_rn(total));
                 value = __double2ll_rz(interpolate(quantile, xs, ys, occupied));
             }
-            store_level(tables + index * bins * width, width, bin, value);
+            store_level(table_of(tables, rule, index), rule.width, bin, value);
         });
     }
 }
 
 // np.interp at every value of an array, float64.
-extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 interpolate_f64(const double* x, i64 count, const double* xs, const double* ys, i64 size, double* y) {
     const i64 step = static_cast<i64>(gridDim.x) * blockDim.x;
     for (i64 i = static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += step)

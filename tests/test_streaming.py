@@ -1,6 +1,6 @@
 """Host arrays on the GPU, piece by piece: late streams, pinned memory, and little memory on the device."""
 
-import sys
+import importlib
 
 import numpy as np
 import pytest
@@ -19,11 +19,17 @@ def cupy(monkeypatch):
 
 
 @pytest.fixture
-def staged(cupy, monkeypatch):
-    """Yield the module, with pieces of 4 KB at most."""
-    module = sys.modules["histeq._core.dispatch"]._load("cupy", "streaming")
-    monkeypatch.setattr(module, "_PIECE", 4096)
+def pieces(cupy, monkeypatch):
+    """Return the module that cuts images into pieces, of 4 KB at most."""
+    module = importlib.import_module("histeq._backends.cupy.pieces")
+    monkeypatch.setattr(module, "PIECE", 4096)
     return module
+
+
+@pytest.fixture
+def transfer(pieces):
+    """Return the module of the streams; pieces have 4 KB at most."""
+    return importlib.import_module("histeq._backends.cupy.transfer")
 
 
 def check(image, **keywords):
@@ -41,7 +47,7 @@ def random_image(rng, dtype, shape):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_images_of_many_pieces(dtype, staged):
+def test_images_of_many_pieces(dtype, pieces):
     rng = np.random.default_rng(0)
     image = random_image(rng, dtype, (70, 203))
     check(image)
@@ -59,13 +65,13 @@ def test_images_of_many_pieces(dtype, staged):
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("dtype", INTEGERS)
-def test_rules(rule, dtype, staged):
+def test_rules(rule, dtype, pieces):
     image = random_image(np.random.default_rng(1), dtype, (60, 130))
     check(image, rule=rule, out_range=(16, 235) if rule != "skimage" else (-1, 2.5))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_batches_and_volumes(dtype, staged):
+def test_batches_and_volumes(dtype, pieces):
     rng = np.random.default_rng(2)
     check(random_image(rng, dtype, (9, 20, 31)), layout="NHW")  # several images a piece
     images = random_image(rng, dtype, (3, 90, 80))  # several pieces an image
@@ -82,7 +88,7 @@ def test_batches_and_volumes(dtype, staged):
 @pytest.mark.parametrize("color", ["luma", "luma-bgr", "channels"])
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
-def test_color(dtype, channels, color, staged):
+def test_color(dtype, channels, color, pieces):
     rng = np.random.default_rng(3)
     image = random_image(rng, dtype, (2, 60, 50, channels))
     check(image, layout="NHWC", color=color)
@@ -104,20 +110,20 @@ def test_images_larger_than_the_device(share, dtype, cupy):
         assert same(out, histeq.equalize(image, backend="numpy"))
 
 
-def test_pieces_stay_on_the_device_while_there_is_room(staged, monkeypatch):
+def test_pieces_stay_on_the_device_while_there_is_room(pieces, monkeypatch):
     uploads = []
-    upload = staged._lend
-    monkeypatch.setattr(staged, "_lend", lambda *arguments: uploads.append(1) or upload(*arguments))
+    upload = pieces.upload
+    monkeypatch.setattr(pieces, "upload", lambda *arguments: uploads.append(1) or upload(*arguments))
     image = np.arange(64 * 512, dtype=np.uint8).reshape(64, 512)
     histeq.equalize(image, backend="cupy")
     assert len(uploads) == 8
     uploads.clear()
-    monkeypatch.setattr(staged, "_free", lambda: 1 << 15)
+    monkeypatch.setattr(pieces, "free_memory", lambda: 1 << 15)
     histeq.equalize(image, backend="cupy")
     assert len(uploads) == 64 + 32  # 512 bytes each; 16 KB stay
 
 
-def test_table_apply_and_match(staged):
+def test_table_apply_and_match(pieces):
     rng = np.random.default_rng(5)
     for dtype in DTYPES:
         image, reference = (random_image(rng, dtype, shape) for shape in ((90, 80), (50, 60)))
@@ -133,7 +139,7 @@ def test_table_apply_and_match(staged):
             assert same(out, histeq.apply(image, table, backend="numpy"))
 
 
-def test_wrong_arguments_are_refused(staged, cupy):
+def test_wrong_arguments_are_refused(pieces, cupy):
     image = np.zeros((4, 5), np.uint8)
     on_gpu = fake_cupy.ndarray.of(image)
     with pytest.raises(TypeError, match="out must be an array of the image's kind, got ndarray"):
@@ -149,10 +155,11 @@ def test_wrong_arguments_are_refused(staged, cupy):
 
 
 @pytest.mark.parametrize("forgotten", ["synchronize", "held"])
-def test_a_missing_wait_shows(forgotten, staged, monkeypatch):
+def test_a_missing_wait_shows(forgotten, transfer, monkeypatch):
     """The streams of the fake are late, and its pinned memory is taken back: mistakes show."""
     if forgotten == "held":
-        monkeypatch.setattr(staged._Lane, "upload", _leaky(staged._Lane.upload))
+        stream = transfer.TransferStream
+        monkeypatch.setattr(stream, "upload", _leaky(stream.upload))
     else:
         monkeypatch.setattr(fake_cupy.Stream, "synchronize", lambda self: None)
     with pytest.raises((AssertionError, RuntimeError)):
@@ -162,28 +169,28 @@ def test_a_missing_wait_shows(forgotten, staged, monkeypatch):
 def _leaky(upload):
     def upload_and_forget(self, array):
         copied = upload(self, array)
-        self._held.clear()
+        self._pinned.clear()
         return copied
 
     return upload_and_forget
 
 
-def test_error_in_the_middle_leaves_the_streams_clean(staged, monkeypatch):
+def test_error_in_the_middle_leaves_the_streams_clean(pieces, transfer, monkeypatch):
     image = np.arange(64 * 512, dtype=np.uint8).reshape(64, 512)
-    lend, calls = staged._lend, []
+    upload, calls = pieces.upload, []
 
     def failing(*arguments):
         calls.append(1)
         if len(calls) == 5:
             raise fake_cupy.OutOfMemoryError("Out of memory allocating 4,096 bytes")
-        return lend(*arguments)
+        return upload(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(staged, "_lend", failing)
+        patch.setattr(pieces, "upload", failing)
         with pytest.raises(MemoryError):
             histeq.equalize(image, backend="cupy")
-    for lane in next(iter(staged._local.lanes.values())):
-        assert not lane.stream.queue
-        assert not lane._held
-        assert not lane._landing
+    for stream in next(iter(transfer._local.streams.values())):
+        assert not stream.stream.queue
+        assert not stream._pinned
+        assert not stream._downloads
     check(image)

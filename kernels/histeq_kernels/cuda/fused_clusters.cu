@@ -3,9 +3,7 @@
 // read a batch twice that is larger than the L2 cache. What does not fit is read again, soon, while L2 has it.
 // For sm_90 and later; compiled for these alone.
 //
-// Grid: x one cluster, y frames (walked in steps of gridDim.y).
-
-constexpr int CLUSTER = 8;  // blocks: the most that every device with clusters takes
+// Grid: x one cluster, y frames (in steps of gridDim.y).
 
 // Wait for all threads of the cluster; what they wrote to shared memory is visible then.
 __device__ __forceinline__ void wait_for_cluster() {
@@ -13,17 +11,17 @@ __device__ __forceinline__ void wait_for_cluster() {
     __cluster_barrier_wait();
 }
 
-// What a block has in shared memory, behind the scratch.
-struct Workplace {
+// What a block of a cluster has in shared memory, behind the scratch.
+struct ClusterBlock {
     u64 counts[256];  // of this block
     u64 totals[256];  // of the cluster
     u8 levels[256];
-    u8 banked[256 * WARP];
+    u8 banked[TABLE_U8];
     u32 counters[256 * COPIES_U8];
-    uint4 kept[1];  // of the frame: `turns` times VECTORS for each thread
+    uint4 kept[1];  // of the frame: VECTORS for each thread and stretch that is kept
 
-    __device__ __forceinline__ uint4& place(i64 turn, int k) {
-        return kept[(turn * VECTORS + k) * THREADS + threadIdx.x];
+    __device__ __forceinline__ uint4& place(i64 ordinal, int k) {
+        return kept[(ordinal * VECTORS + k) * THREADS + threadIdx.x];
     }
     __device__ __forceinline__ void add_up() {
         for (int bin = threadIdx.x; bin < 256; bin += blockDim.x) {
@@ -34,11 +32,10 @@ struct Workplace {
         }
     }
 };
-static_assert(sizeof(Workplace) == 45312 + sizeof(uint4), "the host's WORKPLACE has another size");
 
-extern "C" __global__ void __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(THREADS, BLOCKS)
-equalize_u8_clusters(Layout at, const char* image, const __grid_constant__ Rule rule, i64 turns, char* out) {
-    Workplace& mine = *behind_scratch<Workplace>();
+extern "C" __global__ void __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(THREADS, RESIDENT_BLOCKS)
+equalize_u8_clusters(Layout at, const char* image, const __grid_constant__ Rule rule, i64 kept, char* out) {
+    ClusterBlock& mine = *behind_scratch<ClusterBlock>();
     const CopiedCounters counters{mine.counters, 256, COPIES_U8};
     const BankedTable table{mine.banked};
     for (i64 index = blockIdx.y; index < at.images * at.planes; index += gridDim.y) {
@@ -47,9 +44,9 @@ equalize_u8_clusters(Layout at, const char* image, const __grid_constant__ Rule 
         counters.clear(nullptr);
         for (int bin = threadIdx.x; bin < 256; bin += blockDim.x) mine.counts[bin] = 0;
         __syncthreads();
-        each_value_of_lines<u8>(
+        for_each_value<u8>(
             at, pixels,
-            [&](i64 turn, int k, const uint4& vector) { if (turn < turns) mine.place(turn, k) = vector; },
+            [&](i64 ordinal, int k, const uint4& vector) { if (ordinal < kept) mine.place(ordinal, k) = vector; },
             [&](u8 value) { counters.add(value); });
         __syncthreads();
         counters.fold_into(mine.counts);
@@ -60,9 +57,9 @@ equalize_u8_clusters(Layout at, const char* image, const __grid_constant__ Rule 
         __syncthreads();
         table.load(mine.levels, Tables{mine.levels, 0, 0, rule.nodata, 0});
         __syncthreads();
-        map_lines<u8, false>(at, pixels, out + plane.offset(at.out), table,
-                             [&](i64 turn, int k, const uint4* address) {
-                                 return turn < turns ? mine.place(turn, k) : *address;
+        map_contiguous<u8, false>(at, pixels, out + plane.offset(at.out), table,
+                             [&](i64 ordinal, int k, const uint4* address) {
+                                 return ordinal < kept ? mine.place(ordinal, k) : *address;
                              });
     }
 }

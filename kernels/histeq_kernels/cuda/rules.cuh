@@ -2,10 +2,8 @@
 //
 // The arithmetic is that of histeq/_core/rules.py, operation by operation.
 
-enum RuleName { NO_RULE, OPENCV, TEXTBOOK, PILLOW, VIPS, SKIMAGE };
-
 struct Rule {
-    i64 name;          // of RuleName
+    i64 name;          // RULE_OPENCV and the like
     i64 bins;          // entries of a histogram and of a table
     i64 width;         // bytes of a table's entry: an integer level, or a fraction by "skimage"
     i64 nodata;        // the bin that does not count; -1: none
@@ -15,7 +13,6 @@ struct Rule {
     i64 floating;      // the images are: where nothing was counted, the table is NaN
     double fraction_low, fraction_span;  // "skimage": the output range
 };
-static_assert(sizeof(Rule) == 88, "the host's RULE has another size");
 
 // What a rule needs to know of a histogram besides the cumulative counts.
 struct Summary {
@@ -45,10 +42,10 @@ __device__ __forceinline__ i64 clamp(i64 value, i64 top) { return max(0ll, min(v
 __device__ __forceinline__ bool is_identity(const Rule& rule, Summary& all) {
     const i64 others = static_cast<i64>(all.total - all.at_first);
     switch (rule.name) {
-        case OPENCV: all.scale = divide(__ll2float_rn(rule.span), __ll2float_rn(others)); return others == 0;
-        case TEXTBOOK: return others == 0;
-        case PILLOW: all.step = (all.total - all.at_last) / rule.span; return all.step == 0;
-        case VIPS: {
+        case RULE_OPENCV: all.scale = divide(__ll2float_rn(rule.span), __ll2float_rn(others)); return others == 0;
+        case RULE_NUMPY: return others == 0;
+        case RULE_PILLOW: all.step = (all.total - all.at_last) / rule.span; return all.step == 0;
+        case RULE_VIPS: {
             const double span = __ll2double_rn(rule.to_brightest ? all.last : rule.span);
             all.scale = narrow(divide(span, __ll2double_rn(all.total)));
             return all.total == 0;
@@ -61,17 +58,17 @@ __device__ __forceinline__ bool is_identity(const Rule& rule, Summary& all) {
 __device__ __forceinline__ i64 level_of(const Rule& rule, const Summary& all, i64 bin, u64 upto, u64 here) {
     const i64 above = bin < all.first ? 0 : static_cast<i64>(upto - all.at_first);
     switch (rule.name) {
-        case OPENCV:
+        case RULE_OPENCV:
             return rule.low + clamp(__float2ll_rn(multiply(__ll2float_rn(above), all.scale)), rule.span);
-        case TEXTBOOK: {
+        case RULE_NUMPY: {
             const double product = multiply(__ll2double_rn(above), __ll2double_rn(rule.span));
             return rule.low + __double2ll_rz(divide(product, __ll2double_rn(all.total - all.at_first)));
         }
-        case PILLOW: {
+        case RULE_PILLOW: {
             const u64 level = (all.step / 2 + upto - here) / all.step;
             return rule.low + static_cast<i64>(min(level, static_cast<u64>(rule.span)));
         }
-        default: {  // VIPS
+        default: {  // RULE_VIPS
             const i64 span = rule.to_brightest ? all.last : rule.span;
             return rule.low + clamp(__float2ll_rd(multiply(__ll2float_rn(upto), all.scale)), span);
         }
@@ -148,7 +145,7 @@ __device__ __noinline__ void write_table(const u64* counts, const Rule& rule, vo
         const u64 here = bin < end ? count_at(counts, rule, bin) : 0;
         const u64 scanned = warp_scan(here);
         if (bin < end) {
-            if (rule.name == SKIMAGE)
+            if (rule.name == RULE_SKIMAGE)
                 store_fraction(table, rule.width, bin, fraction_of(rule, all, bin, upto + scanned));
             else
                 store_level(table, rule.width, bin,
@@ -166,7 +163,7 @@ __device__ __forceinline__ void* table_of(void* tables, const Rule& rule, i64 pl
 // workspace for the next launch, so that no launch needs a memset before it.
 __device__ __noinline__ void finish_plane(u64* counts, const Rule& rule, void* tables, i64* counts_out, i64 plane) {
     u64* const mine = counts + plane * rule.bins;
-    if (rule.name != NO_RULE) write_table(mine, rule, table_of(tables, rule, plane));
+    if (rule.name != RULE_NONE) write_table(mine, rule, table_of(tables, rule, plane));
     __syncthreads();
     for (i64 bin = threadIdx.x; bin < rule.bins; bin += blockDim.x) {
         if (counts_out != nullptr) counts_out[plane * rule.bins + bin] = count_at(mine, rule, bin);

@@ -1,20 +1,5 @@
-// Tables where lookups are fast, and the pixels of contiguous lines mapped through them. In place is allowed: every
+// Tables where lookups are fast, and the pixels of contiguous rows mapped through them. In place is allowed: every
 // thread stores only where it has loaded.
-
-// The tables of a launch, `image` and `plane` entries apart; 0: one for all.
-struct Tables {
-    const void* entries;
-    i64 image, plane;
-    i64 nodata;  // the bin that passes through unchanged; -1: none
-    u32 flip;    // 0x8000 for int16
-
-    template <class Level>
-    __device__ __forceinline__ const Level* of(const Plane& at) const {
-        return static_cast<const Level*>(entries) + at.image * image + at.plane * plane;
-    }
-};
-
-static_assert(sizeof(Tables) == 40, "the host's TABLES has another size");
 
 // 256 levels of 8 bits in shared memory, 32 times: lane l reads only words of bank l, so that a lookup by any 32
 // pixels is one access. Four levels a word keep it at 8 KB.
@@ -22,7 +7,7 @@ struct BankedTable {
     u8* bytes;
 
     __device__ __forceinline__ void load(const u8* table, const Tables& all) const {
-        for (i64 i = threadIdx.x; i < 256 * WARP; i += blockDim.x) {
+        for (i64 i = threadIdx.x; i < TABLE_U8; i += blockDim.x) {
             const i64 level = i / (4 * WARP) * 4 + i % 4;
             bytes[i] = level == all.nodata ? static_cast<u8>(level) : table[level];
         }
@@ -78,32 +63,32 @@ __device__ __forceinline__ void store_levels(const Vector<T>& loaded, const Tabl
     }
 }
 
-// Map this block's share of one plane whose lines are contiguous in the image and in the result. fetch(turn, k,
+// Map this block's share of one plane whose rows are contiguous in the image and in the result. fetch(ordinal, k,
 // address) loads the vectors of whole stretches.
 template <class T, bool BACKWARDS, class Table, class Fetch>
-__device__ __forceinline__ void map_lines(const Layout& at, const char* pixels, char* targets, const Table& levels,
+__device__ __forceinline__ void map_contiguous(const Layout& at, const char* pixels, char* targets, const Table& levels,
                                           Fetch fetch) {
     const i64 bytes = at.columns * static_cast<i64>(sizeof(T));
-    each_stretch<BACKWARDS>(at, AlignedLine::most(bytes), WARP * VECTORS, [&](const Stretch& s) {
-        const AlignedLine line(pixels + s.layer * at.image.layer + s.row * at.image.row, bytes);
+    for_each_stretch<BACKWARDS>(at, AlignedRow::most(bytes), WARP * VECTORS, [&](const Stretch& s) {
+        const AlignedRow row(pixels + s.layer * at.image.layer + s.row * at.image.row, bytes);
         char* const start = targets + s.layer * at.out.layer + s.row * at.out.row;
-        if (line.whole_stretch(s.begin)) {
-            const i64 first = line.offset(s.begin + lane_id());
+        if (row.contains_stretch(s.begin)) {
+            const i64 first = row.offset(s.begin + lane_id());
             Vector<T> loaded[VECTORS];
 #pragma unroll
             for (int k = 0; k < VECTORS; ++k)
                 loaded[k].whole =
-                    fetch(s.turn, k, reinterpret_cast<const uint4*>(line.start + first) + k * WARP);
+                    fetch(s.ordinal, k, reinterpret_cast<const uint4*>(row.start + first) + k * WARP);
 #pragma unroll
             for (int k = 0; k < VECTORS; ++k)
                 store_levels<T>(loaded[k], levels, reinterpret_cast<T*>(start + first + k * WARP * VECTOR));
         } else {
 #pragma unroll 1
             for (int k = 0; k < VECTORS; ++k) {
-                const i64 from = line.offset(s.begin + k * WARP + lane_id());
+                const i64 from = row.offset(s.begin + k * WARP + lane_id());
 #pragma unroll 1
                 for (i64 b = max(from, 0ll); b < min(from + VECTOR, bytes); b += sizeof(T))
-                    *reinterpret_cast<T*>(start + b) = levels(*reinterpret_cast<const T*>(line.start + b));
+                    *reinterpret_cast<T*>(start + b) = levels(*reinterpret_cast<const T*>(row.start + b));
             }
         }
     });

@@ -1,0 +1,130 @@
+"""What the host and the kernels agree on: constants, and the structures that kernels take by value.
+
+The constants are written here alone. Every compiler gets them as macros (`DEFINES`). A test compiles each
+structure's size and the offset of every field against the dtypes below.
+"""
+
+import numpy as np
+
+# Launches ---------------------------------------------------------------------------------------------
+
+WARP = 32
+"""Lanes of a warp."""
+THREADS = 512
+"""Threads of every block. Four blocks fill the 2048 threads of an sm_80, sm_90 or sm_100 multiprocessor, two
+the 1024 of an sm_75; and sixteen warps share the 32 KB of counters that each block has."""
+RESIDENT_BLOCKS = 2
+"""Blocks that a multiprocessor holds at once: every kernel keeps within 64 registers a thread."""
+CLUSTER = 8
+"""Blocks of a cluster: the most that every device with clusters takes."""
+
+# Loads ------------------------------------------------------------------------------------------------
+
+VECTOR = 16
+"""Bytes of one load."""
+VECTORS = 4
+"""Loads that a thread has in flight: 4 of 16 bytes each keep 128 KB under way in a full multiprocessor, more
+than bandwidth times latency asks for (4.8 TB/s x 0.7 us / 132 = 26 KB)."""
+SINGLES = 8
+"""Pixels of a stretch that a thread takes where they are loaded one by one. The loop over them is unrolled by
+two: more makes the code large for little, since each pixel costs more than its load."""
+STRETCH = THREADS * VECTORS * VECTOR
+"""Bytes that a block loads at once."""
+
+# Shared memory ----------------------------------------------------------------------------------------
+
+SCRATCH = 1024
+"""Bytes at the start of every block's shared memory, through which its threads talk to each other."""
+COPIES_U8 = 32
+"""Copies of each of the 256 counters of uint8: every lane of a warp has a bank of its own."""
+COUNTERS_U8 = 256 * COPIES_U8 * 4
+"""Bytes of the counters of uint8."""
+COUNTERS_U16 = 65536 * 2
+"""Bytes of the 65,536 packed counters of 16 bits, before they are cut into slices."""
+TABLE_U8 = 256 * WARP
+"""Bytes of a table of uint8, 32 copies of each level: every lane of a warp has a bank of its own."""
+
+# Rules ------------------------------------------------------------------------------------------------
+
+RULES = {"none": 0, "opencv": 1, "numpy": 2, "pillow": 3, "vips": 4, "skimage": 5}
+"""The numbers of the rules; "none" makes no table."""
+
+DEFINES = tuple(
+    f"-D{name}={value}"
+    for name, value in (
+        ("WARP", WARP),
+        ("THREADS", THREADS),
+        ("RESIDENT_BLOCKS", RESIDENT_BLOCKS),
+        ("CLUSTER", CLUSTER),
+        ("VECTOR", VECTOR),
+        ("VECTORS", VECTORS),
+        ("SINGLES", SINGLES),
+        ("SCRATCH", SCRATCH),
+        ("COPIES_U8", COPIES_U8),
+        ("TABLE_U8", TABLE_U8),
+        *((f"RULE_{name.upper()}", number) for name, number in RULES.items()),
+    )
+)
+"""Compiler options that define the constants above as macros."""
+
+# Structures -------------------------------------------------------------------------------------------
+
+
+def _fields(kind: type, *names: str) -> list[tuple[str, type]]:
+    return [(name, kind) for name in names]
+
+
+_STRIDES = _fields(np.int64, "image", "plane", "layer", "row", "column")
+
+LAYOUT = np.dtype(
+    [
+        *_fields(np.int64, "images", "planes", "layers", "rows", "columns"),
+        ("image", _STRIDES),
+        ("mask", _STRIDES),
+        ("out", _STRIDES),
+    ]
+)
+RULE = np.dtype(
+    [
+        *_fields(np.int64, "name", "bins", "width", "nodata", "bottom", "low", "span", "to_brightest"),
+        *_fields(np.int64, "floating"),
+        *_fields(np.float64, "fraction_low", "fraction_span"),
+    ]
+)
+RESULTS = np.dtype(_fields(np.uint64, "counts", "tickets", "tables", "counts_out"))
+TABLES = np.dtype(
+    [("entries", np.uint64), *_fields(np.int64, "image", "plane", "nodata"), ("flip", np.uint32)], align=True
+)
+POINT = np.dtype(_fields(np.float64, "centre", "level", "slope"))
+TILES = np.dtype([(name, np.int64, 3) for name in ("count", "size", "shape", "origin")])
+LEVELS = np.dtype(
+    [
+        *_fields(np.int64, "bins", "width", "bin_shift", "flip", "lowest", "span", "shift", "nodata"),
+        *_fields(np.float64, "nodata_value", "low", "range", "clip_limit"),
+    ]
+)
+CLUSTER_BLOCK = np.dtype(
+    [
+        ("counts", np.uint64, 256),
+        ("totals", np.uint64, 256),
+        ("levels", np.uint8, 256),
+        ("banked", np.uint8, TABLE_U8),
+        ("counters", np.uint32, 256 * COPIES_U8),
+        ("kept", np.uint32, 4),
+    ]
+)
+
+STRUCTURES = {
+    "Layout": LAYOUT,
+    "Rule": RULE,
+    "Results": RESULTS,
+    "Tables": TABLES,
+    "Point": POINT,
+    "Tiles": TILES,
+    "Levels": LEVELS,
+    "ClusterBlock": CLUSTER_BLOCK,
+}
+"""The C++ structures, by name; what their fields mean is said where they are defined."""
+
+KEPT = CLUSTER_BLOCK.fields["kept"][1] if CLUSTER_BLOCK.fields else 0
+"""Bytes of a ClusterBlock before the pixels that it keeps."""
