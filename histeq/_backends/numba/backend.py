@@ -63,13 +63,14 @@ def device() -> str:
 
 def bin_edges(pixels: Pixels, bins: int, value_range: tuple[float, float] | None) -> Array:
     """Return the edges of the bins of a floating image, (N, P, bins + 1), in its dtype."""
-    if value_range is not None or pixels.image.dtype.itemsize == 2:
+    if value_range is not None:
         return _reference.bin_edges(pixels, bins, value_range)
     dtype = pixels.image.dtype.newbyteorder("=")
     edges = np.empty((*pixels.image.shape[:2], bins + 1), dtype)
+    extremes_of = _extremes_of_halves if dtype.itemsize == 2 else _extremes_of
 
     def work(at: At, parts: int) -> None:
-        low, high = _extremes_of(pixels, at, parts)
+        low, high = extremes_of(pixels, at, parts)
         edges[at] = edges_between(low, high, bins, dtype)
 
     _over(work, [(n, p) for n in range(edges.shape[0]) for p in range(edges.shape[1])])
@@ -287,6 +288,19 @@ def _extremes_of(pixels: Pixels, at: At, parts: int) -> tuple[Any, Any]:
     _threads.run(lambda i: kernel(*pieces[i], limits[i]), range(len(pieces)))
     low, high = limits[:, 0].min(), limits[:, 1].max()
     return (low, high) if low <= high else (0.0, 1.0)
+
+
+def _extremes_of_halves(pixels: Pixels, at: At, parts: int) -> tuple[Any, Any]:
+    """Return the smallest and largest finite counted value of a float16 plane; 0 and 1 where there is none.
+
+    Its values are counted first: there are only 65,536.
+    """
+    values = _halves()
+    found = np.isfinite(values) & (_count_bits(pixels, at, parts) > 0)
+    if pixels.nodata is not None:
+        found &= values != pixels.nodata
+    counted = values[found]
+    return (counted.min(), counted.max()) if counted.size else (0.0, 1.0)
 
 
 # Mapping -------------------------------------------------------------------------------------------
