@@ -48,7 +48,7 @@ FAULTS = [
      "parts - 1;\n    __syncthreads();\n    const bool last", "parts - 1;\n    const bool last"),
     ("the scan's guard is off by one", "rules.cuh", "lane_id() >= distance", "lane_id() > distance"),
     ("the scan stops early", "rules.cuh", "distance < WARP; distance *= 2", "distance < WARP / 2; distance *= 2"),
-    ("a warp begins its scan without those before it", "rules.cuh", "if (w < warp) upto +=", "if (w < 0) upto +="),
+    ("a warp begins its scan without those before it", "rules.cuh", "if (w < warp_id()) before +=", "if (w < 0) before +="),
     ("the level is truncated, not rounded", "rules.cuh", "__float2ll_rn(multiply", "__float2ll_rd(multiply"),
     ("double where float is meant", "rules.cuh",
      "__float2ll_rn(multiply(__ll2float_rn(above), all.scale))",
@@ -66,7 +66,7 @@ FAULTS = [
      "const AlignedRow row(plane + s.layer * at.image.layer + s.row * at.image.row, bytes);",
      "const AlignedRow row(plane + static_cast<int>(s.layer * at.image.layer + s.row * at.image.row), bytes);"),
     ("32-bit offsets of pixels", "common.cuh",
-     "const i64 image = s.layer * at.image.layer", "const int image = s.layer * at.image.layer"),
+     "i64 image, out, mask;\n    __device__", "int image, out, mask;\n    __device__"),
     ("an overflow of a low counter is not handed over", "counters.cuh",
      "one == 1 && (before & 0xffffu) == 0xffffu", "false"),
     ("a carry out of the word is lost", "counters.cuh", "before > 0xffffffffu - one", "false"),
@@ -103,7 +103,7 @@ FAULTS = [
     ("the sign bit of int16 is not flipped", "common.cuh", "return value ^ flip;", "return value;"),
     ("chroma is not limited", "luma.cu", "limited((11682", "((11682"),
     ("float16 rounds down", "floats.cuh", "__double2ll_rn(multiply(size, scale))", "__double2ll_rz(size * scale)"),
-    ("the edges do not decide", "floats.cuh",
+    ("the edges do not decide", "float_bins.cuh",
      "while (bin < count - 1 && !less(value, edge(bin + 1))) ++bin;", ""),
     ("the keys of the range are not reset", "float_bins.cu",
      "if (threadIdx.x == 0) keys[2 * index] = keys[2 * index + 1] = 0;", ""),
@@ -119,7 +119,7 @@ FAULTS = [
     ("a tile's counts are not reset", "clahe.cu", "counts[bin] = 0;", ""),
     ("a weight after its limit", "clahe.cu", "int below = __float2int_rd(at),", "int below = max(__float2int_rd(at), 0),"),
     ("tiles counted as wide as high", "clahe.cu", "iy) * tiles.count[2] *", "iy) * tiles.count[1] *"),
-    ("another of two nearest tiles", "clahe.cu", "other < nearest));\n            nearest", "other > nearest));\n            nearest"),
+    ("another of two nearest tiles", "clahe.cu", "other < tile));", "other > tile));"),
     ("a blend is fused", "clahe.cu", "return add(multiply(a, weight_a), multiply(b, weight_b));",
      "return fmaf(a, weight_a, b * weight_b);"),
 ]  # fmt: skip
@@ -127,7 +127,7 @@ FAULTS = [
 # The units that a fault in a shared file is planted in; the others have the same text.
 UNITS = {
     "common.cuh": ("histogram", "lut"), "counters.cuh": ("histogram",), "rules.cuh": ("histogram",),
-    "floats.cuh": ("float_bins",), "lookup.cuh": ("lut",),
+    "floats.cuh": ("float_bins",), "float_bins.cuh": ("float_bins",), "lookup.cuh": ("lut",),
     "groups of three channels begin anywhere": ("luma",), "a mask is thought aligned": ("histogram",),
 }  # fmt: skip
 

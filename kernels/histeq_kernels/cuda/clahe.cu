@@ -98,7 +98,7 @@ __device__ __forceinline__ void tile_histogram(const Layout& at, const Tiles& ti
         const Plane plane(at, which);
         const Kind kind(levels, edges + which * (levels.bins + 1), at.image, at.image);
         const char* const pixels = image + plane.offset(at.image);
-        const u8* const masked = mask == nullptr ? nullptr : mask + plane.image * at.mask.image;
+        const u8* const masked = plane.mask_of(mask, at);
         const i64 z0 = tile / (tiles.count[1] * tiles.count[2]) * tiles.size[0];
         const i64 y0 = tile / tiles.count[2] % tiles.count[1] * tiles.size[1];
         const i64 x0 = tile % tiles.count[2] * tiles.size[2];
@@ -140,13 +140,13 @@ __device__ __forceinline__ u64 block_sum(u64 value) {
 // The limit of a tile's bins, and what is spread over them of the pixels beyond it.
 struct Clip {
     u64 limit;  // 0: none
-    u64 each, rest, step;
+    u64 per_bin, rest, step;  // every bin gets `per_bin`, and `rest` of them, `step` apart, get one more
 
     // How many pixels a bin has then.
     __device__ __forceinline__ u64 operator()(u64 count, i64 bin) const {
         if (limit == 0) return count;
         const u64 at = static_cast<u64>(bin);
-        return min(count, limit) + each + (rest && at % step == 0 && at / step < rest);
+        return min(count, limit) + per_bin + (rest && at % step == 0 && at / step < rest);
     }
 };
 
@@ -157,6 +157,22 @@ __device__ __forceinline__ u64 clip_count(double clip_limit, u64 area, i64 bins)
     return limit >= pixels ? 0 : static_cast<u64>(max(__double2ll_rz(limit), 1ll));
 }
 
+// The clipping of a tile of `area` counted pixels.
+__device__ __forceinline__ Clip clip_of(const u64* counts, u64 area, const Levels& levels) {
+    Clip clip{clip_count(levels.clip_limit, area, levels.bins), 0, 0, 1};
+    if (clip.limit) {
+        u64 beyond = 0;
+        for (i64 bin = threadIdx.x; bin < levels.bins; bin += blockDim.x)
+            beyond += counts[bin] - min(counts[bin], clip.limit);
+        const u64 excess = block_sum(beyond);
+        const u64 bins = static_cast<u64>(levels.bins);
+        clip.per_bin = excess / bins;
+        clip.rest = excess % bins;
+        if (clip.rest) clip.step = max(bins / clip.rest, static_cast<u64>(1));
+    }
+    return clip;
+}
+
 // Write the table of a tile, one block for each; leave zeros in the counts. `empty` tells of tiles without pixels.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 tile_table(u64* all_counts, i64 histograms, const __grid_constant__ Levels levels, char* tables, u8* empty) {
@@ -165,30 +181,19 @@ tile_table(u64* all_counts, i64 histograms, const __grid_constant__ Levels level
         u64 sum = 0;
         for (i64 bin = threadIdx.x; bin < levels.bins; bin += blockDim.x) sum += counts[bin];
         const u64 area = block_sum(sum);
-        Clip clip{clip_count(levels.clip_limit, area, levels.bins), 0, 0, 1};
-        if (clip.limit) {
-            u64 beyond = 0;
-            for (i64 bin = threadIdx.x; bin < levels.bins; bin += blockDim.x)
-                beyond += counts[bin] - min(counts[bin], clip.limit);
-            const u64 excess = block_sum(beyond);
-            const u64 bins = static_cast<u64>(levels.bins);
-            clip.each = excess / bins;
-            clip.rest = excess % bins;
-            if (clip.rest) clip.step = max(bins / clip.rest, static_cast<u64>(1));
-        }
+        const Clip clip = clip_of(counts, area, levels);
         // Every warp takes a stretch of the bins: it adds it up, learns what lies before, and goes through it again.
-        const i64 length = ((levels.bins + warps() - 1) / warps() + WARP - 1) / WARP * WARP;
-        const i64 begin = min(warp_id() * length, levels.bins), end = min(begin + length, levels.bins);
-        u64 mine = 0;
-        for (i64 bin = begin + lane_id(); bin < end; bin += WARP) mine += clip(counts[bin], bin);
-        block_sum(mine);
+        const WarpBins mine(levels.bins);
+        u64 clipped = 0;
+        for (i64 bin = mine.begin + lane_id(); bin < mine.end; bin += WARP) clipped += clip(counts[bin], bin);
+        block_sum(clipped);
         u64 upto = 0;
         for (int w = 0; w < warp_id(); ++w) upto += scratch()->sums[w];
         const float scale = divide(__ll2float_rn(levels.span), __ll2float_rn(static_cast<i64>(area)));
-        for (i64 start = begin; start < end; start += WARP) {
+        for (i64 start = mine.begin; start < mine.end; start += WARP) {
             const i64 bin = start + lane_id();
-            const u64 scanned = warp_scan(bin < end ? clip(counts[bin], bin) : 0);
-            if (bin < end) {
+            const u64 scanned = warp_scan(bin < mine.end ? clip(counts[bin], bin) : 0);
+            if (bin < mine.end) {
                 const i64 entry = __float2ll_rn(multiply(__ll2float_rn(static_cast<i64>(upto + scanned)), scale));
                 if (area)
                     store_level(tables + index * levels.bins * levels.width, levels.width, bin,
@@ -202,6 +207,44 @@ tile_table(u64* all_counts, i64 histograms, const __grid_constant__ Levels level
     }
 }
 
+// A tile with counted pixels, and the square of its distance in tiles.
+struct Neighbour {
+    i64 tile, distance;  // tile is -1 where there is none
+
+    // Take another one if it is nearer; of two equally near ones, that of the lower number.
+    __device__ __forceinline__ void prefer(i64 other, i64 its_distance) {
+        const bool nearer = other >= 0 && (tile < 0 || its_distance < distance ||
+                                           (its_distance == distance && other < tile));
+        tile = nearer ? other : tile;
+        distance = nearer ? its_distance : distance;
+    }
+};
+
+// The nearest tile with counted pixels; `empty` is of the tiles of one plane. All threads of a block look for it.
+__device__ __forceinline__ i64 nearest_filled(const u8* empty, const Tiles& tiles, i64 tile) {
+    const i64 wide = tiles.count[2], layer = tiles.count[1] * wide;
+    Neighbour nearest{-1, 0};
+    for (i64 other = threadIdx.x; other < tiles.all(); other += blockDim.x) {
+        const i64 z = other / layer - tile / layer, y = other / wide % tiles.count[1] - tile / wide % tiles.count[1];
+        const i64 x = other % wide - tile % wide;
+        if (!empty[other]) nearest.prefer(other, z * z + y * y + x * x);
+    }
+#pragma unroll
+    for (int step = WARP / 2; step > 0; step /= 2) {
+        const i64 other = __shfl_xor_sync(0xffffffffu, nearest.tile, step);
+        nearest.prefer(other, __shfl_xor_sync(0xffffffffu, nearest.distance, step));
+    }
+    __syncthreads();  // nobody reads the scratch's former content any more
+    if (lane_id() == 0) {
+        scratch()->firsts[warp_id()] = nearest.tile;
+        scratch()->lasts[warp_id()] = nearest.distance;
+    }
+    __syncthreads();
+    nearest = Neighbour{-1, 0};
+    for (int w = 0; w < warps(); ++w) nearest.prefer(scratch()->firsts[w], scratch()->lasts[w]);
+    return nearest.tile;
+}
+
 // Give tiles without a counted pixel the table of the nearest one with some, or a ramp where there is none. One block
 // a tile; tables that are read here are not written here.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
@@ -210,40 +253,8 @@ fill_empty(const u8* empty, i64 planes, const __grid_constant__ Tiles tiles, con
     const i64 all = tiles.all();
     for (i64 index = blockIdx.x; index < planes * all; index += gridDim.x) {
         if (!empty[index]) continue;
-        const i64 plane = index / all, tile = index - plane * all;
-        const i64 wide = tiles.count[2], layer = tiles.count[1] * wide;
-        i64 nearest = -1, shortest = 0;  // of this thread's candidates, which come in order
-        for (i64 other = threadIdx.x; other < all; other += blockDim.x) {
-            const i64 z = other / layer - tile / layer, y = other / wide % tiles.count[1] - tile / wide % tiles.count[1];
-            const i64 x = other % wide - tile % wide, distance = z * z + y * y + x * x;
-            if (!empty[plane * all + other] && (nearest < 0 || distance < shortest)) {
-                nearest = other;
-                shortest = distance;
-            }
-        }
-#pragma unroll
-        for (int step = WARP / 2; step > 0; step /= 2) {
-            const i64 other = __shfl_xor_sync(0xffffffffu, nearest, step);
-            const i64 distance = __shfl_xor_sync(0xffffffffu, shortest, step);
-            const bool takes = other >= 0 && (nearest < 0 || distance < shortest ||
-                                              (distance == shortest && other < nearest));
-            nearest = takes ? other : nearest;
-            shortest = takes ? distance : shortest;
-        }
-        __syncthreads();  // nobody reads the scratch's former content any more
-        if (lane_id() == 0) {
-            scratch()->firsts[warp_id()] = nearest;
-            scratch()->lasts[warp_id()] = shortest;
-        }
-        __syncthreads();
-        nearest = -1;
-        for (int w = 0; w < warps(); ++w) {
-            const i64 other = scratch()->firsts[w], distance = scratch()->lasts[w];
-            if (other >= 0 && (nearest < 0 || distance < shortest || (distance == shortest && other < nearest))) {
-                nearest = other;
-                shortest = distance;
-            }
-        }
+        const i64 plane = index / all;
+        const i64 nearest = nearest_filled(empty + plane * all, tiles, index - plane * all);
         char* const table = tables + index * levels.bins * levels.width;
         const char* const from = tables + (plane * all + nearest) * levels.bins * levels.width;
         const double slope = divide(__ll2double_rn(levels.span), __ll2double_rn(levels.bins - 1));

@@ -209,15 +209,13 @@ struct MaskBytes {
 template <bool BACKWARDS, class Visit>
 __device__ __forceinline__ void for_each_pixel(const Layout& at, const u8* mask, Visit visit) {
     for_each_stretch<BACKWARDS>(at, at.columns, WARP * SINGLES, [&](const Stretch& s) {
-        const i64 image = s.layer * at.image.layer + s.row * at.image.row;
-        const i64 out = s.layer * at.out.layer + s.row * at.out.row;
-        const i64 masked = s.layer * at.mask.layer + s.row * at.mask.row;
+        const RowOffsets row(at, s);
 #pragma unroll 2
         for (int k = 0; k < SINGLES; ++k) {
             const i64 x = s.begin + k * WARP + lane_id();
             if (x < at.columns) {
-                const bool counted = mask == nullptr || mask[masked + x * at.mask.column] != 0;
-                visit(image + x * at.image.column, out + x * at.out.column, counted);
+                const bool counted = mask == nullptr || mask[row.mask + x * at.mask.column] != 0;
+                visit(row.image + x * at.image.column, row.out + x * at.out.column, counted);
             }
         }
     });
@@ -231,6 +229,10 @@ struct Plane {
     __device__ __forceinline__ Plane(const Layout& at, i64 index) : Plane(index, at.planes) {}
     __device__ __forceinline__ i64 offset(const Strides& by) const {
         return image * by.image + plane * by.plane;
+    }
+    // The mask of its image; null, as `mask` is then: all pixels count.
+    __device__ __forceinline__ const u8* mask_of(const u8* mask, const Layout& at) const {
+        return mask == nullptr ? nullptr : mask + image * at.mask.image;
     }
 };
 

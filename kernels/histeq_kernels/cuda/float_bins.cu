@@ -46,7 +46,7 @@ __device__ __forceinline__ void edges_of_image(const Layout& at, const char* ima
     for (i64 index = blockIdx.y; index < at.images * at.planes; index += gridDim.y) {
         const Plane plane(at, index);
         const char* const pixels = image + plane.offset(at.image);
-        const u8* const masked = mask == nullptr ? nullptr : mask + plane.image * at.mask.image;
+        const u8* const masked = plane.mask_of(mask, at);
         u64 smallest = 0, largest = 0;
         for_each_float<T>(at, pixels, masked, [&](typename Number<T>::Value pixel, bool counted) {
             const double value = widen(pixel);
@@ -90,7 +90,7 @@ __device__ __forceinline__ void histogram_bins(const Layout& at, const char* ima
     const CopiedCounters copied{behind_scratch<u32>(), rule.bins, static_cast<int>(copies)};
     count_planes(at, CopiedOrDirectCounters{copied, nullptr}, rule, results, [&](const Plane& plane, auto add) {
         const char* const pixels = image + plane.offset(at.image);
-        const u8* const masked = mask == nullptr ? nullptr : mask + plane.image * at.mask.image;
+        const u8* const masked = plane.mask_of(mask, at);
         const Bins<T> bins(edges + (plane.image * at.planes + plane.plane) * (rule.bins + 1), rule.bins);
         for_each_float<T>(at, pixels, masked, [&](typename Number<T>::Value value, bool counted) {
             if (counted && bins.has(value) && widen(value) != nodata) add(static_cast<u32>(bins.of(value)));

@@ -34,9 +34,9 @@ __device__ void write_edges(double from, double to, i64 bins, T* edges) {
         high = Number<A>::rounded(add(high, half));
     }
     bool overflow = false;
-    const Linspace<A> whole(low, high, bins);
+    const Linspace<A> edge(low, high, bins);
     for (i64 i = threadIdx.x; i <= bins; i += blockDim.x) {
-        edges[i] = Number<T>::store(widen(whole(i)));
+        edges[i] = Number<T>::store(widen(edge(i)));
         overflow |= !is_finite(widen(Number<T>::load(edges + i)));
     }
     if (__syncthreads_or(overflow)) {  // high - low exceeds the dtype: by halves

@@ -58,8 +58,8 @@ equalize_u8_clusters(Layout at, const char* image, const __grid_constant__ Rule 
         table.load(mine.levels, Tables{mine.levels, 0, 0, rule.nodata, 0});
         __syncthreads();
         map_contiguous<u8, false>(at, pixels, out + plane.offset(at.out), table,
-                             [&](i64 ordinal, int k, const uint4* address) {
-                                 return ordinal < kept ? mine.place(ordinal, k) : *address;
-                             });
+                                  [&](i64 ordinal, int k, const uint4* address) {
+                                      return ordinal < kept ? mine.place(ordinal, k) : *address;
+                                  });
     }
 }

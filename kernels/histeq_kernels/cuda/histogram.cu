@@ -6,7 +6,7 @@ constexpr int PIXELS_16 = WARP * VECTORS * VECTOR / 2;  // in a stretch of 16-bi
 
 template <class T, class Counters>
 __device__ __forceinline__ void histogram_contiguous(const Layout& at, const char* image, u32 flip,
-                                                Counters counters, const Rule& rule, const Results& results) {
+                                                     Counters counters, const Rule& rule, const Results& results) {
     count_planes(at, counters, rule, results, [&](const Plane& plane, auto add) {
         for_each_value<T>(at, image + plane.offset(at.image), [&](T value) { add(bin_of(value, flip)); });
     });
@@ -18,7 +18,7 @@ __device__ __forceinline__ void histogram_strided(const Layout& at, const char* 
                                                   const Results& results) {
     count_planes(at, counters, rule, results, [&](const Plane& plane, auto add) {
         const char* const pixels = image + plane.offset(at.image);
-        const u8* const masked = mask == nullptr ? nullptr : mask + plane.image * at.mask.image;
+        const u8* const masked = plane.mask_of(mask, at);
         const auto count = [&](T value) { add(bin_of(value, flip)); };
         if (masked != nullptr && at.image.column == sizeof(T) && at.mask.column == 1) {
             for_each_group<false, T, 1>(
@@ -64,4 +64,3 @@ histogram_u16_strided(Layout at, const char* image, const u8* mask, u32 flip, co
                       Results results) {
     histogram_strided<u16>(at, image, mask, flip, counters_u16(at, WARP * SINGLES), rule, results);
 }
-

@@ -67,7 +67,7 @@ __device__ __forceinline__ void store_levels(const Vector<T>& loaded, const Tabl
 // address) loads the vectors of whole stretches.
 template <class T, bool BACKWARDS, class Table, class Fetch>
 __device__ __forceinline__ void map_contiguous(const Layout& at, const char* pixels, char* targets, const Table& levels,
-                                          Fetch fetch) {
+                                               Fetch fetch) {
     const i64 bytes = at.columns * static_cast<i64>(sizeof(T));
     for_each_stretch<BACKWARDS>(at, AlignedRow::most(bytes), WARP * VECTORS, [&](const Stretch& s) {
         const AlignedRow row(pixels + s.layer * at.image.layer + s.row * at.image.row, bytes);

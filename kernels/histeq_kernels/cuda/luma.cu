@@ -106,7 +106,7 @@ __device__ __forceinline__ void histogram_luma(const Layout& at, const char* ima
                                                Counters counters, const Rule& rule, const Results& results) {
     count_planes(at, counters, rule, results, [&](const Plane& plane, auto add) {
         const char* const pixels = image + plane.offset(at.image);
-        const u8* const masked = mask == nullptr ? nullptr : mask + plane.image * at.mask.image;
+        const u8* const masked = plane.mask_of(mask, at);
         const auto count = [&](const Pixel<T>& pixel, bool counted) {
             if (counted && !pixel.is(nodata)) add(static_cast<u32>(pixel.luma()));
         };
@@ -147,7 +147,7 @@ __device__ __forceinline__ void apply_luma(const Layout& at, const char* image, 
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 histogram_luma_u8(Layout at, const char* image, const u8* mask, i64 nodata,
-                   const __grid_constant__ Rule rule, Results results) {
+                  const __grid_constant__ Rule rule, Results results) {
     histogram_luma<u8>(at, image, mask, nodata, counters_u8(), rule, results);
 }
 

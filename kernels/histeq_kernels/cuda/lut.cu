@@ -17,10 +17,10 @@ __device__ __forceinline__ void map_planes(const Layout& at, const Tables& table
 
 template <class T, class Table>
 __device__ __forceinline__ void apply_lut_contiguous(const Layout& at, const char* image, const Tables& tables,
-                                                Table table, char* out) {
+                                                     Table table, char* out) {
     map_planes<T>(at, tables, table, [&](const Plane& plane, const Table& levels) {
         map_contiguous<T, true>(at, image + plane.offset(at.image), out + plane.offset(at.out), levels,
-                           fetch_from_memory);
+                                fetch_from_memory);
     });
 }
 

@@ -1,10 +1,10 @@
 // Histogram matching: tables that give one histogram the distribution of another. One block a histogram.
 
 // Sums of a stretch of bins by each warp, put into the scratch: counts into sums, occupied bins into firsts.
-__device__ __forceinline__ void add_up(const u64* counts, i64 begin, i64 end) {
+__device__ __forceinline__ void add_up(const u64* counts, const WarpBins& mine) {
     u64 sum = 0;
     i64 occupied = 0;
-    for (i64 bin = begin + lane_id(); bin < end; bin += WARP) {
+    for (i64 bin = mine.begin + lane_id(); bin < mine.end; bin += WARP) {
         sum += counts[bin];
         occupied += counts[bin] != 0;
     }
@@ -25,9 +25,8 @@ __device__ __forceinline__ void add_up(const u64* counts, i64 begin, i64 end) {
 // the number of occupied bins.
 template <class Visit>
 __device__ __forceinline__ i64 for_each_quantile(const u64* counts, i64 bins, Visit visit) {
-    const i64 length = ((bins + warps() - 1) / warps() + WARP - 1) / WARP * WARP;
-    const i64 begin = min(warp_id() * length, bins), end = min(begin + length, bins);
-    add_up(counts, begin, end);
+    const WarpBins mine(bins);
+    add_up(counts, mine);
     u64 upto = 0, total = 0;
     i64 below = 0, occupied = 0;
     for (int w = 0; w < warps(); ++w) {
@@ -38,12 +37,12 @@ __device__ __forceinline__ i64 for_each_quantile(const u64* counts, i64 bins, Vi
         total += scratch()->sums[w];
         occupied += scratch()->firsts[w];
     }
-    for (i64 start = begin; start < end; start += WARP) {
+    for (i64 start = mine.begin; start < mine.end; start += WARP) {
         const i64 bin = start + lane_id();
-        const u64 here = bin < end ? counts[bin] : 0;
+        const u64 here = bin < mine.end ? counts[bin] : 0;
         const u64 scanned = warp_scan(here);
         const u64 places = warp_scan(here != 0);
-        if (bin < end) visit(bin, here, upto + scanned, total, below + static_cast<i64>(places) - (here != 0));
+        if (bin < mine.end) visit(bin, here, upto + scanned, total, below + static_cast<i64>(places) - (here != 0));
         upto += __shfl_sync(0xffffffffu, scanned, WARP - 1);
         below += static_cast<i64>(__shfl_sync(0xffffffffu, places, WARP - 1));
     }

@@ -36,6 +36,16 @@ __device__ __forceinline__ u64 warp_scan(u64 value) {
     return value;
 }
 
+// The stretch of a histogram's bins that a warp takes, in steps of its lanes.
+struct WarpBins {
+    i64 begin, end;
+    __device__ __forceinline__ explicit WarpBins(i64 bins) {
+        const i64 length = ((bins + warps() - 1) / warps() + WARP - 1) / WARP * WARP;
+        begin = min(warp_id() * length, bins);
+        end = min(begin + length, bins);
+    }
+};
+
 __device__ __forceinline__ i64 clamp(i64 value, i64 top) { return max(0ll, min(value, top)); }
 
 // Prepare what is the same for all bins; tell whether the rule leaves every pixel as it is.
@@ -94,17 +104,12 @@ __device__ __forceinline__ void store_level(void* table, i64 width, i64 bin, i64
     else static_cast<u16*>(table)[bin] = static_cast<u16>(level);  // int16: the same bits
 }
 
-// Write the table of one histogram. Every warp takes a stretch of the bins: it adds up its stretch, learns what
-// lies before it, and goes through its stretch once more. Not inlined: each kernel's main loop keeps its
-// registers, and a module has this code once.
-__device__ __noinline__ void write_table(const u64* counts, const Rule& rule, void* table) {
-    const int lane = lane_id(), warp = warp_id();
-    const i64 length = ((rule.bins + warps() - 1) / warps() + WARP - 1) / WARP * WARP;
-    const i64 begin = min(warp * length, rule.bins), end = min(begin + length, rule.bins);
-
+// Add up a histogram, each warp its stretch: a Summary, but for what a rule derives from it. `before` becomes the
+// number of pixels below this warp's stretch.
+__device__ __forceinline__ Summary summary_of(const u64* counts, const Rule& rule, const WarpBins& mine, u64& before) {
     u64 sum = 0;
     i64 first = rule.bins, last = -1;
-    for (i64 bin = begin + lane; bin < end; bin += WARP) {
+    for (i64 bin = mine.begin + lane_id(); bin < mine.end; bin += WARP) {
         const u64 here = count_at(counts, rule, bin);
         sum += here;
         if (here) {
@@ -118,17 +123,17 @@ __device__ __noinline__ void write_table(const u64* counts, const Rule& rule, vo
         first = min(first, __shfl_xor_sync(0xffffffffu, first, distance));
         last = max(last, __shfl_xor_sync(0xffffffffu, last, distance));
     }
-    if (lane == 0) {
-        scratch()->sums[warp] = sum;
-        scratch()->firsts[warp] = first;
-        scratch()->lasts[warp] = last;
+    if (lane_id() == 0) {
+        scratch()->sums[warp_id()] = sum;
+        scratch()->firsts[warp_id()] = first;
+        scratch()->lasts[warp_id()] = last;
     }
     __syncthreads();
 
     Summary all{0, 0, 0, rule.bins, -1, 0, 0};
-    u64 upto = 0;
+    before = 0;
     for (int w = 0; w < warps(); ++w) {
-        if (w < warp) upto += scratch()->sums[w];
+        if (w < warp_id()) before += scratch()->sums[w];
         all.total += scratch()->sums[w];
         all.first = min(all.first, scratch()->firsts[w]);
         all.last = max(all.last, scratch()->lasts[w]);
@@ -138,13 +143,22 @@ __device__ __noinline__ void write_table(const u64* counts, const Rule& rule, vo
         all.at_first = count_at(counts, rule, all.first);
         all.at_last = count_at(counts, rule, all.last);
     }
-    const bool identity = is_identity(rule, all);
+    return all;
+}
 
-    for (i64 start = begin; start < end; start += WARP) {
-        const i64 bin = start + lane;
-        const u64 here = bin < end ? count_at(counts, rule, bin) : 0;
+// Write the table of one histogram. Every warp takes a stretch of the bins: it adds up its stretch, learns what
+// lies before it, and goes through its stretch once more. Not inlined: each kernel's main loop keeps its
+// registers, and a module has this code once.
+__device__ __noinline__ void write_table(const u64* counts, const Rule& rule, void* table) {
+    const WarpBins mine(rule.bins);
+    u64 upto;
+    Summary all = summary_of(counts, rule, mine, upto);
+    const bool identity = is_identity(rule, all);
+    for (i64 start = mine.begin; start < mine.end; start += WARP) {
+        const i64 bin = start + lane_id();
+        const u64 here = bin < mine.end ? count_at(counts, rule, bin) : 0;
         const u64 scanned = warp_scan(here);
-        if (bin < end) {
+        if (bin < mine.end) {
             if (rule.name == RULE_SKIMAGE)
                 store_fraction(table, rule.width, bin, fraction_of(rule, all, bin, upto + scanned));
             else
