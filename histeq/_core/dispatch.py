@@ -118,7 +118,7 @@ def _default(kind: type, name: str) -> Backend:
     wanted = os.environ.get("HISTEQ_BACKEND")
     if wanted:
         return _named_for(kind, wanted, "HISTEQ_BACKEND", name)
-    return named("cupy") if library_of(kind) == "cupy" else _fastest_on_cpu()
+    return named("cupy") if library_of(kind) == "cupy" else fastest_on_cpu()
 
 
 def _named_for(kind: type, backend: Any, source: str, name: str) -> Backend:
@@ -156,7 +156,7 @@ def _check_type(kind: type, name: str) -> None:
         raise TypeError(f"{name} must be an array (numpy.asarray makes one), got {kind.__name__}")
 
 
-def _fastest_on_cpu() -> Backend:
+def fastest_on_cpu() -> Backend:
     """Return Numba's backend, or NumPy's where Numba is not installed or does not work."""
     try:
         return _load("numba")

@@ -14,11 +14,9 @@ from histeq_kernels.cuda.interface import (
     COUNTERS_U8,
     COUNTERS_U16,
     POINT,
-    RESIDENT_BLOCKS,
     RESULTS,
     SCRATCH,
     TABLE_U8,
-    THREADS,
 )
 
 from histeq._core import rules as _rules
@@ -40,13 +38,20 @@ except cupy.cuda.runtime.CUDARuntimeError as error:
 from histeq._backends.cupy import device as _device
 from histeq._backends.cupy import fused as _fused
 from histeq._backends.cupy.clahe import apply_tiles, clahe, tile_tables
-from histeq._backends.cupy.device import Device, address, on, structure
+from histeq._backends.cupy.device import (
+    Device,
+    address,
+    grid_of,
+    grid_of_elements,
+    image_groups,
+    on,
+    structure,
+)
 from histeq._backends.cupy.layout import (
     Region,
     aligned,
-    copy_bytes,
+    aligned_target,
     flip_of,
-    is_aligned,
     merged_region_of,
     red_first,
     tables_of,
@@ -104,9 +109,7 @@ def bin_edges(pixels: Pixels, bins: int, value_range: tuple[float, float] | None
         if value_range is not None:
             low, high = (np.float64(value) for value in value_range)
             of_range = (low, high, np.int64(planes), np.int64(bins), edges)
-            gpu.launch(
-                "float_bins", f"edges_of_range_{tag}", (min(planes, _device.GRID_X),), of_range, SCRATCH
-            )
+            gpu.launch("float_bins", f"edges_of_range_{tag}", grid_of(planes), of_range, SCRATCH)
             return edges
         region = merged_region_of(image, pixels.mask)
         of_image = (
@@ -114,7 +117,7 @@ def bin_edges(pixels: Pixels, bins: int, value_range: tuple[float, float] | None
             workspace.zeros("counts", 2 * planes, np.uint64), workspace.zeros("tickets", planes, np.uint32),
             np.int64(bins), edges,
         )  # fmt: skip
-        grid = _grid(gpu, region, image.itemsize)
+        grid = region.grid(gpu, image.itemsize)
         gpu.launch("float_bins", f"edges_of_image_{tag}", grid, of_image, SCRATCH)
     return edges
 
@@ -130,17 +133,15 @@ def histogram(pixels: Pixels, edges: Array | None) -> Array:
 
 def apply(pixels: Pixels, table: Array, edges: Array | None, out: Array) -> None:
     """Map every pixel through its table into `out`; masks play no part."""
-    with on(pixels.image):
-        target = out if is_aligned(out) else cupy.empty(out.shape, out.dtype)
-        if pixels.image.size:
-            if pixels.luma:
-                _apply_luma(pixels, table, target)
-            elif edges is None:
-                _apply_lut(pixels, table, target)
-            else:
-                _apply_interpolated(pixels, edges, table, target)
-        if target is not out:
-            copy_bytes(target, out)
+    if pixels.image.size == 0:
+        return
+    with on(pixels.image), aligned_target(out) as target:
+        if pixels.luma:
+            _apply_luma(pixels, table, target)
+        elif edges is None:
+            _apply_lut(pixels, table, target)
+        else:
+            _apply_interpolated(pixels, edges, table, target)
 
 
 def equalize(
@@ -172,10 +173,9 @@ def _count(
     gpu = _device.device(pixels.image.device.id)
     workspace = gpu.workspace()
     pixels = replace(pixels, image=aligned(pixels.image))
-    group = max(1, _device.COUNTS // (8 * bins * planes))
-    for start in range(0, images, group):
-        part = slice(start, start + group)
-        histograms = len(pixels.image[part]) * planes
+    for part in image_groups(images, 8 * bins * planes):
+        group = pixels.part(part)
+        histograms = len(group.image) * planes
         results = structure(
             RESULTS,
             address(workspace.zeros("counts", histograms * bins, np.uint64)),
@@ -184,11 +184,11 @@ def _count(
             address(None if counts is None else counts[part]),
         )
         if edges is not None:
-            _count_floats(gpu, pixels.part(part), edges[part], rule, results)
+            _count_floats(gpu, group, edges[part], rule, results)
         elif pixels.luma:
-            _count_luma(gpu, pixels.part(part), rule, results)
+            _count_luma(gpu, group, rule, results)
         else:
-            _count_integers(gpu, pixels.part(part), rule, results)
+            _count_integers(gpu, group, rule, results)
 
 
 def _count_floats(gpu: Device, pixels: Pixels, edges: Array, rule: np.ndarray, results: np.ndarray) -> None:
@@ -199,7 +199,7 @@ def _count_floats(gpu: Device, pixels: Pixels, edges: Array, rule: np.ndarray, r
         region.layout, region.image, region.mask, _nodata(pixels), edges, np.int64(copies), rule, results
     )  # fmt: skip
     name, shared = f"histogram_bins_{tag_of(image.dtype)}", SCRATCH + 4 * copies * bins
-    gpu.launch("float_bins", name, _grid(gpu, region, image.itemsize), arguments, shared)
+    gpu.launch("float_bins", name, region.grid(gpu, image.itemsize), arguments, shared)
 
 
 def _count_luma(gpu: Device, pixels: Pixels, rule: np.ndarray, results: np.ndarray) -> None:
@@ -226,11 +226,16 @@ def _grid_of_counters(
 ) -> tuple[tuple[int, int, int], int]:
     """Return the grid and the shared memory of a launch that counts integers."""
     if dtype.itemsize == 1:
-        return _grid(gpu, region, channels), SCRATCH + COUNTERS_U8
+        return region.grid(gpu, channels), SCRATCH + COUNTERS_U8
     slices = gpu.slices()
     # The counters of a block fill the shared memory of a multiprocessor.
-    grid = _grid(gpu, region, 2 * channels, slices, resident_blocks=1)
+    grid = region.grid(gpu, 2 * channels, slices, resident_blocks=1)
     return grid, SCRATCH + COUNTERS_U16 // slices
+
+
+def _nodata(pixels: Pixels) -> np.float64:
+    """Return nodata for the kernels of floating images, NaN where there is none."""
+    return np.float64(np.nan if pixels.nodata is None else pixels.nodata)
 
 
 # Mapping -------------------------------------------------------------------------------------------
@@ -248,7 +253,7 @@ def _apply_lut(pixels: Pixels, table: Array, out: Array) -> None:
     tables = tables_of(table, nodata_bin(pixels), flip_of(image.dtype))
     arguments = (region.layout, region.image, tables, region.out)
     shared = 0 if image.itemsize == 2 else SCRATCH + TABLE_U8
-    gpu.launch("lut", name, _grid(gpu, region, image.itemsize), arguments, shared)
+    gpu.launch("lut", name, region.grid(gpu, image.itemsize), arguments, shared)
 
 
 def _apply_luma(pixels: Pixels, table: Array, out: Array) -> None:
@@ -258,7 +263,7 @@ def _apply_luma(pixels: Pixels, table: Array, out: Array) -> None:
     table = with_contiguous_levels(table)
     region = merged_region_of(red_first(pixels, image), None, red_first(pixels, out), luma=True)
     arguments = (region.layout, region.image, tables_of(table), np.int64(nodata_bin(pixels)), region.out)
-    grid = _grid(gpu, region, 3 * image.itemsize)
+    grid = region.grid(gpu, 3 * image.itemsize)
     gpu.launch("luma", f"apply_luma_{tag_of(image.dtype)}", grid, arguments)
 
 
@@ -272,24 +277,7 @@ def _apply_interpolated(pixels: Pixels, edges: Array, table: Array, out: Array) 
     region = merged_region_of(image, None, out)
     points = gpu.workspace().empty("points", (region.planes, bins, POINT.itemsize // 8), np.float64)
     counts = (np.int64(bins), np.int64(region.planes), np.int64(image.shape[1]))
-    grid = (min(-(-region.planes * bins // THREADS), _device.GRID_X),)
-    gpu.launch("interpolate", f"points_{tag}", grid, (edges, *counts, tables_of(table), points))
+    of_tables = (edges, *counts, tables_of(table), points)
+    gpu.launch("interpolate", f"points_{tag}", grid_of_elements(region.planes * bins), of_tables)
     arguments = (region.layout, region.image, _nodata(pixels), edges, np.int64(bins), points, region.out)
-    gpu.launch("interpolate", f"apply_interpolated_{tag}", _grid(gpu, region, image.itemsize), arguments)
-
-
-# Shared --------------------------------------------------------------------------------------------
-
-
-def _grid(
-    gpu: Device, region: Region, pixel_size: int, slices: int = 1, resident_blocks: int = RESIDENT_BLOCKS
-) -> tuple[int, int, int]:
-    """Return the grid of a launch over planes: blocks of a plane, planes, slices of the values."""
-    size, planes = region.plane_size * pixel_size, region.planes
-    blocks = gpu.blocks_per_plane(size, planes * slices, region.plane_size, resident_blocks)
-    return blocks, min(planes, _device.GRID_Y), slices
-
-
-def _nodata(pixels: Pixels) -> np.float64:
-    """Return nodata for the kernels of floating images, NaN where there is none."""
-    return np.float64(np.nan if pixels.nodata is None else pixels.nodata)
+    gpu.launch("interpolate", f"apply_interpolated_{tag}", region.grid(gpu, image.itemsize), arguments)

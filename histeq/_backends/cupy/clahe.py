@@ -12,12 +12,11 @@ import numpy as np
 from histeq_kernels.cuda.interface import LEVELS, RESIDENT_BLOCKS, SCRATCH, TILES
 
 from histeq._backends.cupy import device as _device
-from histeq._backends.cupy.device import Device, address, on, structure
+from histeq._backends.cupy.device import Device, address, grid_of, image_groups, on, structure
 from histeq._backends.cupy.layout import (
     aligned,
-    copy_bytes,
+    aligned_target,
     flip_of,
-    is_aligned,
     red_first,
     region_of,
     tables_of,
@@ -37,10 +36,8 @@ def tile_tables(pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, e
     images, planes = pixels.histograms
     with on(pixels.image):
         tables = cupy.empty((images, planes, *grid.tiles, levels.bins), levels.table_dtype)
-        # As many images at once as have their counts in the workspace, one at the least.
-        group = max(1, _device.COUNTS // max(8 * levels.bins * math.prod(grid.tiles) * planes, 1))
-        for start in range(0, images if planes else 0, group):
-            part = slice(start, start + group)
+        size = 8 * levels.bins * math.prod(grid.tiles) * planes
+        for part in image_groups(images if planes else 0, size):
             bounds = None if edges is None else edges[part]
             _make_tables(pixels.part(part), grid, clip_limit, levels, bounds, tables[part])
     return tables
@@ -56,9 +53,10 @@ def apply_tiles(
     out: Array,
 ) -> None:
     """Interpolate a window of the image, which begins at `origin` (D, H, W), into `out`."""
-    with on(pixels.image):
+    if pixels.image.size == 0:
+        return
+    with on(pixels.image), aligned_target(out) as target:
         image = aligned(pixels.image)
-        target = out if is_aligned(out) else cupy.empty(out.shape, out.dtype)
         tables = cupy.ascontiguousarray(tables)
         region = region_of(
             red_first(pixels, image), None, red_first(pixels, target), luma=pixels.luma is not None
@@ -68,14 +66,8 @@ def apply_tiles(
             region.layout, _tiles(grid, origin), _levels(levels, pixels, 0.0), region.image,
             np.uint64(address(edges)), np.int64(edges_planes), tables_of(tables), region.out,
         )  # fmt: skip
-        if region.plane_size and region.planes:
-            gpu = _device.device(image.device.id)
-            size = region.plane_size * image.itemsize
-            blocks = gpu.blocks_per_plane(size, region.planes, region.plane_size)
-            launch = (blocks, min(region.planes, _device.GRID_Y))
-            gpu.launch("clahe", f"apply_tiles_{_tag(pixels)}", launch, arguments)
-        if target is not out:
-            copy_bytes(target, out)
+        gpu = _device.device(image.device.id)
+        gpu.launch("clahe", f"apply_tiles_{_tag(pixels)}", region.grid(gpu, image.itemsize), arguments)
 
 
 def clahe(
@@ -106,12 +98,11 @@ def _make_tables(
     shared = SCRATCH + 4 * copies * levels.bins
     launch = (_blocks_per_tile(gpu, grid, histograms), min(histograms, _device.GRID_Y))
     gpu.launch("clahe", f"tile_histogram_{_tag(pixels)}", launch, count, shared)
-    blocks = (min(histograms, _device.GRID_X),)
     make = (counts, np.int64(histograms), mapping, tables, empty)
-    gpu.launch("clahe", "tile_table", blocks, make, SCRATCH)
+    gpu.launch("clahe", "tile_table", grid_of(histograms), make, SCRATCH)
     if pixels.mask is not None or pixels.nodata is not None or edges is not None:
         fill = (empty, np.int64(region.planes), tiles, mapping, tables)
-        gpu.launch("clahe", "fill_empty", blocks, fill, SCRATCH)
+        gpu.launch("clahe", "fill_empty", grid_of(histograms), fill, SCRATCH)
 
 
 def _blocks_per_tile(gpu: Device, grid: Grid, histograms: int) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 from histeq_kernels import cuda
 from histeq_kernels.cuda.interface import (
     CLUSTER,
+    COUNTERS_U8,
     COUNTERS_U16,
     KEPT,
     RESIDENT_BLOCKS,
@@ -31,7 +32,7 @@ COUNTS = 1 << 28
 """Bytes of counts that a workspace holds: batches with more histograms go in groups of images."""
 MOST_COUNTED = 1 << 31
 """The most pixels that one block counts: its counters have 32 bits."""
-_COUNTERS = 32 * 256
+_COUNTERS = COUNTERS_U8 // 4
 """Counters of 32 bits that a block has in shared memory where the number of bins varies."""
 _SHARED_WITHOUT_ASKING = 48 * 1024
 """Bytes of shared memory that a kernel may use without the function attribute."""
@@ -168,6 +169,23 @@ class Workspace:
 def counter_copies(bins: int) -> int:
     """Return how many copies of each counter a block has; 0 where shared memory does not hold one."""
     return next((n for n in (32, 16, 8, 4, 2, 1) if n * bins <= _COUNTERS), 0)
+
+
+def image_groups(images: int, size: int) -> Iterator[slice]:
+    """Yield groups of images whose counts, `size` bytes an image, a workspace holds; at least one image."""
+    group = max(1, COUNTS // max(size, 1))
+    for start in range(0, images, group):
+        yield slice(start, start + group)
+
+
+def grid_of(blocks: int) -> tuple[int]:
+    """Return the grid of a launch over `blocks` independent pieces of work, a block for each."""
+    return (min(blocks, GRID_X),)
+
+
+def grid_of_elements(count: int) -> tuple[int]:
+    """Return the grid of a launch over `count` independent elements, a thread for each."""
+    return grid_of(-(-count // THREADS))
 
 
 @functools.cache

@@ -27,11 +27,11 @@ def equalize(pixels: Pixels, rule: str, out_range: tuple[Any, Any] | None, out: 
     region = merged_region_of(image, None, out)
     if not region.is_contiguous:
         return False
-    levels = rule_of(rule, 256, image.dtype, out_range, pixels)
+    rule_struct = rule_of(rule, 256, image.dtype, out_range, pixels)
     if is_small:
-        _equalize_small(gpu, region, levels)
+        _equalize_small(gpu, region, rule_struct)
     else:
-        _equalize_batch(gpu, region, levels)
+        _equalize_batch(gpu, region, rule_struct)
     return True
 
 

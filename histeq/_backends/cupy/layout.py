@@ -1,13 +1,16 @@
 """Strided arrays as the CUDA kernels take them: planes of layers of rows, as long and as dense as may be."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import cupy
 import numpy as np
-from histeq_kernels.cuda.interface import LAYOUT, TABLES
+from histeq_kernels.cuda.interface import LAYOUT, RESIDENT_BLOCKS, TABLES
 
-from histeq._backends.cupy.device import address, structure
+from histeq._backends.cupy import device as _device
+from histeq._backends.cupy.device import Device, address, structure
 from histeq._core.backend import Pixels
 
 Array = Any
@@ -31,6 +34,17 @@ class Region:
     """Address of the first pixel of the result; 0: there is none."""
     is_contiguous: bool
     """No mask, and contiguous rows in the image and in the result, whose pixels are as large."""
+
+    def grid(
+        self, gpu: Device, pixel_size: int, slices: int = 1, resident_blocks: int = RESIDENT_BLOCKS
+    ) -> tuple[int, int, int]:
+        """Return the grid of a launch: blocks for a plane, planes, slices of the values.
+
+        The blocks for a plane follow from its size: every pixel has `pixel_size` bytes to be read.
+        """
+        size = self.plane_size * pixel_size
+        blocks = gpu.blocks_per_plane(size, self.planes * slices, self.plane_size, resident_blocks)
+        return blocks, min(self.planes, _device.GRID_Y), slices
 
 
 def region_of(
@@ -137,11 +151,22 @@ def aligned(array: Array) -> Array:
     if is_aligned(array):
         return array
     copied = cupy.empty(array.shape, array.dtype)
-    copy_bytes(array, copied)
+    _copy_bytes(array, copied)
     return copied
 
 
-def copy_bytes(source: Array, target: Array) -> None:
+@contextmanager
+def aligned_target(out: Array) -> Iterator[Array]:
+    """Give an array that kernels store to: `out`, or one that is copied to a misaligned `out` in the end."""
+    if is_aligned(out):
+        yield out
+    else:
+        target = cupy.empty(out.shape, out.dtype)
+        yield target
+        _copy_bytes(target, out)
+
+
+def _copy_bytes(source: Array, target: Array) -> None:
     """Copy elements byte by byte."""
     as_strided = cupy.lib.stride_tricks.as_strided
     size = source.itemsize

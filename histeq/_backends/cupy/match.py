@@ -4,10 +4,10 @@ from typing import Any
 
 import cupy
 import numpy as np
-from histeq_kernels.cuda.interface import SCRATCH, THREADS
+from histeq_kernels.cuda.interface import SCRATCH
 
 from histeq._backends.cupy import device as _device
-from histeq._backends.cupy.device import on
+from histeq._backends.cupy.device import grid_of, grid_of_elements, on
 from histeq._backends.cupy.rules import rule_of
 from histeq._core.backend import Pixels
 
@@ -24,10 +24,10 @@ def match_table(counts: Array, reference: Array, dtype: Any) -> Array:
         histograms = counts.size // bins
         if histograms:
             quantiles, values = (cupy.empty(counts.shape, np.float64) for _ in range(2))
-            levels = rule_of("none", bins, np.dtype(dtype), None)
-            arguments = (counts, reference, np.int64(histograms), levels, quantiles, values, table)
+            rule = rule_of("none", bins, np.dtype(dtype), None)
+            arguments = (counts, reference, np.int64(histograms), rule, quantiles, values, table)
             gpu = _device.device(counts.device.id)
-            gpu.launch("match", "match_table", (min(histograms, _device.GRID_X),), arguments, SCRATCH)
+            gpu.launch("match", "match_table", grid_of(histograms), arguments, SCRATCH)
     return table
 
 
@@ -78,7 +78,6 @@ def _counted(pixels: Pixels, n: int, p: int) -> Array:
 def _interpolate(x: Array, xs: Array, ys: Array) -> Array:
     """Return np.interp(x, xs, ys), bit for bit; all are float64."""
     y = cupy.empty(x.shape, np.float64)
-    grid = (min(-(-x.size // THREADS), _device.GRID_X),)
     arguments = (x, np.int64(x.size), xs, ys, np.int64(xs.size), y)
-    _device.device(x.device.id).launch("match", "interpolate_f64", grid, arguments)
+    _device.device(x.device.id).launch("match", "interpolate_f64", grid_of_elements(x.size), arguments)
     return y

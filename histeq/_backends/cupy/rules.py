@@ -7,7 +7,7 @@ import numpy as np
 from histeq_kernels.cuda.interface import RULE, RULES, SCRATCH
 
 from histeq._backends.cupy import device as _device
-from histeq._backends.cupy.device import on, structure
+from histeq._backends.cupy.device import grid_of, on, structure
 from histeq._core import rules as _rules
 from histeq._core.backend import Pixels
 
@@ -24,7 +24,7 @@ def lookup_table(counts: Array, rule: str, dtype: Any, out_range: tuple[Any, Any
         if histograms:
             arguments = (counts, np.int64(histograms), rule_of(rule, bins, dtype, out_range), table)
             gpu = _device.device(counts.device.id)
-            gpu.launch("rules", "lookup_table", (min(histograms, _device.GRID_X),), arguments, SCRATCH)
+            gpu.launch("rules", "lookup_table", grid_of(histograms), arguments, SCRATCH)
     return table
 
 

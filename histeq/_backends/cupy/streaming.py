@@ -19,15 +19,9 @@ from histeq._backends.cupy import pieces as _pieces
 from histeq._backends.cupy.pieces import Box, PieceCache
 from histeq._backends.cupy.transfer import TransferStream, for_each_piece
 from histeq._backends.numpy.backend import copy_alpha, empty_like, overlap
+from histeq._core import dispatch
 from histeq._core.backend import Pixels
 from histeq._core.tile_grid import Grid, Levels
-
-# The edges of the bins come from the host's fastest backend: to search the range of the values on the device
-# would take another upload of the image, which lasts longer.
-try:
-    from histeq._backends.numba.backend import bin_edges
-except ImportError:
-    from histeq._backends.numpy.backend import bin_edges
 
 __all__ = [
     "apply", "apply_tiles", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
@@ -39,6 +33,15 @@ Array = Any
 name = "cupy"
 fast_path = None
 device = gpu.device
+
+
+def bin_edges(pixels: Pixels, bins: int, value_range: tuple[float, float] | None) -> Array:
+    """Return the edges of the bins of a floating image, (N, P, bins + 1), in its dtype.
+
+    They come from the host's fastest backend: to find the range of the values on the device would take
+    another upload of the image, which lasts longer.
+    """
+    return dispatch.fastest_on_cpu().bin_edges(pixels, bins, value_range)
 
 
 def histogram(pixels: Pixels, edges: Array | None) -> np.ndarray:
