@@ -5,6 +5,7 @@ in their place, in the kernel and in every function it calls. A tier's file in `
 implements which operation; some operations are numbers: where one way of working begins to pay.
 """
 
+import functools
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -25,29 +26,32 @@ def _operation(function: Callable[..., Any]) -> Any:
 
 
 def specialized(function: FunctionType, operations: dict[str, Any]) -> FunctionType:
-    """Return a function with a tier's operations in place, in it and in all that it calls."""
-    return _specialized(function, operations, {})
+    """Return a function with a tier's operations in place, in it and in all that it calls.
+
+    It is the function itself where nothing of that is an operation.
+    """
+    replaced = {}
+    for name in function.__code__.co_names:
+        value: Any = function.__globals__.get(name)
+        if isinstance(value, Operation):
+            value = replaced[name] = operations[value.name]
+        if declare := declaration_of(value):
+            special = specialized(value, operations)
+            if special is not value:
+                replaced[name] = _declared(declare, special)
+    return _with_globals(function, tuple(replaced.items())) if replaced else function
 
 
-def _specialized(function: FunctionType, operations: dict[str, Any], done: dict[Any, Any]) -> FunctionType:
-    """Return `function` itself where it calls no operation; `done` has the functions already looked at."""
-    if function not in done:
-        replaced = {}
-        for name in function.__code__.co_names:
-            value: Any = function.__globals__.get(name)
-            if isinstance(value, Operation):
-                value = replaced[name] = operations[value.name]
-            if declare := declaration_of(value):
-                special = _specialized(value, operations, done)
-                if special is not value:
-                    replaced[name] = declare(special)
-        done[function] = _with_globals(function, replaced) if replaced else function
-    return done[function]
+@functools.cache
+def _declared(declare: Callable[..., Any], function: FunctionType) -> Any:
+    """Declare a function for use in kernels: once, so that all kernels of a tier share it compiled."""
+    return declare(function)
 
 
-def _with_globals(function: FunctionType, replaced: dict[str, Any]) -> FunctionType:
+@functools.cache
+def _with_globals(function: FunctionType, replaced: tuple[tuple[str, Any], ...]) -> FunctionType:
     """Return a copy of a function that finds other values under some global names."""
-    copy = FunctionType(function.__code__, {**function.__globals__, **replaced}, function.__name__)
+    copy = FunctionType(function.__code__, {**function.__globals__, **dict(replaced)}, function.__name__)
     copy.__qualname__, copy.__module__ = function.__qualname__, function.__module__
     return copy
 
