@@ -68,13 +68,15 @@ SIZES = SIZES[::4] if INTERPRETED else SIZES
 GUARD = 64  # elements before, between and after the rows of every output, which must stay as they were
 
 
-# Any processor can count as the tier avx512 does, but for one instruction: it does so with bounds checked.
+# Any processor can count as the tier avx512 does, but for one instruction.
 BITPLANES = replace(
     portable.TIER,
     name="bitplanes",
     operations=portable.TIER.operations | avx512.COUNTING | {"split_block": split_block_portable},
 )
-TIERS = [tiers.TIERS[tier] for tier in tiers.available()] + ([BITPLANES] if BOUNDS_CHECKED else [])
+# As it is shipped the best tier is in use, which for a generic processor is the portable one.
+TIERS = [tiers.TIERS[name] for name in tiers.available()[-1 if AS_SHIPPED else 0 :]]
+TIERS += [BITPLANES] if BOUNDS_CHECKED else []
 NEVER = 1 << 40  # pixels
 
 

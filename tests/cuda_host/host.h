@@ -39,21 +39,23 @@ static uint4* shared_memory;  // of the running block: the kernels' own declarat
 
 namespace host {
 enum State { READY, AT_BARRIER, AT_SHUFFLE, AT_CLUSTER, DONE };
+// The compiler's own jumps save three registers and call nothing: most of the time goes into switching fibers.
+using Place = void* [5];
 struct Fiber {
-    jmp_buf registers;
-    ucontext_t start;
+    Place registers;
     State state;
     bool has_begun;
     uint64_t value;  // brought to a shuffle or a barrier
 };
 constexpr size_t STACK = 16384 + 192, MOST = 1024;  // no power of two: the stacks would share cache lines
 static std::vector<Fiber> fibers;  // of all blocks that run at the same time, block by block
+static std::vector<ucontext_t> starts;  // of the fibers
 static std::vector<char*> stacks;
 static std::vector<std::vector<uint4>> memories;  // shared, of these blocks
 static size_t threads;                            // of a block
 static unsigned first_block, sleeps;
 static unsigned grid[3];
-static jmp_buf scheduler;
+static Place scheduler;
 static sigjmp_buf crash;
 static Fiber* running;
 static std::function<void()> kernel;
@@ -65,18 +67,20 @@ static unsigned draw(unsigned below) {
     seed = seed * 6364136223846793005ull + 1442695040888963407ull;
     return static_cast<unsigned>((seed >> 33) % below);
 }
-static void pause(State state) {
+__attribute__((noinline)) static void to_scheduler() { __builtin_longjmp(scheduler, 1); }
+__attribute__((noinline)) static void to_fiber() { __builtin_longjmp(running->registers, 1); }
+__attribute__((noinline)) static void pause(State state) {
     running->state = state;
-    if (!_setjmp(running->registers)) _longjmp(scheduler, 1);
+    if (!__builtin_setjmp(running->registers)) to_scheduler();
 }
 static void fail(const char* message) {
     error = message;
-    _longjmp(scheduler, 2);
+    to_scheduler();
 }
 static void body() {
     kernel();
     running->state = DONE;
-    _longjmp(scheduler, 1);
+    to_scheduler();
 }
 static void maybe_pause() {
     if (seed && draw(64) == 0) pause(READY);
@@ -111,24 +115,46 @@ static void release(size_t begin, size_t end, bool combine) {
         fibers[i].state = READY;
     }
 }
-// Let fiber i run until it pauses; false: the launch failed.
-static bool resume(size_t i) {
-    running = &fibers[i];
-    const unsigned block = first_block + static_cast<unsigned>(i / threads);
-    blockIdx = {block % grid[0], block / grid[0] % grid[1], block / grid[0] / grid[1]};
-    threadIdx = {static_cast<unsigned>(i % threads), 0, 0};
-    shared_memory = memories[i / threads].data();
-    const int code = _setjmp(scheduler);
-    if (code == 0) {
-        if (running->has_begun) _longjmp(running->registers, 1);
+// Let a fiber run until it pauses; false: the launch failed.
+__attribute__((noinline)) static bool resume(Fiber* fiber, unsigned thread) {
+    running = fiber;
+    threadIdx = {thread, 0, 0};
+    if (!__builtin_setjmp(scheduler)) {
+        if (running->has_begun) to_fiber();
         running->has_begun = true;
-        setcontext(&running->start);
+        setcontext(&starts[running - fibers.data()]);
     }
-    return code != 2;
+    return error == nullptr;
+}
+// What the fibers of a warp wait for, after those that are ready have run until they pause.
+struct Waiting {
+    size_t at_barrier, at_shuffle, at_cluster, done, resumed;
+};
+static Waiting run_warp(size_t warp) {
+    const size_t first = warp * 32, block = first / threads, lanes = 32;
+    const unsigned number = first_block + static_cast<unsigned>(block);
+    blockIdx = {number % grid[0], number / grid[0] % grid[1], number / grid[0] / grid[1]};
+    shared_memory = memories[block].data();
+    const size_t steps[] = {1, lanes - 1, 5, lanes - 11};  // odd: each goes to every lane
+    const size_t start = seed ? draw(lanes) : 0, step = seed ? steps[draw(4)] : 1;
+    Waiting result = {};
+    for (size_t n = 0; n < lanes; ++n) {
+        const size_t lane = (start + n * step) % lanes;
+        Fiber& fiber = fibers[first + lane];
+        if (fiber.state == READY) {
+            ++result.resumed;
+            if (!resume(&fiber, static_cast<unsigned>(first % threads + lane))) break;
+        }
+        result.at_barrier += fiber.state == AT_BARRIER;
+        result.at_shuffle += fiber.state == AT_SHUFFLE;
+        result.at_cluster += fiber.state == AT_CLUSTER;
+        result.done += fiber.state == DONE;
+    }
+    return result;
 }
 // Run the blocks from `first` on that there is memory for, all at the same time.
 static bool run_blocks(unsigned first, unsigned shared) {
-    const size_t blocks = memories.size(), all = threads * blocks;
+    const size_t blocks = memories.size(), all = threads * blocks, warps = all / 32;
     first_block = first;
     sleeps = 0;
     for (auto& memory : memories) memset(memory.data(), 0xA5, shared + 64);
@@ -136,47 +162,49 @@ static bool run_blocks(unsigned first, unsigned shared) {
         fibers[i].state = READY;
         fibers[i].has_begun = false;
     }
-    const size_t lagging = seed ? draw(blocks) : 0, lagging_warp = seed && draw(2) ? draw(all / 32) : all;
-    std::vector<size_t> done(blocks), at_barrier(blocks), at_shuffle(all / 32);
-    size_t ended = 0;
-    while (ended < blocks) {
-        // Every round goes through the fibers in another order. The steps are coprime to any number of threads;
-        // neighbours mostly follow one another, which is several times faster.
-        const size_t steps[] = {37, 101, 1, all - 1, 1, all - 1, 1, all - 1};
-        const size_t start = seed ? draw(all) : 0, step = seed ? steps[draw(8)] : 1;
+    const size_t lagging = seed ? draw(blocks) : 0, lagging_warp = seed && draw(2) ? draw(warps) : warps;
+    std::vector<Waiting> waiting(blocks);
+    std::vector<bool> ended(blocks);
+    size_t running_blocks = blocks;
+    while (running_blocks > 0) {
+        // Every round goes through the warps in another order.
+        const size_t start = seed ? draw(warps) : 0, step = seed && draw(2) ? warps - 1 : 1;
         // One block lags behind the others, and now and then one warp.
         const size_t slow = seed && blocks > 1 && draw(8) ? lagging : blocks;
-        const size_t slow_warp = lagging_warp < all && draw(4) ? lagging_warp : all;
-        bool progress = slow < blocks || slow_warp < all;
-        size_t at_cluster = 0;
-        std::fill(at_barrier.begin(), at_barrier.end(), 0);
-        std::fill(at_shuffle.begin(), at_shuffle.end(), 0);
-        for (size_t n = 0, i = start; n < all; ++n, i = (i + step) % all) {
-            if (fibers[i].state == READY && i / threads != slow && i / 32 != slow_warp) {
-                progress = true;
-                if (!resume(i)) return false;
-                done[i / threads] += fibers[i].state == DONE;
-            }
-            at_barrier[i / threads] += fibers[i].state == AT_BARRIER;
-            at_shuffle[i / 32] += fibers[i].state == AT_SHUFFLE;
-            at_cluster += fibers[i].state == AT_CLUSTER;
+        const size_t slow_warp = lagging_warp < warps && draw(4) ? lagging_warp : warps;
+        bool progress = slow < blocks || slow_warp < warps;
+        std::fill(waiting.begin(), waiting.end(), Waiting{});
+        for (size_t n = 0; n < warps; ++n) {
+            const size_t warp = (start + n * step) % warps, block = warp * 32 / threads;
+            if (ended[block] || block == slow || warp == slow_warp) continue;
+            // A warp goes on through its shuffles for a while, so that its stacks are in the cache.
+            Waiting now;
+            do {
+                now = run_warp(warp);
+                if (error) return false;
+                progress |= now.resumed > 0;
+                if (now.at_shuffle == 32) release(warp * 32, warp * 32 + 32, false), progress = true;
+            } while (now.at_shuffle == 32 && !(seed && draw(16) == 0));
+            waiting[block].at_barrier += now.at_barrier;
+            waiting[block].at_cluster += now.at_cluster;
+            waiting[block].done += now.done;
         }
-        for (size_t warp = 0; warp < all / 32; ++warp)
-            if (at_shuffle[warp] == 32) release(warp * 32, warp * 32 + 32, false), progress = true;
+        size_t at_cluster = 0;
         for (size_t block = 0; block < blocks; ++block) {
-            if (at_barrier[block] == threads)
+            if (waiting[block].at_barrier == threads)
                 release(block * threads, (block + 1) * threads, true), progress = true;
-            if (done[block] == threads) {
+            if (waiting[block].done == threads) {
                 char* const memory = reinterpret_cast<char*>(memories[block].data());
                 for (unsigned i = shared; i < shared + 64; ++i)
                     if (memory[i] != static_cast<char>(0xA5)) return error = "a write beyond the shared memory", false;
                 memset(memory, 0x5A, shared);
-                done[block] = 0;
-                ++ended;
+                ended[block] = true;
+                --running_blocks;
             }
+            at_cluster += waiting[block].at_cluster;
         }
         if (at_cluster == all) release(0, all, false), progress = true;
-        if (!progress && ended < blocks)
+        if (!progress && running_blocks > 0)
             return error = "some threads wait at a barrier or shuffle that others miss", false;
     }
     return true;
@@ -186,13 +214,14 @@ static void make_fibers(unsigned blocks, unsigned shared) {
     const size_t before = fibers.size();
     if (before < stacks.size()) {
         fibers.resize(stacks.size());
+        starts.resize(stacks.size());
         snapshot.resize(stacks.size());
         for (size_t i = 0; i < fibers.size(); ++i) {  // all of them: the vector may have moved
-            getcontext(&fibers[i].start);
-            fibers[i].start.uc_stack.ss_sp = stacks[i];
-            fibers[i].start.uc_stack.ss_size = STACK;
-            fibers[i].start.uc_link = nullptr;
-            makecontext(&fibers[i].start, body, 0);
+            getcontext(&starts[i]);
+            starts[i].uc_stack.ss_sp = stacks[i];
+            starts[i].uc_stack.ss_size = STACK;
+            starts[i].uc_link = nullptr;
+            makecontext(&starts[i], body, 0);
         }
     }
     memories.resize(blocks);
