@@ -405,9 +405,12 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801
     def __float__(self):
         return float(self.get())
 
-    def get(self):
+    def get(self, *, out=None):
         current_stream().drain()
-        return self.array.copy(order="K")
+        if out is None:
+            return self.array.copy(order="K")
+        out[...] = self.array
+        return out
 
     def set(self, array):
         current_stream().drain()
@@ -542,7 +545,8 @@ def module():
         memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         runtime=runtime,
     )
-    fake.get_default_memory_pool = lambda: types.SimpleNamespace(free_bytes=lambda: 0)
+    pool = types.SimpleNamespace(free_bytes=lambda: 0, free_all_blocks=lambda: None)
+    fake.get_default_memory_pool = lambda: pool
     return fake
 
 
