@@ -324,7 +324,7 @@ another while its frame's last pixels arrive.
 ## What each kernel takes
 
 Registers and stack a thread, shared memory a block of 512, occupancy (threads resident of those that fit),
-bytes of device memory a pixel, instructions a pixel in the main loop, or in the loops that count and that map.
+bytes of device memory a pixel, instructions a pixel in the main loop, or in the loops that count and map.
 Instructions are static: of loops whose length depends on the data (the search for a floating pixel's bin) one
 turn is counted, or none; of branches (masks, the order of channels) all. A second reading by `apply_*` is not
 counted: L2 may have it.
