@@ -43,7 +43,7 @@ def _smoke(arguments: argparse.Namespace, seconds: float) -> list[str]:
 def _tests(arguments: argparse.Namespace, seconds: float) -> list[str] | str:
     if arguments.stand_in:
         return "needs a GPU"
-    options = ["-W", "default", "-m", "gpu", "-q", "--durations=5", "-p", "no:cacheprovider"]
+    options = ["-W", "default", "-m", "gpu", "-v", "--tb=short", "--durations=5", "-p", "no:cacheprovider"]
     return [sys.executable, "-m", "pytest", *options, "tests/test_gpu.py"]
 
 
