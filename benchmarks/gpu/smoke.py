@@ -36,7 +36,8 @@ class Smoke:
         self.is_tiny = options.stand_in or options.sanitized  # every launch takes long
         self.is_short = options.quick or self.is_tiny
         self.rng = np.random.default_rng(0)
-        self.integers, self.floats = (("uint8",), ("float32",)) if options.stand_in else (INTEGERS, FLOATS)
+        self.integers: tuple[str, ...] = INTEGERS[:1] if options.stand_in else INTEGERS
+        self.floats: tuple[str, ...] = FLOATS[1:2] if options.stand_in else FLOATS
         self.dtypes = (*self.integers, *self.floats)
         shapes = [(1, 1), (1, 17), (13, 39), (131, 257), (480, 641), (1080, 1920), (2160, 3840)]
         self.shapes = shapes[1:3] if self.is_tiny else shapes[: 4 if options.quick else None]
