@@ -180,10 +180,8 @@ def equalize(
             return
         bins, (images, planes) = pixels.bins(edges), pixels.histograms
         workspace = _device.device(image.device.id).workspace()
-        dtype, of_rule = (
-            _rules.table_dtype(rule, image.dtype),
-            rule_of(rule, bins, image.dtype, out_range, pixels),
-        )
+        dtype = _rules.table_dtype(rule, image.dtype)
+        of_rule = rule_of(rule, bins, image.dtype, out_range, pixels)
         for part in image_groups(images, 8 * bins * planes):
             group, bounds = pixels.part(part), None if edges is None else edges[part]
             table = workspace.empty("table", (*group.histograms, bins), dtype)
