@@ -326,7 +326,7 @@ def perform(function, arguments, keywords, device=None):
         result = function(*map(plain, arguments), **{name: plain(one) for name, one in keywords.items()})
         return wrapped(result, device, source)
     inputs, named = unheld(tuple(arguments)), {name: unheld(one) for name, one in keywords.items()}
-    if named.get("out"):
+    if named.get("out") is not None:
         stream.do(lambda: function(*inputs, **named))
         return None
     shown = np.asarray(function(*inputs, **named))
