@@ -22,6 +22,7 @@ sys.path[:0] = [str(ROOT / "kernels"), str(ROOT / "tests")]
 
 from histeq_kernels import cuda  # noqa: E402
 from histeq_kernels.cuda.interface import (  # noqa: E402
+    CLUSTER,
     COUNTERS_U8,
     COUNTERS_U16,
     KEPT,
@@ -52,7 +53,7 @@ class Chip:
 
 CHIPS = {
     "H100": Chip(132, 1.98e9, 3.0e12, 50 << 20),
-    "H200": Chip(132, 1.98e9, 4.3e12, 50 << 20),
+    "H200": Chip(132, 1.98e9, 4.3e12, 60 << 20),
 }
 ISSUE = 4 * 32
 """Instructions of threads that a multiprocessor issues a clock."""
@@ -66,6 +67,9 @@ LAUNCH = 2.0e-6
 """Seconds that a launch in a graph adds, with its drain and its last block's work; assumed."""
 WAIT = 1.2e-6
 """Seconds of a wait of the whole grid, with the table; assumed."""
+ENDS = 1.0e-6
+"""Seconds of a pass before its first pixel and after its last, for the latency of memory, clearing and
+folding counters, filling tables: where every block has one stretch, nothing overlaps with them. Assumed."""
 
 RESIDENT = {"sm_75": 1024, "sm_86": 1536, "sm_89": 1536, "sm_120": 1536}
 """Threads that a multiprocessor holds; 2048 where not named."""
@@ -146,9 +150,12 @@ def _blocks(text: str) -> list[Block]:
     return blocks
 
 
-def per_pixel(blocks: list[Block], itemsize: int, channels: int) -> float | None:
+def per_pixel(
+    blocks: list[Block], itemsize: int, channels: int, effect: re.Pattern[str] | None = None
+) -> float | None:
     """Return the instructions a pixel in the loop over pixels; None where there is none.
 
+    With `effect`, of the loop that has this effect: kernels of two passes have a loop for each.
     The loop is the innermost that loads 16 bytes at a time; of it count the blocks outside of further loops
     that do not load or store piecemeal. Without such a loop, it is the innermost that loads at all.
     """
@@ -165,7 +172,7 @@ def per_pixel(blocks: list[Block], itemsize: int, channels: int) -> float | None
         else:
             # A pixel has one effect, a counter or as many stores as channels; without any, one load.
             pixels = _found(_EFFECT, own) / (channels if _found(_STORE, own) else 1) or _found(_LOAD, own)
-        if pixels:
+        if pixels and (effect is None or _found(effect, own)):
             found = (bool(wide), bool(_found(_EFFECT, own)), -sum(len(b.code) for b in own) / pixels)
             best = found if best is None else max(best, found)
     return None if best is None else -best[2]
@@ -175,6 +182,7 @@ _WIDE = re.compile(r"\bLDG?\.E\.(?:\w+\.)*128\b")
 _NARROW = re.compile(r"\b(LDG|LD|STG|ST)\.E(?:\.(?!128)\w+)*\s")
 _LOAD = re.compile(r"\bLDG?\.E(?!\.U8)")  # a byte is the mask's
 _STORE = re.compile(r"\bSTG?\.E")
+_COUNT = re.compile(r"\bATOMS\b")
 _EFFECT = re.compile(r"\bSTG?\.E|\bATOMS\b")
 _RARE = re.compile(r"\b(RED|REDG|ATOM|ATOMG)\b")  # a 16-bit counter overflows
 
@@ -242,11 +250,14 @@ def survey() -> list[dict[str, Any]]:
                 threads = RESIDENT.get(architecture, 2048)
                 room = SHARED[architecture] * 1024 // (kernel.shared + (1024 if threads > 1024 else 0) or 1)
                 resident = min(65536 // (THREADS * taken.registers), threads // THREADS, room)
+                passes = (_COUNT, _STORE) if name.startswith("equalize") else (None,)
                 rows.append({
                     "kernel": name, "architecture": architecture, "registers": taken.registers,
                     "stack": taken.stack, "shared": kernel.shared,
                     "occupancy": resident * THREADS / threads, "moved": kernel.moved,
-                    "instructions": per_pixel(blocks[name], kernel.itemsize, kernel.channels),
+                    "instructions": [
+                        per_pixel(blocks[name], kernel.itemsize, kernel.channels, effect) for effect in passes
+                    ],
                 })  # fmt: skip
             print(f"{module} {architecture}", file=sys.stderr)
     return rows
@@ -255,28 +266,37 @@ def survey() -> list[dict[str, Any]]:
 # Times -----------------------------------------------------------------------------------------------
 
 
-def pass_time(chip: Chip, pixels: int, moved: float, instructions: float, extra: float) -> float:
-    """Return the seconds of one pass; `extra`: shared-memory accesses a pixel over their rate."""
-    work = max(instructions / ISSUE, extra) * pixels / (chip.multiprocessors * chip.clock)
+def pass_time(chip: Chip, busy: int, pixels: int, moved: float, instructions: float, extra: float) -> float:
+    """Return the seconds of one pass on `busy` multiprocessors; `extra`: shared-memory accesses a pixel over
+    their rate.
+    """
+    work = max(instructions / ISSUE, extra) * pixels / (busy * chip.clock)
     return max(moved * pixels / chip.copy, work)
 
 
 def predict(chip: Chip, rows: list[dict[str, Any]], images: int, size: int) -> dict[str, float]:
     """Return the seconds of uint8 images, by path."""
     pixels = images * size
-    taken = {row["kernel"]: row["instructions"] or 0 for row in rows if row["architecture"] == "sm_90"}
+    taken = {row["kernel"]: row["instructions"] for row in rows if row["architecture"] == "sm_90"}
     cached = min(chip.cache / pixels, 1)
-    first = 0 if pixels <= chip.cache / 2 and images == 1 else 1
     again = max(0.0, 1 - 0.8 * cached)  # what the second pass reads from memory once more
     from_cache = pixels / IN_CACHE
-    count = pass_time(chip, pixels, first, taken["histogram_u8"], 1 / ATOMICS)
-    apply = pass_time(chip, pixels, 1 + again, taken["apply_lut_u8"], 1 / LOOKUPS)
+    resident = chip.multiprocessors * RESIDENT_BLOCKS
+    blocks = images * min(-(-size // STRETCH), -(-resident // images))
+    busy = min(chip.multiprocessors, blocks)
+    is_small = pixels <= resident * STRETCH  # a block has one stretch
+    count = pass_time(chip, busy, pixels, 1, taken["histogram_u8"][0], 1 / ATOMICS)
+    apply = pass_time(chip, busy, pixels, 1 + again, taken["apply_lut_u8"][0], 1 / LOOKUPS)
     times = {"two launches": max(count, from_cache) + max(apply, from_cache) + 2 * LAUNCH}
-    if images == 1 and pixels <= chip.multiprocessors * RESIDENT_BLOCKS * STRETCH:
+    if is_small:
+        times["two launches"] += 2 * ENDS
+    if is_small and images == 1:
         times["one cooperative launch"] = times["two launches"] - LAUNCH + WAIT
-    if images > 1 and size * chip.multiprocessors / 8 < chip.cache:
-        read = pass_time(chip, pixels, 1, taken["equalize_u8_clusters"] / 2, 1 / ATOMICS)
-        write = pass_time(chip, pixels, 1, taken["equalize_u8_clusters"] / 2, 1 / LOOKUPS)
+    if images > 1 and size * chip.multiprocessors / CLUSTER < chip.cache:
+        counting, mapping = taken["equalize_u8_clusters"]
+        busy = chip.multiprocessors // CLUSTER * CLUSTER
+        read = pass_time(chip, busy, pixels, 1, counting, 1 / ATOMICS)
+        write = pass_time(chip, busy, pixels, 1, mapping, 1 / LOOKUPS)
         times["clusters"] = read + write + LAUNCH
     return times
 
@@ -286,7 +306,7 @@ TEXT = """# A prediction: what the CUDA kernels should take
 **Nothing here was measured: no GPU has run these kernels.** `python -m benchmarks.predict` computes it
 from NVRTC's output and its disassembly, and from the assumptions below; `python -m benchmarks.gpu` measures.
 
-## Times: uint8, natural images on the device, replayed from a graph
+## Times: uint8, natural images on the device, replayed from a graph, other images in turns
 
 {times}
 
@@ -294,16 +314,20 @@ The bound counts 2 bytes a pixel, and 3 for 2^30 pixels, at the rate of a device
 
 Assumed: {chips}; {atomics} counter updates and {lookups} lookups a clock and multiprocessor, without
 bank conflicts; 4 warp instructions a clock; {cached} TB/s from L2; {launch} µs a launch in a graph; {wait} µs
-for a wait of the whole grid. A pass takes the longest of its bytes, its instructions and its shared-memory
-accesses; four fifths of the L2 cache are there for the second reading. Nothing else is in the model: not the
-latency of loads, nor that a cluster's blocks wait for one another while its frame's last pixels arrive.
+for a wait of the whole grid; {ends} µs at the ends of a pass (latency, clearing, folding, filling tables)
+where every block has one stretch of {stretch} bytes, as in 1080p and 4K. Each block keeps one
+multiprocessor busy at the most: 1080p has 64. Clusters of 8 blocks leave some idle: they keep 128 of 132. A
+pass takes the longest of its bytes, its instructions and its shared-memory accesses; four fifths of the L2
+cache are there for the second reading. Nothing else is in the model, not that a cluster's blocks wait for one
+another while its frame's last pixels arrive.
 
 ## What each kernel takes
 
 Registers and stack a thread, shared memory a block of 512, occupancy (threads resident of those that fit),
-bytes of device memory a pixel, instructions a pixel in the main loop. Instructions are static: of loops whose
-length depends on the data (the search for a floating pixel's bin) one turn is counted, or none; of branches
-(masks, the order of channels) all. A second reading by `apply_*` is not counted: L2 may have it.
+bytes of device memory a pixel, instructions a pixel in the main loop, or in the loops that count and map.
+Instructions are static: of loops whose length depends on the data (the search for a floating pixel's bin) one
+turn is counted, or none; of branches (masks, the order of channels) all. A second reading by `apply_*` is not
+counted: L2 may have it.
 
 {kernels}
 """
@@ -331,15 +355,17 @@ def report(rows: list[dict[str, Any]]) -> str:
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
-        known = row["moved"] and row["instructions"] is not None
+        known = row["moved"] and None not in row["instructions"]
+        instructions = " + ".join(f"{each:.1f}" for each in row["instructions"]) if known else ""
         taken = (
             row["kernel"], row["architecture"], row["registers"], row["stack"], row["shared"],
-            f"{row['occupancy']:.0%}", row["moved"] or "", f"{row['instructions']:.1f}" if known else "",
+            f"{row['occupancy']:.0%}", row["moved"] or "", instructions,
         )  # fmt: skip
         kernels.append(f"| {' | '.join(map(str, taken))} |")
     return TEXT.format(
         times="\n".join(times), chips=chips, atomics=ATOMICS, lookups=LOOKUPS, cached=IN_CACHE / 1e12,
-        launch=LAUNCH * 1e6, wait=WAIT * 1e6, kernels="\n".join(kernels),
+        launch=LAUNCH * 1e6, wait=WAIT * 1e6, ends=ENDS * 1e6, stretch=f"{STRETCH:,}",
+        kernels="\n".join(kernels),
     )  # fmt: skip
 
 

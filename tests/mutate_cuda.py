@@ -57,6 +57,8 @@ FAULTS = [
     ("nodata is mapped", "lookup.cuh", "level == all.nodata ?", "level == -2 ?"),
     ("the mask is ignored", "common.cuh", "mask == nullptr || mask[", "true || mask["),
     ("the mask is ignored where it comes in vectors", "histogram.cu", "if (counted.byte[e]) count", "count"),
+    ("a group of pixels too few", "common.cuh",
+     "(at.columns + 2 * N - 1) / N", "(at.columns + 2 * (N - 1)) / N"),
     ("the pixels before the first group are dropped", "common.cuh",
      "const i64 x = head - N + (s.begin", "const i64 x = head + (s.begin"),
     ("groups of three channels begin anywhere", "common.cuh", "(CHANNELS == 3 ? 11 : 1)", "1"),
@@ -129,6 +131,7 @@ UNITS = {
     "common.cuh": ("histogram", "lut"), "counters.cuh": ("histogram",), "rules.cuh": ("histogram",),
     "floats.cuh": ("float_bins",), "float_bins.cuh": ("float_bins",), "lookup.cuh": ("lut",),
     "groups of three channels begin anywhere": ("luma",), "a mask is thought aligned": ("histogram",),
+    "a group of pixels too few": ("histogram",),
 }  # fmt: skip
 
 
@@ -173,6 +176,9 @@ def probe():
                 piece, target = line[start : start + size], out[3 : 3 + size]
                 histeq.equalize(on_gpu(piece), out=on_gpu(target))
                 assert np.array_equal(target, histeq.equalize(piece, backend="numpy"))
+        line = np.zeros(31 * 16 + 1, np.uint8)
+        line[-1] = 9
+        check(line, mask=np.ones(line.shape, bool))
         check(rng.integers(0, 250, (300, 403), np.uint8))  # several blocks
         color = rng.integers(0, 256, (30, 40, 3), np.uint8)
         color[:3] = (255, 0, 0)

@@ -65,6 +65,32 @@ def test_results_of_every_tier(tier, tmp_path):
     assert f"; tier {tier}," in result.stdout
 
 
+def test_first_minutes_on_a_gpu(tmp_path):
+    """The script runs from end to end without one, on tiny images: every result is right, and recorded."""
+    command = [sys.executable, "-m", "benchmarks.gpu", str(tmp_path / "new"), "--quick", "--stand-in"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    summary = json.loads((tmp_path / "new" / "summary.json").read_text())
+    outcomes = {name: step["outcome"] for name, step in summary["steps"].items()}
+    assert outcomes["smoke"] == outcomes["benchmark"] == "passed"
+    assert outcomes["memcheck"].startswith("left out")
+    assert "every result is the NumPy backend's" in (tmp_path / "new" / "smoke.txt").read_text()
+    lines = (tmp_path / "new" / "benchmark.jsonl").read_text().splitlines()
+    machine, *records = map(json.loads, lines)
+    assert machine["machine"]["gpu"] == "no GPU: kernels on the CPU"
+    timed = [record for record in records if "graph_seconds" in record]
+    operations = {record["case"]["operation"] for record in timed}
+    assert operations == {"equalize", "histogram", "apply", "clahe", "luma"}
+    assert {"uint8", "uint16", "float32"} == {record["case"]["dtype"] for record in timed}
+    for record in timed:
+        assert record["eager_seconds"] > 0
+        assert record["host_seconds"] > 0
+        assert all(peer.keys() & {"eager_seconds", "left_out", "failed"} for peer in record["peers"].values())
+    peers = timed[0]["peers"]
+    assert peers["CV-CUDA"]["left_out"].startswith("not installed")
+    assert "has no attribute 'bincount'" in peers["naive CuPy"]["failed"]  # the stand-in's fault, and told
+
+
 def test_nothing_selected(tmp_path):
     result = benchmarks("--quick", "--only", "nonsense", "--json", tmp_path / "none.json")
     assert result.returncode != 0

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import itertools
 import mmap
 import subprocess
 import sys
@@ -96,6 +97,29 @@ def test_rules_and_contents(rule, dtype, cupy):
         check(image, rule=rule)
         check(image, rule=rule, nodata=int(image[3, 3]))
         check(image, rule=rule, out_range=(16, 235) if rule != "skimage" else (-1, 2.5))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_about_as_long_as_a_warp(dtype, cupy):
+    """Whether a warp has one more group of pixels to handle depends on the length and on the alignment."""
+    rng = np.random.default_rng(20)
+    group = 16 // np.dtype(dtype).itemsize
+    row = rng.integers(0, 99, 70 * group).astype(dtype)
+    mask = rng.random(row.size) < 0.5
+    planar = rng.integers(0, 99, (3, 70 * group)).astype(dtype)
+    interleaved = np.ascontiguousarray(planar.T)
+    first = -row.__array_interface__["data"][0] % 16 // row.itemsize
+    for groups, extra in itertools.product((31, 32, 63), range(-1, 3)):
+        for start in (first, first + 1, first + group - 1):
+            part = slice(start, start + groups * group + extra)
+            image, counted = row[part], mask[part]
+            check(image, layout="W")
+            result = histeq.equalize(on_gpu(image), layout="W", mask=on_gpu(counted))
+            expected = histeq.equalize(image, layout="W", mask=counted, backend="numpy")
+            assert same(result.array, expected)
+            if dtype in ("uint8", "uint16"):
+                check(interleaved[part], layout="WC")
+                check(planar[:, part], layout="CW")
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])

@@ -3,6 +3,7 @@
 Expected pixels come from the NumPy backend, which is compared with the real libraries elsewhere.
 """
 
+import importlib
 import threading
 
 import numpy as np
@@ -144,6 +145,48 @@ def test_one_launch():
     assert np.array_equal(histeq.equalize(small, layout="NHW").get(), expected)
 
 
+@pytest.mark.parametrize("path", ["one launch", "two launches", "clusters"])
+def test_every_path_on_small_images(path, monkeypatch):
+    """Sizes decide which path an image takes: here small images take each."""
+    device = importlib.import_module("histeq._backends.cupy.device")
+    gpu = device.device(cupy.cuda.Device().id)
+    if path == "one launch" and not gpu.has_cooperative_launches:
+        pytest.skip("the device has no cooperative launches")
+    if path == "clusters" and not gpu.has_clusters:
+        pytest.skip("the device has no clusters")
+    monkeypatch.setattr(gpu, "has_cooperative_launches", path == "one launch")
+    monkeypatch.setattr(gpu, "cache", 1 if path == "clusters" else 1 << 60)
+    launched = []
+    launch = device.Device.launch
+
+    def recorded(self, module, name, *arguments, **keywords):
+        launched.append(name)
+        launch(self, module, name, *arguments, **keywords)
+
+    monkeypatch.setattr(device.Device, "launch", recorded)
+    expected_launches = {
+        "one launch": ["equalize_u8"],
+        "two launches": ["histogram_u8", "apply_lut_u8"],
+        "clusters": ["equalize_u8_clusters"],
+    }[path]
+    rng = np.random.default_rng(13)
+    images = max(9, gpu.multiprocessors // 8) if path == "clusters" else 1
+    for rows, columns in ((1, 1), (1, 17), (31, 33), (129, 255), (300, 401)):
+        for image in contents(rng, (images, rows, columns), "uint8"):
+            for rule in ("opencv", "pillow"):
+                expected = histeq.equalize(image, layout="NHW", rule=rule, backend="numpy")
+                for start in (0, 3):
+                    memory = cupy.zeros(image.size + 40, cupy.uint8)
+                    lent = memory[start : start + image.size].reshape(image.shape)
+                    lent[...] = cupy.asarray(image)
+                    launched.clear()
+                    histeq.equalize(lent, layout="NHW", rule=rule, out=lent)
+                    assert launched == expected_launches
+                    assert np.array_equal(lent.get(), expected)
+                    assert not memory[:start].any()
+                    assert not memory[start + image.size :].any()
+
+
 @pytest.mark.parametrize("dtype", INTEGERS + FLOATS)
 def test_clahe(dtype):
     rng = np.random.default_rng(12)
@@ -214,24 +257,46 @@ def test_threads():
     assert not wrong
 
 
+@pytest.mark.parametrize("function", [histeq.equalize, histeq.clahe])
 @pytest.mark.parametrize("dtype", INTEGERS + FLOATS)
-def test_graph_capture(dtype):
-    """A captured call is replayed on new pixels: nothing in it waits, or remembers."""
+def test_graph_capture(dtype, function):
+    """A captured call is replayed on new pixels: nothing in it waits, remembers, or uses others' memory."""
     rng = np.random.default_rng(7)
     stream = cupy.cuda.Stream(non_blocking=True)
     image = cupy.zeros((300, 400), dtype)
-    out = cupy.empty((300, 400), histeq.equalize(image).dtype)
+    out = cupy.empty((300, 400), function(image).dtype)
     with stream:
-        histeq.equalize(image, out=out)  # compiles, and makes the workspace
+        function(image, out=out)  # compiles, and makes the workspace
         stream.begin_capture()
-        histeq.equalize(image, out=out)
+        function(image, out=out)
         graph = stream.end_capture()
+        others = [cupy.zeros(1 << size, cupy.uint8) for size in range(9, 25) for _ in range(3)]
         for _ in range(5):
             new = rng.integers(0, 99, image.shape).astype(dtype)
             image.set(new)
             graph.launch(stream)
             stream.synchronize()
-            assert np.array_equal(out.get(), histeq.equalize(new, backend="numpy"))
+            assert np.array_equal(out.get(), function(new, backend="numpy"))
+        assert not any(other.any() for other in others)
+
+
+def test_capture_without_workspace():
+    """The zeros of a workspace must not become part of a graph."""
+    image = np.random.default_rng(14).integers(0, 200, (300, 401), np.uint8)
+    lent, expected = cupy.asarray(image), histeq.equalize(image, backend="numpy")
+    floating = lent.astype(cupy.float32)
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        stream.begin_capture()
+        try:
+            with pytest.raises(RuntimeError, match="make the same call once on this stream"):
+                histeq.equalize(lent)
+            with pytest.raises(RuntimeError, match="match cannot be captured"):
+                histeq.match(floating, floating)
+        finally:
+            stream.end_capture()
+        for _ in range(3):
+            assert np.array_equal(histeq.equalize(lent).get(), expected)
 
 
 def test_out_of_memory():
@@ -263,6 +328,47 @@ def test_torch():
     assert torch.equal(out, result)
     with pytest.raises(TypeError, match="must be on the image's device"):
         histeq.equalize(tensor, out=out.cpu())
+    for shape in ((0,), (0, 5)):
+        assert histeq.equalize(tensor.new_empty(shape), layout="HW"[-len(shape) :]).shape == shape
+    with pytest.raises(ValueError, match="share no memory"):
+        histeq.equalize(tensor[:-1], out=tensor[1:])
+    local = histeq.clahe(tensor).cpu().numpy()
+    assert np.array_equal(local, histeq.clahe(image, backend="numpy"))
+
+
+def test_torch_graph():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(15)
+    tensor = torch.zeros((300, 401), dtype=torch.uint8, device="cuda")
+    out = torch.empty_like(tensor)
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):  # the one that captures: its workspace is needed
+        histeq.clahe(tensor, out=out)
+        histeq.equalize(out, out=out)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        histeq.clahe(tensor, out=out)
+        histeq.equalize(out, out=out)
+    for _ in range(3):
+        new = rng.integers(0, 200, tensor.shape, np.uint8)
+        tensor.copy_(torch.from_numpy(new))
+        graph.replay()
+        expected = histeq.equalize(histeq.clahe(new, backend="numpy"), backend="numpy")
+        assert np.array_equal(out.cpu().numpy(), expected)
+
+
+def test_cuda_array_interface():
+    class Foreign:
+        def __init__(self, array):
+            self.__cuda_array_interface__ = array.__cuda_array_interface__
+            self.array = array
+
+    image = np.random.default_rng(16).integers(0, 200, (300, 401), np.uint8)
+    lent = cupy.asarray(image)
+    assert np.array_equal(histeq.equalize(Foreign(lent)).get(), histeq.equalize(image, backend="numpy"))
+    with pytest.raises(ValueError, match="share no memory"):
+        histeq.equalize(Foreign(lent[:-1]), out=Foreign(lent[1:]))
 
 
 def test_jax():

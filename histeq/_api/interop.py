@@ -9,6 +9,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
@@ -125,12 +126,13 @@ class _Torch(_Guest):
 
         def allocate(size: int) -> Any:
             memory = torch.empty(size, dtype=torch.uint8, device=image.device)
-            return cupy.cuda.MemoryPointer(cupy.cuda.UnownedMemory(memory.data_ptr(), size, memory), 0)
+            owned = cupy.cuda.UnownedMemory(memory.data_ptr(), size, memory, image.device.index)
+            return cupy.cuda.MemoryPointer(owned, 0)
 
         stream = torch.cuda.current_stream(image.device).cuda_stream
         with (
             cupy.cuda.Device(image.device.index),
-            cupy.cuda.ExternalStream(stream, image.device.index),
+            _cupy_stream(stream, image.device.index),
             cupy.cuda.using_allocator(allocate),
         ):
             yield
@@ -155,6 +157,15 @@ class _Torch(_Guest):
         if image.device.type == "cpu":
             return torch.from_numpy(np.asarray(result))
         return torch.from_dlpack(result)
+
+
+def _cupy_stream(address: int, device: int) -> Any:
+    """Return another library's stream as CuPy's; the device must be the current one."""
+    import cupy
+
+    if hasattr(cupy.cuda.Stream, "from_external"):
+        return cupy.cuda.Stream.from_external(SimpleNamespace(__cuda_stream__=lambda: (0, address)))
+    return cupy.cuda.ExternalStream(address, device)  # before CuPy 14, which deprecates it
 
 
 class _Jax(_Guest):

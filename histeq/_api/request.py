@@ -79,7 +79,7 @@ def request(
     luma = _check_color(color, channels - has_alpha, dtype)
     pixels = Pixels(
         view[:, :-1] if has_alpha else view,
-        None if mask is None else _canonical_mask(mask, image, axes),
+        None if mask is None else module.as_mask(_canonical_mask(mask, image, axes)),
         None if nodata is None else _check_nodata(nodata, dtype),
         luma,
         has_alpha,
@@ -215,7 +215,7 @@ def _check_nodata(nodata: Any, dtype: np.dtype) -> float | int:
 
 
 def _canonical_mask(mask: Any, image: Array, axes: Axes) -> Array:
-    """Return the mask as (N or 1, 1, D, H, W) booleans."""
+    """Return the mask as (N or 1, 1, D, H, W), of bool or unsigned."""
     check_kind("mask", mask, image)
     if not isinstance(mask, np.ndarray) and mask.device != image.device:
         raise ValueError(f"mask must be on the image's device {image.device}, got {mask.device}")
@@ -226,8 +226,7 @@ def _canonical_mask(mask: Any, image: Array, axes: Axes) -> Array:
     shared = [letter for letter in layout if letter != "C"]
     for letters in (shared, [letter for letter in shared if letter != "N"]):
         if mask.shape == tuple(sizes[letter] for letter in letters):
-            view = axes_named("".join(letters), len(letters)).canonical(mask)
-            return view if view.dtype == np.bool_ else view != 0
+            return axes_named("".join(letters), len(letters)).canonical(mask)
     expected = tuple(sizes[letter] for letter in shared)
     raise ValueError(f"mask must have the image's shape without its channels, {expected}, got {mask.shape}")
 

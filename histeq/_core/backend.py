@@ -102,6 +102,9 @@ class Backend(Protocol):
     def overlap(self, a: Array, b: Array) -> bool:
         """Tell whether two arrays share any memory."""
 
+    def as_mask(self, mask: Array) -> Array:
+        """Return a mask of bool or unsigned integers as booleans: where it is not zero."""
+
     def copy_alpha(self, source: Array, target: Array) -> None:
         """Copy an alpha channel into that of a result: beside fractions it becomes a fraction."""
 

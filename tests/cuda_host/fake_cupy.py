@@ -5,6 +5,9 @@ and a kernel takes arrays, NumPy scalars and structures only.
 
 Streams other than the null stream are as late as they may be: kernels and copies wait until somebody
 synchronises, so that a missing wait shows as wrong pixels. Memory is limited, new arrays hold no zeros.
+
+A stream that captures a graph does nothing; the graph knows addresses, not arrays. What an array lets go of
+is lent to the next one on its stream, as by CuPy's pool: a graph that still uses it shows as wrong pixels.
 """
 
 import contextlib
@@ -24,8 +27,10 @@ from . import host
 
 
 class Pointer:
-    def __init__(self, ptr, owner=None):
-        self.ptr, self.owner = ptr, owner
+    """A place in device memory that begins at the address `base`; `owner` keeps it alive."""
+
+    def __init__(self, ptr, base, owner):
+        self.ptr, self.base, self.owner = ptr, base, owner
 
     def copy_from_host_async(self, address, size, stream):
         Pinned.check(address, size)
@@ -57,22 +62,36 @@ class Pinned:
             raise RuntimeError("a copy without pinned memory, or with memory that was given back")
 
 
+class CUDARuntimeError(RuntimeError):
+    pass
+
+
 class Stream:
-    """A stream that puts off its work."""
+    """A stream that puts off its work, or captures it."""
 
     current: ClassVar = []
     count = 0
+    known: ClassVar = weakref.WeakValueDictionary()  # {ptr: stream}
 
     def __init__(self, non_blocking=False):
         assert non_blocking, "it would wait for the null stream"
         Stream.count += 1
         self.ptr, self.queue, self.alive = 64 * Stream.count, [], []
+        self.captured = None  # the work of a graph in the making
+        Stream.known[self.ptr] = self
+
+    @classmethod
+    def from_external(cls, other):
+        version, ptr = other.__cuda_stream__()
+        assert version == 0
+        return cls.known[ptr] if ptr else NullStream()
 
     def do(self, work):
-        self.queue.append(work)
+        (self.queue if self.captured is None else self.captured).append(work)
 
     def drain(self):
         """Do what is to be done. Arrays stay: what comes next on this stream may be given their addresses."""
+        self.refuse_capture()
         for work in self.queue:
             work()
         self.queue.clear()
@@ -80,6 +99,23 @@ class Stream:
     def synchronize(self):
         self.drain()
         self.alive.clear()
+
+    def begin_capture(self):
+        self.synchronize()
+        self.captured = []
+
+    def end_capture(self):
+        captured, self.captured = self.captured, None
+        return Graph(captured)
+
+    def is_capturing(self):
+        return self.captured is not None
+
+    def refuse_capture(self):
+        if self.is_capturing():
+            raise CUDARuntimeError(
+                "cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing"
+            )
 
     def __enter__(self):
         Stream.current.append(self)
@@ -98,6 +134,30 @@ class NullStream:
     def drain(self):
         pass
 
+    synchronize = refuse_capture = drain
+
+    def is_capturing(self):
+        return False
+
+    __enter__, __exit__ = Stream.__enter__, Stream.__exit__
+
+
+class Graph:
+    def __init__(self, work):
+        self.work = work
+
+    def launch(self, stream=None):
+        for work in self.work:
+            (stream or current_stream()).do(work)
+
+
+def external_stream(ptr, device_id=-1):
+    """Stand for the class ExternalStream, which CuPy 14 deprecates."""
+    warnings.warn(
+        "ExternalStream is deprecated. Use Stream.from_external()", DeprecationWarning, stacklevel=2
+    )
+    return Stream.known[ptr] if ptr else NullStream()
+
 
 def current_stream():
     return Stream.current[-1] if Stream.current else NullStream()
@@ -107,17 +167,73 @@ class OutOfMemoryError(MemoryError):
     pass
 
 
-def account(array):
-    """Count what a new array takes until it is gone."""
-    if Machine.used + array.array.nbytes > Machine.memory:
-        raise OutOfMemoryError(f"Out of memory allocating {array.array.nbytes:,} bytes")
-    Machine.used += array.array.nbytes
-    weakref.finalize(array.array, _release, array.array.nbytes).atexit = False
-    return array
+class Pool:
+    """Device memory as CuPy lends it: each stream has what its arrays let go of, and is lent that first."""
+
+    unused: ClassVar = {}  # {(stream, size): [bytes]}
+    allocators: ClassVar = []  # that are used in its stead
+
+    @classmethod
+    def allocate(cls, size):
+        """Return a pointer to new memory."""
+        if cls.allocators:
+            return cls.allocators[-1](size)
+        if Machine.used + size > Machine.memory:
+            raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes")
+        Machine.used += size
+        unused = cls.unused.setdefault((current_stream().ptr, size), [])
+        memory = unused.pop() if unused else np.empty(size + 1, np.uint8)
+        owner = (ctypes.c_char * (size + 1)).from_buffer(memory)
+        weakref.finalize(owner, cls._take_back, unused, memory, size).atexit = False
+        address = memory.ctypes.data
+        return Pointer(address, address, owner)
+
+    @staticmethod
+    def _take_back(unused, memory, size):
+        Machine.used -= size
+        unused.append(memory)
+
+    @classmethod
+    @contextlib.contextmanager
+    def using_allocator(cls, allocator):
+        cls.allocators.append(allocator)
+        try:
+            yield
+        finally:
+            cls.allocators.pop()
 
 
-def _release(size):
-    Machine.used -= size
+class UnownedMemory:
+    def __init__(self, ptr, size, owner, device_id=-1):
+        if not ptr and device_id < 0:
+            raise RuntimeError("UnownedMemory requires explicit device ID for a null pointer.")
+        self.ptr, self.owner = ptr, owner
+
+
+def memory_pointer(memory, offset):
+    return Pointer(memory.ptr + offset, memory.ptr, memory)
+
+
+class Held:
+    """Memory at an address, seen by NumPy as an array that keeps the memory's owner alive."""
+
+    def __init__(self, address, shape, dtype, owner, strides=None):
+        self.__array_interface__ = {
+            "data": (address, False), "shape": shape, "typestr": np.dtype(dtype).str, "strides": strides,
+            "version": 3,
+        }  # fmt: skip
+        self.owner = owner
+
+
+def unheld(value):
+    """Return a value with NumPy's arrays in place of ours, which keep nothing alive."""
+    if isinstance(value, tuple | list):
+        return type(value)(map(unheld, value))
+    if not isinstance(value, ndarray):
+        return value
+    array = value.array
+    address = array.__array_interface__["data"][0]
+    return np.asarray(Held(address, array.shape, array.dtype, None, array.strides))
 
 
 class Device:
@@ -147,6 +263,10 @@ class Device:
     @property
     def compute_capability(self):
         return Machine.compute_capability
+
+    def synchronize(self):
+        for stream in list(Stream.known.values()):
+            stream.synchronize()
 
     def __enter__(self):
         self.before, Device.current = Device.current, self.id
@@ -186,12 +306,36 @@ def plain(value):
     return value
 
 
-def wrapped(value, device=None):
+def wrapped(value, device=None, source=None):
+    """Return a value with our arrays in place of NumPy's; views of the array `source` are of its memory."""
     if isinstance(value, np.ndarray | np.generic):
-        return ndarray.of(np.asarray(value), device)
+        value = np.asarray(value)
+        is_view = source is not None and np.may_share_memory(value, source.array)
+        return ndarray.of(value, device, source.base if is_view else None)
     if isinstance(value, tuple | list):
         return type(value)(wrapped(one) for one in value)
     return value
+
+
+def perform(function, arguments, keywords, device=None):
+    """Call a NumPy function with our arrays: now, or whenever the graph that is captured is launched."""
+    stream = current_stream()
+    source = next((one for one in arguments if isinstance(one, ndarray)), None)
+    if not stream.is_capturing():
+        stream.drain()
+        result = function(*map(plain, arguments), **{name: plain(one) for name, one in keywords.items()})
+        return wrapped(result, device, source)
+    inputs, named = unheld(tuple(arguments)), {name: unheld(one) for name, one in keywords.items()}
+    if named.get("out") is not None:
+        stream.do(lambda: function(*inputs, **named))
+        return None
+    shown = np.asarray(function(*inputs, **named))
+    if source is not None and np.may_share_memory(shown, source.array):
+        return wrapped(function(*map(plain, arguments), **keywords), device, source)
+    result = ndarray(shown.shape, shown.dtype)
+    target = unheld(result)
+    stream.do(lambda: np.copyto(target, function(*inputs, **named)))
+    return result
 
 
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801
@@ -199,71 +343,78 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801
     __array_priority__ = 100
 
     def __init__(self, shape, dtype=float, memptr=None):
-        if memptr is None:
-            self.array = np.empty(shape, dtype)
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        pointer = Pool.allocate(size) if memptr is None else memptr
+        if size:
+            shape = tuple(map(int, np.atleast_1d(shape)))
+            self.array = np.asarray(Held(pointer.ptr, shape, dtype, pointer.owner))
         else:
-            size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-            buffer = (ctypes.c_char * size).from_address(memptr.ptr)
-            self.array = np.frombuffer(buffer, dtype).reshape(shape)
-            self.owner = memptr.owner
-        self.device = Device(Device.current)
+            self.array = np.empty(shape, dtype)
+        self.base, self.device = pointer.base, Device(Device.current)
 
     @classmethod
-    def of(cls, array, device=None):
+    def of(cls, array, device=None, base=None):
+        """Import an array, as from another library: where its memory begins is where the array does."""
         self = cls.__new__(cls)
         self.array, self.device = array, device or Device(Device.current)
-        if Stream.current:  # what the stream has still to do may use it
-            Stream.current[-1].alive.append(array)
+        self.base = array.__array_interface__["data"][0] if base is None else base
+        stream = current_stream()
+        if stream.ptr and not stream.is_capturing():
+            stream.alive.append(array)  # what the stream has still to do may use it
         return self
 
     @property
     def data(self):
-        return Pointer(self.array.__array_interface__["data"][0], self)
+        return Pointer(self.array.__array_interface__["data"][0], self.base, self.array)
 
     @property
     def __cuda_array_interface__(self):
         return {**self.array.__array_interface__, "version": 3, "stream": 1}
 
+    def __dlpack__(self):
+        """Return what `from_dlpack` takes, in place of a capsule."""
+        return self.array
+
     def __array__(self, *_, **__):
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`.")
 
     def __array_ufunc__(self, ufunc, method, *inputs, **keywords):
-        current_stream().drain()
-        keywords = {name: tuple(map(plain, v)) if name == "out" else plain(v) for name, v in keywords.items()}
         for value in inputs:
             if isinstance(value, np.ndarray) and value.ndim:
                 raise TypeError("Unsupported type <class 'numpy.ndarray'>")
-        result = getattr(ufunc, method)(*map(plain, inputs), **keywords)
-        if "out" in keywords:
-            return inputs[0] if plain(inputs[0]) is keywords["out"][0] else wrapped(result, self.device)
-        return wrapped(result, self.device)
+        result = perform(getattr(ufunc, method), inputs, keywords, self.device)
+        return keywords["out"][0] if "out" in keywords else result
 
     def __array_function__(self, function, _, arguments, keywords):
-        return wrapped(
-            function(*map(plain, arguments), **{k: plain(v) for k, v in keywords.items()}), self.device
-        )
+        return perform(function, arguments, keywords, self.device)
 
     def __getitem__(self, index):
-        return ndarray.of(np.asarray(self.array[plain(index)]), self.device)
+        return wrapped(np.asarray(self.array[plain(index)]), self.device, self)
 
     def __setitem__(self, index, value):
-        current_stream().drain()
         if isinstance(value, np.ndarray):
             raise TypeError("Unsupported type <class 'numpy.ndarray'>")
-        self.array[plain(index)] = plain(value)
+        perform(lambda target, at, new, out: target.__setitem__(at, new), (self, index, value), {"out": True})
 
     def __len__(self):
         return len(self.array)
 
     def __bool__(self):
-        return bool(self.array)
+        return bool(self.get())
 
     def __float__(self):
-        return float(self.array)
+        return float(self.get())
 
-    def get(self):
+    def get(self, *, out=None):
         current_stream().drain()
-        return self.array.copy(order="K")
+        if out is None:
+            return self.array.copy(order="K")
+        out[...] = self.array
+        return out
+
+    def set(self, array):
+        current_stream().drain()
+        self.array[...] = array
 
 
 def _forward_property(name):
@@ -272,17 +423,17 @@ def _forward_property(name):
 
 def _forward_method(name):
     def method(self, *arguments, **keywords):
-        if name not in ("transpose", "reshape", "view"):
-            current_stream().drain()
-        arguments, keywords = map(plain, arguments), {k: plain(v) for k, v in keywords.items()}
-        return wrapped(getattr(self.array, name)(*arguments, **keywords), self.device)
+        if name in ("transpose", "reshape", "view"):
+            return wrapped(getattr(self.array, name)(*arguments, **keywords), self.device, self)
+        function = lambda array, *rest, **named: getattr(array, name)(*rest, **named)  # noqa: E731
+        return perform(function, (self, *arguments), keywords, self.device)
 
     return method
 
 
 for _name in ("shape", "strides", "dtype", "itemsize", "size", "ndim", "nbytes", "flags", "T"):
     setattr(ndarray, _name, _forward_property(_name))
-ndarray.T = property(lambda self: wrapped(self.array.T, self.device))
+ndarray.T = property(lambda self: wrapped(self.array.T, self.device, self))
 for _name in ("transpose", "astype", "reshape", "ravel", "copy", "view", "sum", "min", "max", "all", "any"):
     setattr(ndarray, _name, _forward_method(_name))
 
@@ -316,7 +467,8 @@ class Kernel:
                 raise RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS: an array of another device")
         Machine.seed += 1
         Machine.launches += 1
-        seed, values = Machine.order(), list(map(plain, arguments))
+        seed = Machine.order()
+        values = [np.uint64(one.data.ptr) if isinstance(one, ndarray) else one for one in arguments]
         current_stream().do(
             lambda: host.launch(self.library, self.name, grid, block[0], values, shared_mem, seed, together)
         )
@@ -334,28 +486,41 @@ class RawModule:
         return Kernel(self.library, name)
 
 
-class CUDARuntimeError(RuntimeError):
-    pass
+def may_share_memory(a, b):
+    """Tell it as CuPy does: never where the memory of the arrays begins at different addresses."""
+    return a.base == b.base and a.size and b.size and np.may_share_memory(a.array, b.array)
+
+
+def asarray(array, dtype=None):
+    """Return an array on the device: the same, one with the same memory, or a copy."""
+    if isinstance(array, ndarray):
+        return array
+    interface = getattr(array, "__cuda_array_interface__", None)
+    if interface is not None:
+        held = Held(
+            interface["data"][0], interface["shape"], interface["typestr"], array, interface["strides"]
+        )
+        return ndarray.of(np.asarray(held))
+    current_stream().refuse_capture()
+    return ndarray.of(np.array(array, dtype, order="K"))
 
 
 def module():
     """Return the module to put into sys.modules as "cupy"."""
     fake = types.ModuleType("cupy")
-    fake.__path__ = []
+    fake.__path__, fake.__version__ = [], "14, its stand-in"
     fake.ndarray, fake.RawModule = ndarray, RawModule
     fake.asnumpy = lambda array, **_: array.get() if isinstance(array, ndarray) else np.asarray(array)
-    fake.asarray = lambda array, dtype=None: (
-        array if isinstance(array, ndarray) else ndarray.of(np.array(array, dtype, order="K"))
-    )
-    fake.may_share_memory = lambda a, b: np.may_share_memory(plain(a), plain(b))
+    fake.asarray = asarray
+    fake.from_dlpack = lambda exporter: ndarray.of(exporter.__dlpack__())
+    fake.may_share_memory = fake.shares_memory = may_share_memory
     for name in (
         "ascontiguousarray", "broadcast_to", "unique", "cumsum", "searchsorted", "isfinite", "where",
-        "maximum", "stack",
+        "maximum", "stack", "true_divide",
     ):  # fmt: skip
         setattr(fake, name, _wrapping(getattr(np, name)))
-    fake.zeros = lambda shape, dtype: account(ndarray.of(np.zeros(shape, dtype)))
-    fake.empty = lambda shape, dtype: _poisoned(np.empty(shape, dtype))
-    fake.empty_like = lambda array, dtype=None: _poisoned(np.empty_like(plain(array), dtype))
+    fake.copyto = lambda target, source: target.__setitem__(..., source)
+    fake.zeros, fake.empty, fake.empty_like = zeros, empty, empty_like
     fake.lib = types.SimpleNamespace(
         stride_tricks=types.SimpleNamespace(as_strided=_wrapping(np.lib.stride_tricks.as_strided))
     )
@@ -363,6 +528,8 @@ def module():
         getDeviceCount=lambda: 2,
         getDevice=lambda: Device.current,
         memGetInfo=lambda: (Machine.memory - Machine.used, Machine.memory),
+        driverGetVersion=lambda: 0,
+        runtimeGetVersion=lambda: 0,
         getDeviceProperties=lambda _: {"name": b"no GPU: kernels on the CPU", "major": 9, "minor": 0},
         CUDARuntimeError=CUDARuntimeError,
     )
@@ -371,22 +538,50 @@ def module():
         Stream=Stream,
         alloc_pinned_memory=Pinned.allocate,
         get_current_stream=current_stream,
+        ExternalStream=external_stream,
+        MemoryPointer=memory_pointer,
+        UnownedMemory=UnownedMemory,
+        using_allocator=Pool.using_allocator,
         memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         runtime=runtime,
     )
-    fake.get_default_memory_pool = lambda: types.SimpleNamespace(free_bytes=lambda: 0)
+    pool = types.SimpleNamespace(free_bytes=lambda: 0, free_all_blocks=lambda: None)
+    fake.get_default_memory_pool = lambda: pool
     return fake
 
 
-def _poisoned(array):
-    array.fill(np.frombuffer(b"\xa5" * array.itemsize, array.dtype)[0])
-    return account(ndarray.of(array))
+def zeros(shape, dtype):
+    array = ndarray(shape, dtype)
+    target = unheld(array)
+    current_stream().do(lambda: target.fill(0))  # a memset: while a graph is captured, a part of it
+    return array
+
+
+def empty(shape, dtype):
+    array = ndarray(shape, dtype)
+    target = unheld(array)
+    poison = np.frombuffer(b"\xa5" * target.itemsize, target.dtype)[0]
+    if current_stream().is_capturing():
+        target.fill(poison)
+    else:
+        current_stream().do(lambda: target.fill(poison))
+    return array
+
+
+def empty_like(array, dtype=None):
+    """Return a new array whose axes lie in memory as those of `array`."""
+    strides = np.empty_like(array.array).strides
+    order = sorted(range(array.ndim), key=lambda axis: -strides[axis])
+    shape = tuple(array.shape[axis] for axis in order)
+    inverse = tuple(order.index(axis) for axis in range(array.ndim))
+    return empty(shape, array.dtype if dtype is None else dtype).transpose(inverse)
 
 
 def _wrapping(function):
     def call(*arguments, **keywords):
-        current_stream().drain()
-        return wrapped(function(*map(plain, arguments), **{k: plain(v) for k, v in keywords.items()}))
+        if function is np.unique:  # it waits for the number of values
+            current_stream().refuse_capture()
+        return perform(function, arguments, keywords)
 
     return call
 
@@ -413,6 +608,7 @@ def installed():
         yield sys.modules["cupy"]
     finally:
         _replace(before)
+        Pool.unused.clear()
 
 
 def _modules():

@@ -7,6 +7,7 @@ Only `match` of floating images, which sorts, waits for the device.
 """
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,8 @@ from histeq_kernels.cuda.interface import (
     TABLE_U8,
 )
 
+from histeq._backends.numpy import backend as _numpy
 from histeq._core import rules as _rules
-from histeq._core import ycrcb as _ycrcb
 from histeq._core.backend import Pixels
 
 try:
@@ -45,6 +46,7 @@ from histeq._backends.cupy.device import (
     grid_of_elements,
     image_groups,
     on,
+    refuse_capture,
     structure,
 )
 from histeq._backends.cupy.layout import (
@@ -62,7 +64,7 @@ from histeq._backends.cupy.match import match_table, match_values
 from histeq._backends.cupy.rules import lookup_table, nodata_bin, rule_of
 
 __all__ = [
-    "apply", "apply_tiles", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
+    "apply", "apply_tiles", "as_mask", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
     "fast_path", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap", "tile_tables",
 ]  # fmt: skip
 
@@ -86,14 +88,38 @@ def empty_like(image: Array, dtype: Any) -> Array:
 
 
 def overlap(a: Array, b: Array) -> bool:
-    """Tell whether two arrays may share memory: whether the address ranges meet."""
-    return bool(cupy.may_share_memory(a, b))
+    """Tell whether two arrays share any memory, by their addresses.
+
+    CuPy's own function says no to two arrays that were imported from another library, one after the other.
+    """
+    return _numpy.overlap(_addresses_of(a), _addresses_of(b))
+
+
+def _addresses_of(array: Array) -> np.ndarray:
+    """Return an array of NumPy's with the addresses of one on the device: nobody may read it."""
+    where = {"data": (address(array), True), "shape": array.shape, "strides": array.strides}
+    return np.asarray(
+        SimpleNamespace(__array_interface__={**where, "typestr": array.dtype.str, "version": 3})
+    )
+
+
+def as_mask(mask: Array) -> Array:
+    """Return a mask as booleans."""
+    if mask.dtype != np.bool_:
+        with on(mask):
+            refuse_capture(f"a mask of {mask.dtype}", "pass a mask of bool")
+            return mask != 0
+    return mask
 
 
 def copy_alpha(source: Array, target: Array) -> None:
     """Copy an alpha channel into that of a result."""
-    with on(target):
-        target[...] = _ycrcb.alpha_for(target.dtype, source)
+    with on(target), aligned_target(target) as aligned_alpha:
+        source = aligned(source)
+        if target.dtype.kind == "f" and source.dtype.kind != "f":
+            cupy.true_divide(source, np.iinfo(source.dtype).max, out=aligned_alpha)
+        else:
+            aligned_alpha[...] = source
 
 
 def bin_edges(pixels: Pixels, bins: int, value_range: tuple[float, float] | None) -> Array:
@@ -152,11 +178,15 @@ def equalize(
     with on(image):
         if _fused.equalize(pixels, rule, out_range, out):
             return
-        bins = pixels.bins(edges)
+        bins, (images, planes) = pixels.bins(edges), pixels.histograms
         workspace = _device.device(image.device.id).workspace()
-        table = workspace.empty("table", (*pixels.histograms, bins), _rules.table_dtype(rule, image.dtype))
-        _count(pixels, edges, rule_of(rule, bins, image.dtype, out_range, pixels), table, None)
-        apply(pixels, table, edges, out)
+        dtype = _rules.table_dtype(rule, image.dtype)
+        of_rule = rule_of(rule, bins, image.dtype, out_range, pixels)
+        for part in image_groups(images, 8 * bins * planes):
+            group, bounds = pixels.part(part), None if edges is None else edges[part]
+            table = workspace.empty("table", (*group.histograms, bins), dtype)
+            _count(group, bounds, of_rule, table, None)
+            apply(group, table, bounds, out[part])
 
 
 # Counting ------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ and one more interpolates. Nothing waits for the device.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import cupy
@@ -12,7 +13,15 @@ import numpy as np
 from histeq_kernels.cuda.interface import LEVELS, RESIDENT_BLOCKS, SCRATCH, TILES
 
 from histeq._backends.cupy import device as _device
-from histeq._backends.cupy.device import Device, address, grid_of, image_groups, on, structure
+from histeq._backends.cupy.device import (
+    Device,
+    address,
+    grid_of,
+    image_groups,
+    on,
+    refuse_capture,
+    structure,
+)
 from histeq._backends.cupy.layout import (
     aligned,
     aligned_target,
@@ -33,11 +42,9 @@ _ROWS = 64
 
 def tile_tables(pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: Array | None) -> Array:
     """Return the table of every tile: (N, P, D, H, W, bins)."""
-    images, planes = pixels.histograms
     with on(pixels.image):
-        tables = cupy.empty((images, planes, *grid.tiles, levels.bins), levels.table_dtype)
-        size = 8 * levels.bins * math.prod(grid.tiles) * planes
-        for part in image_groups(images if planes else 0, size):
+        tables = cupy.empty((*pixels.histograms, *grid.tiles, levels.bins), levels.table_dtype)
+        for part in _groups(pixels, grid, levels):
             bounds = None if edges is None else edges[part]
             _make_tables(pixels.part(part), grid, clip_limit, levels, bounds, tables[part])
     return tables
@@ -57,7 +64,9 @@ def apply_tiles(
         return
     with on(pixels.image), aligned_target(out) as target:
         image = aligned(pixels.image)
-        tables = cupy.ascontiguousarray(tables)
+        if not tables.flags.c_contiguous:
+            refuse_capture("tables that are not contiguous", "pass those of tile_tables")
+            tables = cupy.ascontiguousarray(tables)
         region = region_of(
             red_first(pixels, image), None, red_first(pixels, target), luma=pixels.luma is not None
         )
@@ -73,9 +82,24 @@ def apply_tiles(
 def clahe(
     pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: Array | None, out: Array
 ) -> None:
-    """Make the tables of all tiles and interpolate the image between them."""
-    tables = tile_tables(pixels, grid, clip_limit, levels, edges)
-    apply_tiles(pixels, tables, grid, (0, 0, 0), levels, edges, out)
+    """Make the tables of all tiles and interpolate the image between them, a group of images at a time.
+
+    The tables are in the workspace: a graph that captures this call keeps no other array alive.
+    """
+    with on(pixels.image):
+        workspace = _device.device(pixels.image.device.id).workspace()
+        for part in _groups(pixels, grid, levels):
+            group, bounds = pixels.part(part), None if edges is None else edges[part]
+            shape = (*group.histograms, *grid.tiles, levels.bins)
+            tables = workspace.empty("tile_tables", shape, levels.table_dtype)
+            _make_tables(group, grid, clip_limit, levels, bounds, tables)
+            apply_tiles(group, tables, grid, (0, 0, 0), levels, bounds, out[part])
+
+
+def _groups(pixels: Pixels, grid: Grid, levels: Levels) -> Iterator[slice]:
+    """Yield groups of images whose counts the workspace holds."""
+    images, planes = pixels.histograms
+    return image_groups(images if planes else 0, 8 * levels.bins * math.prod(grid.tiles) * planes)
 
 
 def _make_tables(

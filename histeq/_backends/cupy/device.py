@@ -140,6 +140,7 @@ class Workspace:
 
     Counts and tickets are zero before and after every launch: no launch needs a memset. Memory that was too
     small is kept, not freed, because a captured graph may still use it; sizes double, so that this is little.
+    It does not grow while a graph is captured: the zeros would be a part of the graph, and missing before it.
     """
 
     def __init__(self) -> None:
@@ -159,11 +160,27 @@ class Workspace:
     def _at_least(self, name: str, size: int, dtype: Any) -> Array:
         memory = self._memory.get(name)
         if memory is None or memory.size < size:
+            refuse_capture(
+                "a call that needs more workspace than the calls before it on this stream",
+                "make the same call once on this stream, in this thread, before the capture",
+            )
+            if memory is not None:
+                size = max(size, 2 * memory.size)
+            larger = cupy.zeros(max(size, 1), dtype)
             if memory is not None:
                 self._outgrown.append(memory)
-                size = max(size, 2 * memory.size)
-            memory = self._memory[name] = cupy.zeros(max(size, 1), dtype)
+            memory = self._memory[name] = larger
         return memory
+
+
+def refuse_capture(what: str, remedy: str) -> None:
+    """Raise RuntimeError while the current stream captures a graph, which `what` cannot be a part of.
+
+    A graph keeps no array alive: what a call allocates and lets go of, CuPy lends to later calls, and every
+    launch of the graph would overwrite it.
+    """
+    if cupy.cuda.get_current_stream().is_capturing():
+        raise RuntimeError(f"{what} cannot be captured into a graph: {remedy}")
 
 
 def counter_copies(bins: int) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from histeq_kernels.cuda.interface import LAYOUT, RESIDENT_BLOCKS, TABLES
 
 from histeq._backends.cupy import device as _device
-from histeq._backends.cupy.device import Device, address, structure
+from histeq._backends.cupy.device import Device, address, refuse_capture, structure
 from histeq._core.backend import Pixels
 
 Array = Any
@@ -150,6 +150,7 @@ def aligned(array: Array) -> Array:
     """Return an array that kernels take: a copy where elements are misaligned."""
     if is_aligned(array):
         return array
+    _refuse_misaligned()
     copied = cupy.empty(array.shape, array.dtype)
     _copy_bytes(array, copied)
     return copied
@@ -161,9 +162,14 @@ def aligned_target(out: Array) -> Iterator[Array]:
     if is_aligned(out):
         yield out
     else:
+        _refuse_misaligned()
         target = cupy.empty(out.shape, out.dtype)
         yield target
         _copy_bytes(target, out)
+
+
+def _refuse_misaligned() -> None:
+    refuse_capture("a misaligned array", "pass one with all elements at multiples of their size")
 
 
 def _copy_bytes(source: Array, target: Array) -> None:
@@ -182,6 +188,7 @@ def with_contiguous_levels(table: Array) -> Array:
     """Return tables (N, P, levels) whose levels are contiguous; the leading axes may be broadcast."""
     if table.strides[2] == table.itemsize or table.shape[2] == 1:
         return table
+    refuse_capture("a table whose entries are apart", "pass a contiguous table")
     return cupy.ascontiguousarray(table)
 
 

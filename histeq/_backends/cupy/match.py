@@ -7,7 +7,7 @@ import numpy as np
 from histeq_kernels.cuda.interface import SCRATCH
 
 from histeq._backends.cupy import device as _device
-from histeq._backends.cupy.device import grid_of, grid_of_elements, on
+from histeq._backends.cupy.device import grid_of, grid_of_elements, on, refuse_capture
 from histeq._backends.cupy.rules import rule_of
 from histeq._core.backend import Pixels
 
@@ -17,6 +17,7 @@ Array = Any
 def match_table(counts: Array, reference: Array, dtype: Any) -> Array:
     """Return the table that gives `counts` the distribution of the counts `reference`."""
     with on(counts):
+        _refuse_capture()
         counts = cupy.ascontiguousarray(counts)
         reference = cupy.ascontiguousarray(cupy.broadcast_to(reference, counts.shape))
         table = cupy.empty(counts.shape, dtype)
@@ -37,11 +38,17 @@ def match_values(pixels: Pixels, reference: Pixels, out: Array) -> None:
     Sorting needs the number of distinct values on the host: this function waits for the device.
     """
     with on(pixels.image):
+        _refuse_capture()
         images, planes = pixels.image.shape[:2]
         for n in range(images):
             for p in range(planes):
                 target = _counted(reference, min(n, len(reference.image) - 1), p)
                 _match_plane(pixels, n, p, target, out[n, p])
+
+
+def _refuse_capture() -> None:
+    """Refuse what makes counts and tables that nobody holds, or waits for the device."""
+    refuse_capture("match", "call it before the capture, or on another stream")
 
 
 def _match_plane(pixels: Pixels, n: int, p: int, target: Array, out: Array) -> None:

@@ -17,14 +17,14 @@ import numpy as np
 from histeq._backends.cupy import backend as gpu
 from histeq._backends.cupy import pieces as _pieces
 from histeq._backends.cupy.pieces import Box, PieceCache
-from histeq._backends.cupy.transfer import TransferStream, for_each_piece
-from histeq._backends.numpy.backend import copy_alpha, empty_like, overlap
+from histeq._backends.cupy.transfer import TransferStream, for_each_piece, refuse_host_arrays
+from histeq._backends.numpy.backend import as_mask, copy_alpha, empty_like, overlap
 from histeq._core import dispatch
 from histeq._core.backend import Pixels
 from histeq._core.tile_grid import Grid, Levels
 
 __all__ = [
-    "apply", "apply_tiles", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
+    "apply", "apply_tiles", "as_mask", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
     "fast_path", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap", "tile_tables",
 ]  # fmt: skip
 
@@ -51,16 +51,19 @@ def histogram(pixels: Pixels, edges: Array | None) -> np.ndarray:
 
 def lookup_table(counts: Array, rule: str, dtype: Any, out_range: tuple[Any, Any] | None) -> np.ndarray:
     """Return the table of a rule for each histogram: (..., levels)."""
+    refuse_host_arrays()
     return cupy.asnumpy(gpu.lookup_table(cupy.asarray(counts), rule, dtype.newbyteorder("="), out_range))
 
 
 def match_table(counts: Array, reference: Array, dtype: Any) -> np.ndarray:
     """Return the table that gives `counts` the distribution of the counts `reference`."""
+    refuse_host_arrays()
     return cupy.asnumpy(gpu.match_table(cupy.asarray(counts), cupy.asarray(reference), dtype))
 
 
 def match_values(pixels: Pixels, reference: Pixels, out: Array) -> None:
     """Match a floating image to a floating reference; both are sorted, and must fit into device memory."""
+    refuse_host_arrays()
     uploaded = _upload_all(pixels)
     result = cupy.empty_like(uploaded.image)
     gpu.match_values(uploaded, _upload_all(reference), result)

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import cupy
 import numpy as np
 
+from histeq._backends.cupy.device import refuse_capture
+
 Array = Any
 Piece = TypeVar("Piece")
 
@@ -95,8 +97,14 @@ class _Local(threading.local):
 _local = _Local()
 
 
+def refuse_host_arrays() -> None:
+    """Refuse NumPy arrays while the current stream captures a graph, which would not bring them there."""
+    refuse_capture("a call with NumPy arrays", "pass arrays on the device")
+
+
 @contextmanager
 def _two_streams() -> Iterator[tuple[TransferStream, TransferStream]]:
+    refuse_host_arrays()
     index = cupy.cuda.runtime.getDevice()
     if index not in _local.streams:
         _local.streams[index] = (TransferStream(), TransferStream())

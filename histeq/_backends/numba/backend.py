@@ -32,6 +32,7 @@ from histeq._backends.numba.clahe import apply_tiles, clahe, tile_tables
 from histeq._backends.numba.views import add_up, bits, mask_of, native, rows, served, split, tag, workspace
 from histeq._backends.numpy import backend as _reference
 from histeq._backends.numpy.backend import (
+    as_mask,
     copy_alpha,
     edges_between,
     empty_like,
@@ -44,7 +45,7 @@ from histeq._core import threads as _threads
 from histeq._core.backend import Pixels
 
 __all__ = [
-    "apply", "apply_tiles", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
+    "apply", "apply_tiles", "as_mask", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
     "fast_path", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap", "tile_tables",
 ]  # fmt: skip
 

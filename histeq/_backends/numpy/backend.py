@@ -15,7 +15,7 @@ from histeq._core import ycrcb as _color
 from histeq._core.backend import Pixels
 
 __all__ = [
-    "apply", "apply_tiles", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
+    "apply", "apply_tiles", "as_mask", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
     "fast_path", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap", "tile_tables",
 ]  # fmt: skip
 
@@ -44,6 +44,11 @@ def overlap(a: Array, b: Array) -> bool:
         return np.shares_memory(a, b, max_work=10_000)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True
+
+
+def as_mask(mask: Array) -> Array:
+    """Return a mask as booleans."""
+    return mask if mask.dtype == np.bool_ else mask != 0
 
 
 def copy_alpha(source: Array, target: Array) -> None:

@@ -1,0 +1,155 @@
+"""Calls captured into CUDA graphs, without a GPU: what a graph may use, and what is refused."""
+
+import numpy as np
+import pytest
+from cuda_host import fake_cupy
+from cuda_host.fake_cupy import Machine, Pool
+from images import DTYPES, FLOATS, random_float, random_values, same
+
+import histeq
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    """Yield the CuPy that runs on the CPU, even where there is a GPU."""
+    with fake_cupy.installed() as module:
+        yield module
+
+
+@pytest.fixture
+def stream(cupy):
+    return cupy.cuda.Stream(non_blocking=True)
+
+
+@pytest.fixture(params=["two launches", "one launch", "clusters"])
+def path(request, monkeypatch):
+    """Choose the launches that equalize small images of uint8."""
+    if request.param == "one launch":
+        monkeypatch.setattr(Machine, "cooperates", 1)
+    if request.param == "clusters":
+        monkeypatch.setattr(Machine, "cache", 1)
+        monkeypatch.setattr(Machine, "multiprocessors", 16)
+    return request.param
+
+
+def image_of(rng, dtype, shape):
+    if dtype in FLOATS:
+        return random_float(rng, dtype, shape)
+    return random_values(rng, int(np.prod(shape)), dtype).reshape(shape)
+
+
+def check_graph(cupy, stream, function, shape, dtype, **keywords):
+    """Capture a call; replay it on new pixels, while others use what the call let go of."""
+    rng = np.random.default_rng(0)
+    image = cupy.zeros(shape, np.dtype(dtype))
+    first = image_of(rng, dtype, shape)
+    out = cupy.asarray(np.zeros_like(function(first, backend="numpy", **keywords)))
+    with stream:
+        function(image, out=out, **keywords)  # makes the workspace
+        stream.begin_capture()
+        function(image, out=out, **keywords)
+        graph = stream.end_capture()
+        others = [
+            cupy.zeros(size, np.uint8)
+            for (ptr, size), unused in Pool.unused.items()
+            for _ in unused
+            if ptr == stream.ptr
+        ]
+        for _ in range(3):
+            new = image_of(rng, dtype, shape)
+            image.set(new)
+            graph.launch(stream)
+            stream.synchronize()
+            assert same(out.array, function(new, backend="numpy", **keywords))
+            function(cupy.asarray(first), **keywords)  # an eager call between
+        stream.synchronize()
+        assert not any(other.array.any() for other in others)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_equalize(dtype, cupy, stream):
+    check_graph(cupy, stream, histeq.equalize, (30, 41), dtype)
+    check_graph(cupy, stream, histeq.equalize, (5, 30, 41), dtype, layout="NHW", rule="skimage")
+
+
+def test_equalize_by_every_path(cupy, stream, path):
+    check_graph(cupy, stream, histeq.equalize, (30, 41), "uint8")
+    check_graph(cupy, stream, histeq.equalize, (9, 30, 41), "uint8", layout="NHW")
+    check_graph(cupy, stream, histeq.equalize, (30, 41, 4), "uint8", layout="HWC")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_clahe(dtype, cupy, stream):
+    keywords = {"bins": 512} if dtype in ("uint16", "int16") else {}
+    check_graph(cupy, stream, histeq.clahe, (40, 51), dtype, tiles=(2, 3), **keywords)
+    check_graph(cupy, stream, histeq.clahe, (3, 40, 51), dtype, layout="NHW", tiles=(2, 2), **keywords)
+
+
+def test_alpha_beside_fractions(cupy, stream):
+    keywords = {"layout": "HWC", "color": "channels", "alpha": True, "rule": "skimage"}
+    check_graph(cupy, stream, histeq.equalize, (30, 41, 4), "uint8", **keywords)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("function", [histeq.equalize, histeq.clahe, histeq.histogram])
+def test_workspace_does_not_grow_during_capture(function, dtype, cupy, stream):
+    """Its zeros would become part of the graph: the next call would find none."""
+    image = image_of(np.random.default_rng(1), dtype, (30, 41))
+    lent = cupy.asarray(image)
+    function(lent)  # on another stream: no help
+    with stream:
+        stream.begin_capture()
+        with pytest.raises(RuntimeError, match="make the same call once on this stream"):
+            function(lent)
+        stream.end_capture()
+        expected = function(image, backend="numpy")
+        for _ in range(2):
+            assert same(function(lent).get(), expected)
+        stream.begin_capture()
+        with pytest.raises(RuntimeError, match="make the same call once on this stream"):
+            function(cupy.ndarray((90, 30, 41), np.dtype(dtype)), layout="NHW")
+        stream.end_capture()
+        assert same(function(lent).get(), expected)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_match_is_refused(dtype, cupy, stream):
+    image = image_of(np.random.default_rng(2), dtype, (30, 41))
+    lent = cupy.asarray(image)
+    with stream:
+        result = histeq.match(lent, lent)
+        stream.begin_capture()
+        with pytest.raises(RuntimeError, match="match cannot be captured into a graph"):
+            histeq.match(lent, lent, out=result)
+        stream.end_capture()
+        assert same(histeq.match(lent, lent).get(), histeq.match(image, image, backend="numpy"))
+
+
+def test_copies_are_refused(cupy, stream):
+    memory = fake_cupy.ndarray.of(np.zeros(8 * 601, np.uint8))
+    crooked = memory[1:1201].view(np.uint16).reshape(20, 30)
+    straight = cupy.zeros((20, 30), np.dtype(np.uint16))
+    small = cupy.zeros((20, 30), np.dtype(np.uint8))
+    table = cupy.zeros(512, np.dtype(np.uint8))[::2]
+    out = cupy.zeros((20, 30), np.dtype(np.uint8))
+    cases = {
+        "elements at multiples of their size": (
+            lambda: histeq.equalize(crooked, out=straight),
+            lambda: histeq.equalize(straight, out=crooked),
+        ),
+        "contiguous table": (lambda: histeq.apply(small, table, out=out),),
+        "mask of bool": (lambda: histeq.equalize(small, mask=small, out=out),),
+        "NumPy arrays": (
+            lambda: histeq.equalize(np.zeros((20, 30), np.uint8), backend="cupy"),
+            lambda: histeq.match(np.zeros((20, 30), np.float32), np.ones((2, 5), np.float32), backend="cupy"),
+            lambda: histeq.lookup_table(np.ones(256, np.int64), dtype=np.uint8, backend="cupy"),
+        ),
+    }
+    with stream:
+        for message, calls in cases.items():
+            for call in calls:
+                call()
+                stream.begin_capture()
+                with pytest.raises(RuntimeError, match=message):
+                    call()
+                stream.end_capture()
