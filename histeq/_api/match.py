@@ -3,6 +3,7 @@
 from histeq._api.interop import any_array
 from histeq._api.request import Request, check_kind, request
 from histeq._api.types import AnyArray, ArrayT, BackendName, Color
+from histeq._core import rules
 
 
 @any_array
@@ -82,9 +83,13 @@ def match(
     if call.dtype.kind == "f":
         call.backend.match_values(call.pixels, model.pixels, target)
         return result
-    counts, wanted = (call.backend.histogram(each.pixels, None) for each in (call, model))
-    table = call.backend.match_table(counts, wanted, call.dtype.newbyteorder("="))
-    call.backend.apply(call.pixels, table, None, target)
+    one = len(model.pixels.image) == 1
+    wanted = call.backend.histogram(model.pixels, None) if one else None
+    for images, group in call.groups(16 * rules.levels_of(call.dtype) * call.pixels.histograms[1]):
+        counts = call.backend.histogram(group.pixels, None)
+        of_group = wanted if one else call.backend.histogram(model.pixels.part(images), None)
+        table = call.backend.match_table(counts, of_group, call.dtype.newbyteorder("="))
+        call.backend.apply(group.pixels, table, None, target[images])
     return result
 
 

@@ -152,11 +152,13 @@ def equalize(
     with on(image):
         if _fused.equalize(pixels, rule, out_range, out):
             return
-        bins = pixels.bins(edges)
+        bins, (images, planes) = pixels.bins(edges), pixels.histograms
         workspace = _device.device(image.device.id).workspace()
-        table = workspace.empty("table", (*pixels.histograms, bins), _rules.table_dtype(rule, image.dtype))
-        _count(pixels, edges, rule_of(rule, bins, image.dtype, out_range, pixels), table, None)
-        apply(pixels, table, edges, out)
+        for part in image_groups(images, 8 * bins * planes):
+            group, bounds = pixels.part(part), None if edges is None else edges[part]
+            table = workspace.empty("table", (*group.histograms, bins), _rules.table_dtype(rule, image.dtype))
+            _count(group, bounds, rule_of(rule, bins, image.dtype, out_range, pixels), table, None)
+            apply(group, table, bounds, out[part])
 
 
 # Counting ------------------------------------------------------------------------------------------
