@@ -480,6 +480,36 @@ def test_packages_without_sources_on_disk(form, tmp_path):
     assert run(code, **environment) == run(code, **environment)
 
 
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("form", ["--onedir", "--onefile"])
+def test_frozen_application(form, tmp_path):
+    code = """
+        import numpy as np, sys, histeq
+        assert sys.frozen
+        image = np.random.default_rng(0).integers(0, 200, (300, 400), np.uint8)
+        for function in (histeq.equalize, histeq.clahe):
+            assert (function(image, backend="numba") == function(image, backend="numpy")).all()
+        import histeq_kernels.cuda
+        assert histeq_kernels.cuda.kernels("histogram")
+        from histeq_kernels.cpu.core.kernel import digest_of_sources
+        print(digest_of_sources(), [name for name in ("PIL", "click") if name in sys.modules])
+    """
+    (tmp_path / "app.py").write_text(textwrap.dedent(code))
+    subprocess.run(
+        [sys.executable, "-m", "PyInstaller", form, "app.py"], cwd=tmp_path, check=True, capture_output=True
+    )
+    program = tmp_path / "dist" / "app"
+    program = program / "app" if program.is_dir() else program
+    outputs = set()
+    for _ in range(2):
+        done = subprocess.run(
+            [program], cwd=tmp_path, capture_output=True, text=True, check=False, env={"HOME": str(tmp_path)}
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        outputs.add(done.stdout)
+    assert len(outputs) == 1
+
+
 def test_two_processes_compile_at_once_into_one_empty_cache(tmp_path):
     site = copied_package(tmp_path)
     code = """
