@@ -63,7 +63,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'histeq' has no attribute {name!r}")
     from importlib import import_module
 
-    with _locks.importing:
+    with _locks.importing():
         value = getattr(import_module(f"histeq.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

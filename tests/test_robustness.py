@@ -189,7 +189,7 @@ def test_helpers_that_died_are_replaced_and_keep_no_image():
             assert (histeq.equalize(copy) == expected).all()
             del copy
             deadline = time.monotonic() + 10
-            while alive():  # a helper may be about to find that it comes too late
+            while alive() is not None:  # a helper may be about to find that it comes too late
                 assert time.monotonic() < deadline, "the image is kept"
                 time.sleep(1e-4)
         assert len(helpers()) == 2

@@ -85,11 +85,15 @@ def match(
         return result
     one = len(model.pixels.image) == 1
     wanted = call.backend.histogram(model.pixels, None) if one else None
-    for images, group in call.groups(16 * rules.levels_of(call.dtype) * call.pixels.histograms[1]):
-        counts = call.backend.histogram(group.pixels, None)
-        of_group = wanted if one else call.backend.histogram(model.pixels.part(images), None)
-        table = call.backend.match_table(counts, of_group, call.dtype.newbyteorder("="))
-        call.backend.apply(group.pixels, table, None, target[images])
+
+    def match_group(images: slice, group: Request) -> None:
+        counts = group.backend.histogram(group.pixels, None)
+        of_group = wanted if one else group.backend.histogram(model.pixels.part(images), None)
+        table = group.backend.match_table(counts, of_group, call.dtype.newbyteorder("="))
+        group.backend.apply(group.pixels, table, None, target[images])
+
+    for images, group in call.groups(8 * rules.levels_of(call.dtype) * call.pixels.histograms[1]):
+        match_group(images, group)  # its counts and tables are gone before the next
     return result
 
 

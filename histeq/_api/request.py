@@ -15,7 +15,7 @@ from histeq._core.backend import Array, Backend, Order, Pixels
 
 DTYPES = ("uint8", "uint16", "int16", "float16", "float32", "float64")
 COLORS = ("luma", "luma-bgr", "channels")
-_KEPT = 1 << 27
+_KEPT = 1 << 26
 """Bytes of counts, tables or edges that a call keeps for its images: memory must not grow with a batch."""
 
 

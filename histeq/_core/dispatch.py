@@ -78,7 +78,7 @@ def _reason(name: str, error: Exception) -> str:
 @functools.cache
 def _load(name: str, module: str = "backend") -> Backend:
     """Import a backend's module; ImportError where its library is missing, anything where it is broken."""
-    with importing:
+    with importing():
         found: ModuleType = importlib.import_module(f"histeq._backends.{name}.{module}")
     return cast(Backend, found)
 

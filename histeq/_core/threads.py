@@ -183,7 +183,7 @@ def _look_out(state: NDArray[np.int64], which: int, value: int) -> bool:
 
 @functools.cache
 def _waiting() -> ModuleType:
-    with importing:
+    with importing():
         return importlib.import_module("histeq_kernels.cpu.core.waiting")
 
 
