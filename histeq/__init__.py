@@ -14,6 +14,8 @@ array([[  0, 159, 159],
 
 from typing import TYPE_CHECKING, Any
 
+from histeq_kernels import locks as _locks
+
 if TYPE_CHECKING:
     from histeq._api.clahe import TileTables, apply_tiles, clahe, tile_tables
     from histeq._api.equalize import equalize
@@ -61,7 +63,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'histeq' has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(f"histeq.{_HOMES[name]}"), name)
+    with _locks.importing():
+        value = getattr(import_module(f"histeq.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 

@@ -1,5 +1,6 @@
 """Which backend serves a call, what is imported for it, and what a missing one says."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -10,16 +11,14 @@ import pytest
 import histeq
 
 
-def run(code, **environment):
-    """Run Python code in a new process; return what it prints."""
-    import os
-
+def run(code, *, folder=None, fails=False, **environment):
+    """Run Python code in a new process; return what it prints, or its errors where it fails."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)], cwd=folder,
         capture_output=True, text=True, check=False, env={**os.environ, **environment},
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    assert bool(done.returncode) == fails, done.stderr
+    return (done.stderr if fails else done.stdout).strip()
 
 
 def test_import_loads_nothing():
@@ -51,29 +50,89 @@ def test_backends():
         histeq.set_num_threads(None)
 
 
-def test_without_numba():
-    code = """
-        import sys
-        sys.modules["numba"] = None  # as if it were not installed
-        import numpy, histeq
-        info = histeq.backends()[0]
-        print(info.name, info.available, info.reason, repr(info.device), sep="|")
-        print(histeq.equalize(numpy.array([[1, 2, 2]], "u1")).tolist())
-        try:
-            histeq.equalize(numpy.zeros((3, 3), "u1"), backend="numba")
-        except RuntimeError as error:
-            print(error)
-    """
-    info, result, error = run(code).splitlines()
-    reason = "import of numba halted; None in sys.modules; to add it: pip install numba"
+WITHOUT_NUMBA = """
+    import numpy, warnings, histeq
+    image = numpy.array([[1, 2, 2]], "u1")
+    info = histeq.backends()[0]
+    print(info.name, info.available, info.reason, repr(info.device), sep="|")
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        print([histeq.equalize(image).tolist() for _ in range(3)])
+        histeq.clahe(image)
+        histeq.histogram(image.astype("f4"))
+    print(*[f"{warning.category.__name__}: {warning.message}" for warning in seen])
+    try:
+        histeq.equalize(image, backend="numba")
+    except RuntimeError as error:
+        print(error)
+"""
+
+
+def check_without_numba(lines, reason):
+    info, result, warning, error = lines
     assert info == f"numba|False|{reason}|''"
-    assert result == "[[0, 255, 255]]"
+    assert result == str([[[0, 255, 255]]] * 3)
+    assert warning.startswith("RuntimeWarning: images are equalized by NumPy, ")
+    assert warning.count(f"({reason})") == warning.count("RuntimeWarning") == 1
     assert error == f"backend='numba' is not available: {reason}"
-    variable = run(
-        code.replace(', backend="numba"', "").replace("print(histeq.eq", "None and (histeq.eq"),
-        HISTEQ_BACKEND="numba",
-    )
-    assert variable.splitlines()[-1] == f"HISTEQ_BACKEND='numba' is not available: {reason}"
+
+
+def test_without_numba():
+    code = "import sys; sys.modules['numba'] = None  # as if it were not installed\n"
+    code += textwrap.dedent(WITHOUT_NUMBA)
+    reason = "import of numba halted; None in sys.modules; to add it: pip install numba"
+    check_without_numba(run(code).splitlines(), reason)
+    code = code[: code.index("print([hist")] + "\n    histeq.equalize(image)"
+    named = run(code + "\n", fails=True, HISTEQ_BACKEND="numba").splitlines()[-1]
+    assert named == f"RuntimeError: HISTEQ_BACKEND='numba' is not available: {reason}"
+
+
+@pytest.mark.parametrize("error", ["AttributeError", "OSError", "SystemError", "ValueError", "KeyError"])
+def test_numba_that_cannot_be_imported(error):
+    code = f"""
+        import sys
+        class Broken:
+            def find_spec(self, name, *_):
+                if name == "numba.core.types":
+                    raise {error}("broken")
+        sys.meta_path.insert(0, Broken())
+    """
+    lines = run(textwrap.dedent(code) + textwrap.dedent(WITHOUT_NUMBA)).splitlines()
+    check_without_numba(lines, f"{error}: " + ("'broken'" if error == "KeyError" else "broken"))
+
+
+def test_folder_in_the_way_of_a_library_of_numba(tmp_path):
+    """Of all names this one: many projects have it in their working directory."""
+    (tmp_path / "coverage").mkdir()
+    (tmp_path / "coverage" / "__init__.py").touch()
+    lines = run(textwrap.dedent(WITHOUT_NUMBA), folder=tmp_path).splitlines()
+    check_without_numba(lines, "AttributeError: module 'coverage' has no attribute 'types'")
+
+
+def test_no_warning_where_numpy_is_asked_for():
+    code = "import sys; sys.modules['numba'] = None; import numpy, histeq; image = numpy.zeros((3, 3), 'u1');"
+    run(code + "histeq.equalize(image, backend='numpy')")
+    run(code + "histeq.equalize(image)", HISTEQ_BACKEND="numpy")
+
+
+@pytest.mark.parametrize("variable", ["HISTEQ_CPU_TIER", "HISTEQ_NUM_THREADS"])
+def test_backends_never_raises(variable):
+    code = "import histeq; info = histeq.backends()[0]; print(info.available, info.reason)"
+    output = run(code, **{variable: "nonsense"})
+    assert output.startswith(f"False ValueError: {variable} must be ")
+
+
+def test_backends_with_a_broken_cupy():
+    code = """
+        import sys, types
+        class Broken(types.ModuleType):
+            def __getattr__(self, name):
+                raise SystemError("driver")
+        sys.modules["cupy"] = Broken("cupy")
+        import histeq
+        print(histeq.backends()[2].reason)
+    """
+    assert run(code) == "SystemError: driver"
 
 
 def test_default_is_the_fastest(environment):

@@ -1,14 +1,25 @@
 """What a library meets in the wild; each test runs the real thing in a process of its own."""
 
+import compileall
+import errno
+import gc
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
+import time
+import weakref
 from pathlib import Path
 
 import histeq_kernels
+import numba
+import numpy as np
 import pytest
+from histeq_kernels.cpu.core import cache
+from histeq_kernels.cpu.core.kernel import compiled
+from images import AS_SHIPPED
 
 import histeq
 
@@ -20,17 +31,20 @@ PRELUDE = """
 """
 
 
-def start(code, **environment):
+def start(code, folder=None, **environment):
     code = textwrap.dedent(PRELUDE) + textwrap.dedent(code)
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", code],
+        [sys.executable, "-W", "error", "-c", code], cwd=folder,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment},
     )  # fmt: skip
 
 
-def run(code, **environment):
-    process = start(code, **environment)
-    output, errors = process.communicate(timeout=240)
+def run(code, folder=None, **environment):
+    process = start(code, folder, **environment)
+    try:
+        output, errors = process.communicate(timeout=240)
+    finally:
+        process.kill()  # it hangs
     assert process.returncode == 0, errors
     return output.strip()
 
@@ -71,6 +85,67 @@ def test_fork_after_use():
     assert run(code) == "[0, 0, 0]"
 
 
+FORKS_WHILE_COMPILING = """
+    import multiprocessing, signal, threading, time, warnings
+    warnings.simplefilter("ignore")
+    small = image[:30, :40]
+    expected = histeq.equalize(small, backend="numpy")
+    deep = [small.astype(dtype) for dtype in (np.uint16, np.int16, np.float32, np.float64)]
+
+    def work():
+        for each in deep:
+            histeq.equalize(each)
+            histeq.clahe(each)
+
+    def is_right(each=small):
+        return bool((histeq.equalize(each, backend="numba") == expected).all())
+
+    def forked():
+        child = os.fork()
+        if child == 0:
+            signal.alarm(100)  # a child that hangs is killed
+            os._exit(0 if is_right() else 1)
+        return child
+
+    compiling = threading.Thread(target=work)
+    compiling.start()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_fork_while_another_thread_imports_and_compiles(tmp_path):
+    code = """
+    children = []
+    for pause in (0, 0.2, 0.5, 1, 2, 3):
+        time.sleep(pause)
+        children.append(forked())
+    compiling.join()
+    children.append(forked())
+    print({os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children})
+    """
+    assert run(FORKS_WHILE_COMPILING + code, NUMBA_CACHE_DIR=str(tmp_path)) == "{0}"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_pool_that_a_thread_forks_while_another_compiles(tmp_path):
+    """As PyTorch's DataLoader does."""
+    code = """
+    def load(results):
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            results += pool.map_async(is_right, [small] * 20).get(timeout=100)
+
+    loaders, results = [], []
+    for pause in (0.3, 1, 2):
+        time.sleep(pause)
+        loaders.append(threading.Thread(target=load, args=(results,)))
+        loaders[-1].start()
+    for thread in (*loaders, compiling):
+        thread.join()
+    print(len(results), set(results))
+    """
+    assert run(FORKS_WHILE_COMPILING + code, NUMBA_CACHE_DIR=str(tmp_path)) == "60 {True}"
+
+
 def test_multiprocessing_pool():
     code = """
         import multiprocessing, warnings
@@ -81,6 +156,150 @@ def test_multiprocessing_pool():
         print(all((result == expected).all() for result in results))
     """
     assert run(code) == "True"
+
+
+HELPERS = """
+    import ctypes, signal, threading, time, weakref
+    threading.excepthook = lambda _: None  # of helpers that are interrupted
+    histeq.set_num_threads(3)
+    floats = image.astype(np.float32)
+    sums = histeq.equalize(floats, backend="numpy")
+
+    def helpers():
+        return [each for each in threading.enumerate() if each.name == "histeq" and each.is_alive()]
+
+    def interrupt(thread, exception):
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(thread.ident), ctypes.py_object(exception)
+        )
+"""
+
+
+def test_helpers_that_died_are_replaced_and_keep_no_image():
+    code = """
+    for exception in (KeyboardInterrupt, MemoryError, SystemExit):
+        histeq.equalize(image)
+        before = set(helpers())
+        assert len(before) == 2
+        for helper in before:
+            interrupt(helper, exception)
+        for _ in range(50):
+            copy = image.copy()
+            alive = weakref.ref(copy)
+            assert (histeq.equalize(copy) == expected).all()
+            del copy
+            deadline = time.monotonic() + 10
+            while alive() is not None:  # a helper may be about to find that it comes too late
+                assert time.monotonic() < deadline, "the image is kept"
+                time.sleep(1e-4)
+        assert len(helpers()) == 2
+        assert not before & set(helpers())
+    print("right")
+    """
+    assert run(HELPERS + code) == "right"
+
+
+def test_error_keeps_no_image():
+    from histeq._core import threads as _threads
+
+    class Image:
+        pass
+
+    def fail(image):
+        raise KeyError
+
+    images = [Image() for _ in range(3)]
+    alive = [weakref.ref(image) for image in images]
+    histeq.set_num_threads(2)
+    gc.disable()
+    try:
+        with pytest.raises(KeyError):
+            _threads.run(fail, images)
+        del images
+        time.sleep(0.1)  # for a helper that comes too late
+        assert [image() for image in alive] == [None] * 3
+    finally:
+        gc.enable()
+        histeq.set_num_threads(None)
+
+
+def test_interrupts_of_helpers_at_any_moment():
+    """A call returns the right pixels or raises; it never waits for a helper that is gone."""
+    code = """
+    stop = False
+
+    def disturb():
+        while not stop:
+            for helper in helpers():
+                interrupt(helper, KeyboardInterrupt)
+            time.sleep(rng.random() * 2e-3)
+
+    disturber = threading.Thread(target=disturb)
+    disturber.start()
+    raised, end = 0, time.monotonic() + 6
+    while time.monotonic() < end:
+        for each, right in ((image, expected), (floats, sums)):
+            try:
+                assert (histeq.equalize(each) == right).all()
+            except RuntimeError as error:
+                assert "interrupted" in str(error)
+                raised += 1
+            except KeyboardInterrupt:
+                raised += 1
+    stop = True
+    disturber.join()
+    assert (histeq.equalize(floats) == sums).all()
+    print("right")
+    """
+    assert run(HELPERS + code) == "right"
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers on this system")
+def test_interrupts_of_the_caller_at_any_moment():
+    code = """
+    class Interrupt(BaseException):
+        pass
+
+    def interrupted(*_):
+        if busy:
+            raise Interrupt
+
+    busy = False
+    signal.signal(signal.SIGALRM, interrupted)
+    count, end = 0, time.monotonic() + 6
+    while time.monotonic() < end:
+        for each, right in ((image, expected), (floats, sums)):
+            out = np.empty_like(each)
+            try:
+                busy = True
+                signal.setitimer(signal.ITIMER_REAL, 1e-5 + rng.random() * 5e-3)
+                histeq.equalize(each, out=out)
+                busy = False
+            except Interrupt:
+                busy = False
+                count += 1
+            else:
+                assert (out == right).all()
+    assert count
+    assert (histeq.equalize(floats) == sums).all()
+    print("right")
+    """
+    assert run(HELPERS + code) == "right"
+
+
+def test_exit_during_calls():
+    code = """
+    def work():
+        while True:
+            histeq.equalize(floats)
+            histeq.equalize(image)
+
+    for _ in range(3):
+        threading.Thread(target=work, daemon=True).start()
+    time.sleep(0.5)
+    print("right")
+    """
+    assert run(HELPERS + code) == "right"
 
 
 def test_call_while_the_interpreter_shuts_down():
@@ -112,10 +331,14 @@ def test_read_only_installation_without_a_home(tmp_path):
     code = """
         import histeq_kernels
         assert histeq_kernels.__file__.startswith(os.environ["PYTHONPATH"])
+        import warnings
         deep = image.astype(np.uint16)
-        assert (histeq.histogram(deep) == histeq.histogram(deep, backend="numpy")).all()
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            assert (histeq.histogram(deep) == histeq.histogram(deep, backend="numpy")).all()
+            assert (histeq.equalize(deep) == histeq.equalize(deep, backend="numpy")).all()
         from histeq_kernels.cpu.histogram import grey
-        print(type(grey.histogram_16.u16._cache).__name__)
+        print(type(grey.histogram_16.u16._cache).__name__, *[w.category.__name__ for w in seen])
     """
     environment = {
         "PYTHONPATH": site,
@@ -123,7 +346,168 @@ def test_read_only_installation_without_a_home(tmp_path):
         "XDG_CACHE_HOME": str(home),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    assert run(code, **environment) == "NullCache"
+    assert run(code, **environment) == "NullCache RuntimeWarning"
+
+
+def add_one(numbers):
+    numbers[0] += 1
+
+
+def hits():
+    """Compile `add_one`, or load it from the cache; return how often it was there."""
+    kernel = compiled(add_one, "add_one", "void(int64[::1])")
+    numbers = np.zeros(1, np.int64)
+    kernel(numbers)
+    assert numbers[0] == 1
+    return sum(kernel.stats.cache_hits.values())
+
+
+@pytest.fixture
+def cache_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(cache, "_warned", False)
+    return tmp_path
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def put_zeros_in_the_middle(file):
+    content = file.read_bytes()
+    third = len(content) // 3
+    file.write_bytes(content[:third] + bytes(third) + content[2 * third :])
+
+
+def replace_by_folder(file):
+    file.unlink()
+    file.mkdir()
+
+
+DAMAGES = {
+    "garbage": lambda file: file.write_bytes(bytes(range(256)) * 20),
+    "text": lambda file: file.write_text("no space left on device"),
+    "empty": lambda file: file.write_bytes(b""),
+    "cut": cut,
+    "zeros": put_zeros_in_the_middle,
+    "missing": Path.unlink,
+}
+needs_cache = pytest.mark.skipif(not AS_SHIPPED, reason="nothing is compiled, or in another way")
+
+
+@needs_cache
+@pytest.mark.parametrize("kind", ["*.nbi", "*.nbc"])
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damaged_cache_entries_are_written_anew(damage, kind, cache_folder):
+    assert (hits(), hits()) == (0, 1)
+    [file] = cache_folder.rglob(kind)
+    damage(file)
+    assert (hits(), hits()) == (0, 1)
+
+
+@needs_cache
+def test_cache_entry_that_is_a_folder(cache_folder):
+    hits()
+    [file] = cache_folder.rglob("*.nbi")
+    replace_by_folder(file)
+    with pytest.warns(RuntimeWarning, match="compiled kernels cannot be kept on disk"):
+        assert hits() == 0
+    assert hits() == 0  # one warning is enough
+
+
+@needs_cache
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES])
+def test_cache_that_cannot_be_written(number, cache_folder, monkeypatch):
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(numba.core.caching.IndexDataCacheFile, "_save_data", fail)
+    with pytest.warns(RuntimeWarning, match=f"seconds on compiling .*{os.strerror(number)}"):
+        assert hits() == 0
+    assert hits() == 0
+    monkeypatch.undo()
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(cache_folder))
+    assert (hits(), hits()) == (0, 1)
+
+
+@needs_cache
+def test_cache_path_that_is_a_file(cache_folder, monkeypatch):
+    file = cache_folder / "file"
+    file.touch()
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(file))
+    hits()
+    assert hits() == 1  # beside the source
+
+
+def test_limit_on_the_size_of_files(tmp_path):
+    pytest.importorskip("resource")
+    code = """
+        import resource, warnings
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            assert (histeq.equalize(image) == expected).all()
+            assert (histeq.equalize(image[:9]) == histeq.equalize(image[:9], backend="numpy")).all()
+        [warning] = seen
+        print(warning.category.__name__, warning.message)
+    """
+    output = run(code, NUMBA_CACHE_DIR=str(tmp_path))
+    assert output.startswith("RuntimeWarning compiled kernels cannot be kept on disk")
+    assert os.strerror(errno.EFBIG) in output
+
+
+@pytest.mark.parametrize("form", ["zip", "bytecode"])
+def test_packages_without_sources_on_disk(form, tmp_path):
+    site = Path(copied_package(tmp_path))
+    if form == "zip":
+        site = Path(shutil.make_archive(str(tmp_path / "packages"), "zip", site))
+    else:
+        assert compileall.compile_dir(site, quiet=1, legacy=True)
+        for file in site.rglob("*.py"):
+            file.unlink()
+    code = """
+        import warnings
+        import histeq_kernels.cuda
+        assert histeq_kernels.__file__.startswith(os.environ["PYTHONPATH"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # not every Numba has a cache for these
+            assert (histeq.histogram(image) == histeq.histogram(image, backend="numpy")).all()
+        assert "histogram_u8" in histeq_kernels.cuda.kernels("histogram")
+        from histeq_kernels.cpu.core.kernel import digest_of_sources
+        print(digest_of_sources())
+    """
+    environment = {"PYTHONPATH": str(site), "HOME": str(tmp_path / "home")}
+    assert run(code, **environment) == run(code, **environment)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("form", ["--onedir", "--onefile"])
+def test_frozen_application(form, tmp_path):
+    code = """
+        import numpy as np, sys, histeq
+        assert sys.frozen
+        image = np.random.default_rng(0).integers(0, 200, (300, 400), np.uint8)
+        for function in (histeq.equalize, histeq.clahe):
+            assert (function(image, backend="numba") == function(image, backend="numpy")).all()
+        import histeq_kernels.cuda
+        assert histeq_kernels.cuda.kernels("histogram")
+        from histeq_kernels.cpu.core.kernel import digest_of_sources
+        print(digest_of_sources(), [name for name in ("PIL", "click") if name in sys.modules])
+    """
+    (tmp_path / "app.py").write_text(textwrap.dedent(code))
+    subprocess.run(
+        [sys.executable, "-m", "PyInstaller", form, "app.py"], cwd=tmp_path, check=True, capture_output=True
+    )
+    program = tmp_path / "dist" / "app"
+    program = program / "app" if program.is_dir() else program
+    outputs = set()
+    for _ in range(2):
+        done = subprocess.run(
+            [program], cwd=tmp_path, capture_output=True, text=True, check=False, env={"HOME": str(tmp_path)}
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        outputs.add(done.stdout)
+    assert len(outputs) == 1
 
 
 def test_two_processes_compile_at_once_into_one_empty_cache(tmp_path):

@@ -180,8 +180,8 @@ def clahe(
     result = call.result(out, levels.result_dtype_for(call.dtype))
     target = call.target(result)
     if call.pixels.image.size:
-        edges = call.edges(levels.bins, bounds)
-        call.backend.clahe(call.pixels, grid, limit, levels, edges, target)
+        for images, pixels, edges in call.with_edges(levels.bins, bounds):
+            call.backend.clahe(pixels, grid, limit, levels, edges, target[images])
     return result
 
 

@@ -148,6 +148,7 @@ def equalize(
     bins, value_range = check_bins(bins, value_range, call.dtype)
     out_range = check_out_range(out_range, name, call.dtype)
     result = call.result(out, rules.result_dtype(name, call.dtype))
-    edges = call.edges(bins, value_range)
-    call.backend.equalize(call.pixels, name, out_range, edges, call.target(result))
+    target = call.target(result)
+    for images, pixels, edges in call.with_edges(bins, value_range):
+        call.backend.equalize(pixels, name, out_range, edges, target[images])
     return result

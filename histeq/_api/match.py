@@ -3,6 +3,7 @@
 from histeq._api.interop import any_array
 from histeq._api.request import Request, check_kind, request
 from histeq._api.types import AnyArray, ArrayT, BackendName, Color
+from histeq._core import rules
 
 
 @any_array
@@ -82,9 +83,17 @@ def match(
     if call.dtype.kind == "f":
         call.backend.match_values(call.pixels, model.pixels, target)
         return result
-    counts, wanted = (call.backend.histogram(each.pixels, None) for each in (call, model))
-    table = call.backend.match_table(counts, wanted, call.dtype.newbyteorder("="))
-    call.backend.apply(call.pixels, table, None, target)
+    one = len(model.pixels.image) == 1
+    wanted = call.backend.histogram(model.pixels, None) if one else None
+
+    def match_group(images: slice, group: Request) -> None:
+        counts = group.backend.histogram(group.pixels, None)
+        of_group = wanted if one else group.backend.histogram(model.pixels.part(images), None)
+        table = group.backend.match_table(counts, of_group, call.dtype.newbyteorder("="))
+        group.backend.apply(group.pixels, table, None, target[images])
+
+    for images, group in call.groups(8 * rules.levels_of(call.dtype) * call.pixels.histograms[1]):
+        match_group(images, group)  # its counts and tables are gone before the next
     return result
 
 

@@ -3,7 +3,8 @@
 import functools
 import math
 import numbers
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from histeq._core.backend import Array, Backend, Order, Pixels
 
 DTYPES = ("uint8", "uint16", "int16", "float16", "float32", "float64")
 COLORS = ("luma", "luma-bgr", "channels")
+_KEPT = 1 << 26
+"""Bytes of counts, tables or edges that a call keeps for its images: memory must not grow with a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,25 @@ class Request:
     def edges(self, bins: int, value_range: tuple[float, float] | None) -> Array | None:
         """Return the edges of a floating image's bins, (N, P, bins + 1); None for integers."""
         return self.backend.bin_edges(self.pixels, bins, value_range) if self.dtype.kind == "f" else None
+
+    def with_edges(
+        self, bins: int, value_range: tuple[float, float] | None
+    ) -> Iterator[tuple[slice, Pixels, Array | None]]:
+        """Yield groups of images, which ones they are, their pixels and their edges."""
+        size = 8 * bins * self.pixels.histograms[1] if self.dtype.kind == "f" else 0
+        for images, group in self.groups(size):
+            yield images, group.pixels, group.edges(bins, value_range)
+
+    def groups(self, size: int) -> Iterator[tuple[slice, "Request"]]:
+        """Yield groups of images of which `size` bytes an image may be kept, which ones they are first."""
+        images = len(self.pixels.image)
+        count = max(1, _KEPT // max(1, size))
+        if images <= count:
+            yield slice(None), self
+            return
+        for start in range(0, images, count):
+            group = slice(start, start + count)
+            yield group, replace(self, pixels=self.pixels.part(group))
 
     def result(self, out: Any, dtype: np.dtype) -> Array:
         """Return `out`, checked, or a new array where it is None."""

@@ -3,11 +3,13 @@
 import functools
 import importlib
 import os
+import warnings
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, cast
 
 import numpy as np
+from histeq_kernels.locks import importing
 
 from histeq._core.array_types import library_of
 from histeq._core.backend import Backend, FastPath
@@ -62,18 +64,22 @@ def backends() -> list[BackendInfo]:
 def _info(name: str) -> BackendInfo:
     try:
         return BackendInfo(name, True, "", _load(name).device())
-    except ImportError as error:
-        return BackendInfo(name, False, _unavailable(name, error), "")
+    except Exception as error:
+        return BackendInfo(name, False, _reason(name, error), "")
 
 
-def _unavailable(name: str, error: ImportError) -> str:
-    return f"{error}; to add it: {_BACKENDS[name]}"
+def _reason(name: str, error: Exception) -> str:
+    """Say why a backend does not work. Libraries fail with anything at all when they are imported."""
+    if isinstance(error, ImportError):
+        return f"{error}; to add it: {_BACKENDS[name]}"
+    return f"{type(error).__name__}: {error}"
 
 
 @functools.cache
 def _load(name: str, module: str = "backend") -> Backend:
-    """Import a backend's module; ImportError where its library is missing or does not work."""
-    found: ModuleType = importlib.import_module(f"histeq._backends.{name}.{module}")
+    """Import a backend's module; ImportError where its library is missing, anything where it is broken."""
+    with importing():
+        found: ModuleType = importlib.import_module(f"histeq._backends.{name}.{module}")
     return cast(Backend, found)
 
 
@@ -140,11 +146,11 @@ def _named_for(kind: type, backend: Any, source: str, name: str) -> Backend:
 
 
 def named(name: str, source: str = "backend") -> Backend:
-    """Return a backend by its name; RuntimeError, with the command that adds it, if it is not available."""
+    """Return a backend by its name; RuntimeError, with the reason, if it is not available."""
     try:
         return _load(name)
-    except ImportError as error:
-        raise RuntimeError(f"{source}={name!r} is not available: {_unavailable(name, error)}") from error
+    except Exception as error:
+        raise RuntimeError(f"{source}={name!r} is not available: {_reason(name, error)}") from error
 
 
 def _check_type(kind: type, name: str) -> None:
@@ -156,9 +162,17 @@ def _check_type(kind: type, name: str) -> None:
         raise TypeError(f"{name} must be an array (numpy.asarray makes one), got {kind.__name__}")
 
 
+@functools.cache
 def fastest_on_cpu() -> Backend:
-    """Return Numba's backend, or NumPy's where Numba is not installed or does not work."""
+    """Return Numba's backend, or NumPy's, with a warning, where Numba is not installed or does not work."""
     try:
         return _load("numba")
-    except ImportError:
-        return _load("numpy")
+    except Exception as error:
+        reason = _reason("numba", error)
+    warnings.warn(
+        "images are equalized by NumPy, often a hundred times slower, because Numba does not work "
+        f"({reason}); backend='numpy' and HISTEQ_BACKEND=numpy ask for that without this warning",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return _load("numpy")

@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from histeq_kernels.locks import importing
 from numpy.typing import NDArray
 
 Signal = tuple[NDArray[np.int64], int]
@@ -91,7 +92,8 @@ def usable_cpus() -> int:
 def run(work: Callable[[Any], object], pieces: Iterable[Any]) -> None:
     """Call `work` once for each piece, on this thread and its helpers; return when all are done.
 
-    The first exception that a piece raises is raised here, after the pieces under way have ended.
+    The first exception that a piece raises is raised here, after the pieces under way have ended; so is an
+    interrupt of this thread.
     """
     pieces = list(pieces)
     helpers = min(num_threads(), len(pieces)) - 1
@@ -100,33 +102,65 @@ def run(work: Callable[[Any], object], pieces: Iterable[Any]) -> None:
             work(piece)
         return
     queue = iter(pieces)  # list iterators hand out each item once, whichever thread asks
-    done = np.zeros(1, np.int64)
+    done, counts = np.zeros(1, np.int64), [0] * (1 + helpers)
+    busy: list[threading.Thread | None] = [None] * (1 + helpers)
     errors: list[BaseException] = []
 
-    def drain(_: int) -> Signal:
-        count = 0
+    def drain(i: int) -> Signal:
+        busy[i] = threading.current_thread()
         for piece in queue:
-            count += 1
             try:
                 if not errors:  # after an exception nothing new is begun
                     work(piece)
             except BaseException as error:
                 errors.append(error)
-        return done, count
+            counts[i] += 1
+        busy[i] = None
+        return done, counts[i]
 
-    call_helpers(drain, helpers)
-    wait(done, 0, len(pieces) - drain(0)[1])
-    if errors:
-        raise errors[0]
+    def wait_for_helpers(count: int) -> None:
+        while not _look_out(done, 0, count) and any(thread and thread.is_alive() for thread in busy):
+            time.sleep(1e-4)
+
+    try:
+        with helping(drain, helpers):
+            wait_for_helpers(len(pieces) - drain(0)[1])
+    except BaseException as error:  # an interrupt of this thread
+        errors.append(error)
+        busy[0] = None
+        wait_for_helpers(len(pieces))  # they write into the caller's arrays
+    try:
+        if errors:
+            raise errors[0]
+        if sum(counts) < len(pieces):
+            raise RuntimeError("a thread that helped was interrupted: the result is not complete")
+    finally:
+        errors.clear()  # an error leads to this frame, and so to the images
 
 
-def call_helpers(work: Callable[[int], Signal | None], count: int) -> None:
-    """Call work(1), ..., work(count) on helping threads, sooner or later, without waiting for any of them.
+class helping:  # noqa: N801, it reads like a function
+    """A context: helping threads call work(1), ..., work(count), sooner or later; nobody waits for them.
 
-    If it returns (state, amount), the amount is added to state[0] as the helper's last deed: one who waits
-    for it finds the GIL free. A thread that has to sleep for the GIL wakes too late.
+    A thread that comes after its end calls nothing, and nothing is kept for it. If `work` returns (state,
+    amount), the amount is added to state[0] as the helper's last deed: one who waits for it finds the GIL
+    free. A thread that has to sleep for the GIL wakes too late.
     """
-    _helpers.call(work, count)
+
+    __slots__ = ("count", "work")
+
+    def __init__(self, work: Callable[[int], Signal | None], count: int) -> None:
+        self.work: Callable[[int], Signal | None] | None = work
+        self.count = count
+
+    def __enter__(self) -> None:
+        try:
+            _helpers.call(self)
+        except BaseException:
+            self.work = None
+            raise
+
+    def __exit__(self, *exception: object) -> None:
+        self.work = None
 
 
 def tell(state: NDArray[np.int64], which: int) -> None:
@@ -149,26 +183,32 @@ def _look_out(state: NDArray[np.int64], which: int, value: int) -> bool:
 
 @functools.cache
 def _waiting() -> ModuleType:
-    return importlib.import_module("histeq_kernels.cpu.core.waiting")
+    with importing():
+        return importlib.import_module("histeq_kernels.cpu.core.waiting")
 
 
 class _Helpers:
-    """Threads that take tasks. After each they look out for the next one a while before they sleep."""
+    """Threads that take tasks. After each they look out for the next one a while before they sleep.
+
+    An exception that is not a task's own, such as an interrupt, ends a helper. The next call replaces it.
+    """
 
     def __init__(self) -> None:
-        self._tasks: SimpleQueue[Callable[[], Signal | None] | None] = SimpleQueue()
+        self._tasks: SimpleQueue[tuple[helping, int] | None] = SimpleQueue()
         self._posted = np.zeros(1, np.int64)
-        self._count = 0
+        self._threads: list[threading.Thread] = []
+        self._stopped = False
         self._lock = threading.Lock()
 
-    def call(self, work: Callable[[int], Signal | None], count: int) -> None:
-        """Post work(1), ..., work(count)."""
+    def call(self, context: helping) -> None:
+        """Post the work of a context."""
         with self._lock, suppress(RuntimeError):  # no new threads while the interpreter shuts down
-            while self._count < count:
-                threading.Thread(target=self._serve, name="histeq", daemon=True).start()
-                self._count += 1
-        for i in range(1, min(count, self._count) + 1):
-            self._tasks.put(functools.partial(work, i))
+            self._threads = [thread for thread in self._threads if thread.is_alive()]
+            while len(self._threads) < context.count and not self._stopped:
+                self._threads.append(threading.Thread(target=self._serve, name="histeq", daemon=True))
+                self._threads[-1].start()
+        for i in range(1, min(context.count, len(self._threads)) + 1):
+            self._tasks.put((context, i))
         with self._lock:  # without giving up the GIL, for which a helper would keep this thread waiting
             self._posted[0] += 1
 
@@ -182,12 +222,14 @@ class _Helpers:
             task = self._tasks.get()
             if task is None:
                 return
-            signal = task() or nothing
-            del task  # it holds on to images
+            work = task[0].work
+            signal = (work and work(task[1])) or nothing
+            del task, work  # they hold on to images
 
     def stop(self) -> None:
         """End the threads."""
-        for _ in range(self._count):
+        self._stopped = True
+        for _ in self._threads:
             self._tasks.put(None)
 
 

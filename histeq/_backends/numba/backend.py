@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from histeq_kernels.cpu import match as _match
 from histeq_kernels.cpu import rules as _tables
 from histeq_kernels.cpu import tiers as _tiers
 from histeq_kernels.cpu.fused.grey import kernel_of_rule
@@ -36,7 +37,6 @@ from histeq._backends.numpy.backend import (
     copy_alpha,
     edges_between,
     empty_like,
-    match_table,
     match_values,
     overlap,
 )
@@ -120,6 +120,18 @@ def lookup_table(
     return table
 
 
+def match_table(counts: NDArray[np.int64], reference: NDArray[np.int64], dtype: np.dtype) -> Array:
+    """Return the table that gives `counts` the distribution of the counts `reference`."""
+    table = np.empty(counts.shape, dtype)
+    kernel, (bottom, _) = getattr(_match.match_table, tag(table)), _limits(dtype)
+    counts, reference = np.ascontiguousarray(counts), np.ascontiguousarray(reference)
+    reference = np.broadcast_to(reference, counts.shape)
+    _threads.run(
+        lambda at: kernel(counts[at], reference[at], bottom, table[at]), np.ndindex(counts.shape[:-1])
+    )
+    return table
+
+
 @functools.cache
 def _limits(dtype: np.dtype) -> tuple[int, int]:
     """Return the smallest and the largest value of an integer dtype."""
@@ -129,28 +141,29 @@ def _limits(dtype: np.dtype) -> tuple[int, int]:
 
 def apply(pixels: Pixels, table: Array, edges: Array | None, out: Array) -> None:
     """Map every pixel through its table into `out`; masks play no part."""
-    target = out if served(out) else np.empty_like(out, out.dtype.newbyteorder("="))
     interleaved = table.dtype == _UINT8 and _colors.has_channel_rows(pixels, out)
 
     def work(at: At, parts: int) -> None:
-        _apply_unit(pixels, table[at], edges, at, target, parts)
+        _apply_unit(pixels, table[at], edges, at, out, parts)
 
     _over(work, _units(pixels, interleaved))
-    if target is not out:
-        np.copyto(out, target)
 
 
 def _apply_unit(pixels: Pixels, table: Array, edges: Array | None, at: At, out: Array, parts: int) -> None:
     """Map an image's interleaved channels, its luma, or one plane."""
+    target = out[at[:1] if pixels.luma else at]
+    new = target if served(target) else np.empty_like(target, target.dtype.newbyteorder("="))
     if len(at) == 1:
-        _colors.apply_channels(pixels, at[0], table, out[at], parts)
+        _colors.apply_channels(pixels, at[0], table, new, parts)
     elif pixels.luma:
-        _colors.apply_luma(pixels, at[0], np.ascontiguousarray(table), out[at[0]], parts)
+        _colors.apply_luma(pixels, at[0], np.ascontiguousarray(table), new, parts)
     elif pixels.image.dtype.itemsize > 2:
         assert edges is not None
-        _apply_interpolated(pixels, at, edges[at], table, out[at], parts)
+        _apply_interpolated(pixels, at, edges[at], table, new, parts)
     else:
-        _apply_values(pixels, at, _value_table(pixels, edges, table, at), out[at], parts)
+        _apply_values(pixels, at, _value_table(pixels, edges, table, at), new, parts)
+    if new is not target:
+        np.copyto(target, new)
 
 
 def equalize(
@@ -158,9 +171,6 @@ def equalize(
 ) -> None:
     """Count, make the tables and map, image by image while it is in the cache."""
     dtype = pixels.image.dtype
-    if not served(out):
-        apply(pixels, lookup_table(histogram(pixels, edges), rule, dtype, out_range), edges, out)
-        return
     together = _rows_for_all_threads(pixels, rule, out)
     if together is not None:
 
@@ -171,11 +181,14 @@ def equalize(
         _parallel.equalize(together[0], table_of, together[1], _threads.num_threads(), default)
         return
     kernel = _fused_kernel(pixels, rule, out_range, out)
+    small = _colors.small_images(pixels, out) if rule == "opencv" and out_range is None else None
 
     def work(at: At, parts: int) -> None:
+        if small is not None:
+            small.equalize(at[0])
+            return
         if kernel is not None and parts == 1 and len(at) == 2:
-            old, new = (image[at].reshape(-1, image.shape[-1]) for image in (pixels.image, out))
-            kernel(old, workspace().memory, new)
+            _equalize_plane(kernel, pixels.image[at], out[at])
             return
         table = lookup_table(_count_unit(pixels, edges, at, parts), rule, dtype, out_range)
         _apply_unit(pixels, table, edges, at, out, parts)
@@ -184,17 +197,25 @@ def equalize(
     _over(work, _units(pixels, interleaved))
 
 
+def _equalize_plane(kernel: Callable[..., None], plane: Array, out: Array) -> None:
+    """Equalize a contiguous plane in one call."""
+    new = out if served(out) else np.empty(out.shape, out.dtype.newbyteorder("="))
+    kernel(native(plane).reshape(-1, plane.shape[-1]), workspace().memory, new.reshape(-1, plane.shape[-1]))
+    if new is not out:
+        np.copyto(out, new)
+
+
 def _fused_kernel(
     pixels: Pixels, rule: str, out_range: tuple[float, float] | None, out: Array
 ) -> Callable[..., None] | None:
     """Return the kernel that equalizes a plane in one call, where there is one for these."""
     image = pixels.image
     special = pixels.luma or pixels.mask is not None or pixels.nodata is not None or out_range is not None
-    if special or image.size == 0 or not served(image) or image[0, 0].size >= fast_path.MOST:
+    if special or image.size == 0 or image[0, 0].size >= fast_path.MOST:
         return None
     if not (image[0, 0].flags.c_contiguous and out[0, 0].flags.c_contiguous):
         return None
-    return kernel_of_rule(image.dtype, image[0, 0].size, rule)
+    return kernel_of_rule(image.dtype.newbyteorder("="), image[0, 0].size, rule)
 
 
 def _rows_for_all_threads(pixels: Pixels, rule: str, out: Array) -> list[Array] | None:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from histeq_kernels.cpu import tiers as _tiers
+from histeq_kernels.cpu.fused import color as _fused
 from histeq_kernels.cpu.ycrcb import channels as _channels
 from histeq_kernels.cpu.ycrcb import luma as _luma
 from histeq_kernels.cpu.ycrcb import scalar as _scalar
@@ -75,6 +76,49 @@ def apply_luma(pixels: Pixels, n: int, table: Array, out: Array, parts: int) -> 
     nodata = -1 if pixels.nodata is None else pixels.nodata
     pieces = split(parts, *channels, *(out[c] for c in pixels.channels_of(0)))
     _threads.run(lambda piece: kernel(*piece[:3], table, nodata, *piece[3:]), pieces)
+
+
+class SmallImages(NamedTuple):
+    """A batch of small images of interleaved channels, each equalized by one call of a kernel."""
+
+    old: Array
+    """(N, rows, bytes of a row)"""
+    new: Array
+    stride: int
+    """Bytes from one pixel to the next."""
+    k: NDArray[np.int16] | None
+    """The coefficients of the luma; None: each channel is an image."""
+    channels: int
+
+    def equalize(self, n: int) -> None:
+        """Equalize one image by the default rule."""
+        space = workspace()
+        if self.k is None:
+            _fused.equalize_channels.u8(
+                self.old[n], self.channels, self.stride, space.memory, space.pixels, self.new[n]
+            )
+        else:
+            _fused.equalize_luma.u8(self.old[n], self.stride, self.k, space.memory, space.pixels, self.new[n])
+
+
+def small_images(pixels: Pixels, out: Array) -> SmallImages | None:
+    """Return a batch as `SmallImages`; None where it is none."""
+    channels, depth, height, width = pixels.image.shape[1:]
+    if depth != 1 or not 0 < height * width < _fused.MAX_PIXELS or channels not in (3, 4):
+        return None
+    if pixels.mask is not None or pixels.nodata is not None or len(out) == 0:
+        return None
+    stride = channels + pixels.alpha
+    if any(interleaved(pixels.alpha, image[0]) is None for image in (pixels.image, out)):
+        return None
+    if any(height > 1 and image.strides[3] != width * stride for image in (pixels.image, out)):
+        return None
+    shape = (len(out), height, width * stride)
+    old, new = (
+        np.lib.stride_tricks.as_strided(image[:, 0, 0, :, 0], shape, (image.strides[0], width * stride, 1))
+        for image in (pixels.image, out)
+    )
+    return SmallImages(old, new, stride, coefficients(pixels) if pixels.luma else None, channels)
 
 
 def has_channel_rows(pixels: Pixels, out: Array | None = None) -> bool:

@@ -47,11 +47,11 @@ def equalize(
     def take_part(i: int, work: int = _kernels.COUNT | _kernels.MAP) -> None:
         kernel(image, pieces, i, threads, work, state, workspace().memory, out)
 
-    _threads.call_helpers(take_part, threads - 1)
-    take_part(0, _kernels.COUNT | _kernels.TABLE | _kernels.MAP if default_rule else _kernels.COUNT)
-    if not state[_kernels.TABLE_READY]:  # another rule, or a helper took long
-        _threads.wait(state, _kernels.COUNTED, pieces)
-        state[table:].view(np.uint8)[:] = table_of(state[counts:table].reshape(threads, 256).sum(axis=0))
-        _threads.tell(state, _kernels.TABLE_READY)
-        take_part(0, _kernels.MAP)
-    _threads.wait(state, _kernels.MAPPED, pieces)
+    with _threads.helping(take_part, threads - 1):
+        take_part(0, _kernels.COUNT | _kernels.TABLE | _kernels.MAP if default_rule else _kernels.COUNT)
+        if not state[_kernels.TABLE_READY]:  # another rule, or a helper took long
+            _threads.wait(state, _kernels.COUNTED, pieces)
+            state[table:].view(np.uint8)[:] = table_of(state[counts:table].reshape(threads, 256).sum(axis=0))
+            _threads.tell(state, _kernels.TABLE_READY)
+            take_part(0, _kernels.MAP)
+        _threads.wait(state, _kernels.MAPPED, pieces)

@@ -180,9 +180,12 @@ def centres_of(edges: Array) -> Array:
 def equalize(
     pixels: Pixels, rule: str, out_range: tuple[float, float] | None, edges: Array | None, out: Array
 ) -> None:
-    """Do histogram, lookup_table and apply at once."""
-    table = lookup_table(histogram(pixels, edges), rule, pixels.image.dtype, out_range)
-    apply(pixels, table, edges, out)
+    """Do histogram, lookup_table and apply at once, image by image: the tables of one are held at a time."""
+    for n in range(len(pixels.image)):
+        part = slice(n, n + 1)
+        image, bounds = pixels.part(part), None if edges is None else edges[part]
+        table = lookup_table(histogram(image, bounds), rule, pixels.image.dtype, out_range)
+        apply(image, table, bounds, out[part])
 
 
 def _apply_luma(pixels: Pixels, n: int, table: Array, out: Array) -> None:

@@ -6,11 +6,11 @@ options alone.
 
 import functools
 import re
-from pathlib import Path
+from importlib import resources
 
 from histeq_kernels.cuda.interface import DEFINES
 
-_HERE = Path(__file__).parent
+_HERE = resources.files(__name__)
 
 _COUNTING = ("common.cuh", "rounding.cuh", "rules.cuh", "counters.cuh")
 """What every kernel that counts pixels needs."""

@@ -11,7 +11,8 @@ the GIL. Inputs may be read-only. `fastmath` stays off: the results are exact.
 
 import functools
 import hashlib
-import threading
+import marshal
+import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType
@@ -19,7 +20,8 @@ from typing import Any
 
 import numba
 
-_lock = threading.Lock()
+from histeq_kernels.cpu.core.cache import cache_of
+from histeq_kernels.locks import compiling
 
 # Signature fragments: read-only inputs, and outputs. Flat ones are contiguous; planes (depth, rows,
 # columns) have any strides.
@@ -57,7 +59,7 @@ class Kernel:
     def __getattr__(self, tag: str) -> Callable[..., None]:
         if tag.startswith("_") or tag not in self._signatures:
             raise AttributeError(f"kernel {self._function.__name__} has no variant {tag!r}")
-        with _lock:
+        with compiling:
             if tag not in self.__dict__:  # from now on Python finds the attribute itself
                 self.__dict__[tag] = self._compile(tag)
         variant: Callable[..., None] = self.__dict__[tag]
@@ -115,15 +117,31 @@ def digest_of_sources() -> str:
     Numba compiles a cached function anew when its own file changes, but not when a file does whose functions
     it calls.
     """
-    return _digest(Path(__file__).parents[1])
+    folder = Path(__file__).parents[1]
+    return _digest(_sources(folder) or _bytecode([str(folder)], "histeq_kernels.cpu."))
 
 
-def _digest(folder: Path) -> str:
-    """Return a digest of the Python files in a folder and the folders in it."""
+def _digest(contents: dict[str, bytes]) -> str:
+    """Return a digest of contents by their names."""
     digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*.py")):
-        digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes())
+    for name, content in sorted(contents.items()):
+        digest.update(name.encode() + b"\0" + content)
     return digest.hexdigest()[:8]
+
+
+def _sources(folder: Path) -> dict[str, bytes]:
+    """Return the Python files in a folder and the folders in it; none where they are in an archive."""
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*.py")}
+
+
+def _bytecode(path: list[str], prefix: str) -> dict[str, bytes]:
+    """Return the modules on a path as bytecode, wherever they come from: a zip, an executable."""
+    contents = {}
+    for module in pkgutil.iter_modules(path, prefix):
+        spec: Any = module.module_finder.find_spec(module.name, None)
+        contents[module.name] = marshal.dumps(spec.loader.get_code(module.name), 2)  # 2: always the same
+        contents |= _bytecode(list(spec.submodule_search_locations or []), f"{module.name}.")
+    return contents
 
 
 def compiled(function: FunctionType, name: str, signature: str) -> Callable[..., None]:
@@ -132,11 +150,10 @@ def compiled(function: FunctionType, name: str, signature: str) -> Callable[...,
     variant = FunctionType(function.__code__, function.__globals__, name)
     variant.__qualname__ = name
     variant.__module__ = function.__module__
-    result: Callable[..., None]
-    try:
-        result = numba.njit(signature, nogil=True, cache=True, error_model="numpy")(variant)
-    except RuntimeError as error:  # neither the package's folder nor the user's cache can be written
-        if "cannot cache" not in str(error):
-            raise
-        result = numba.njit(signature, nogil=True, error_model="numpy")(variant)
+    dispatcher: Any = numba.njit(nogil=True, error_model="numpy")(variant)
+    if dispatcher is not variant:  # as it is where the JIT is off
+        dispatcher._cache = cache_of(variant)
+        dispatcher.compile(signature)
+        dispatcher.disable_compile()
+    result: Callable[..., None] = dispatcher
     return result
