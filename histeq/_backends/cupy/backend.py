@@ -19,6 +19,7 @@ from histeq_kernels.cuda.interface import (
     TABLE_U8,
 )
 
+from histeq._backends.numpy.backend import edges_between
 from histeq._core import rules as _rules
 from histeq._core import ycrcb as _ycrcb
 from histeq._core.backend import Pixels
@@ -105,6 +106,9 @@ def bin_edges(pixels: Pixels, bins: int, value_range: tuple[float, float] | None
         workspace = gpu.workspace()
         edges = workspace.empty("edges", (*image.shape[:2], bins + 1), image.dtype)
         if planes == 0:
+            return edges
+        if value_range is not None and not all(type(limit) is float for limit in value_range):
+            edges[...] = cupy.asarray(edges_between(*value_range, bins, image.dtype))
             return edges
         if value_range is not None:
             low, high = (np.float64(value) for value in value_range)

@@ -1,7 +1,7 @@
 """CLAHE on a CUDA device: which kernels a call launches.
 
-Two launches make the tables, a third gives some to tiles without a counted pixel where there may be such,
-and one more interpolates. Nothing waits for the device.
+Two launches make the tables, two more give some to tiles without a counted pixel where there may be such, and
+the last one interpolates. Nothing waits for the device.
 """
 
 import math
@@ -12,7 +12,15 @@ import numpy as np
 from histeq_kernels.cuda.interface import LEVELS, RESIDENT_BLOCKS, SCRATCH, TILES
 
 from histeq._backends.cupy import device as _device
-from histeq._backends.cupy.device import Device, address, grid_of, image_groups, on, structure
+from histeq._backends.cupy.device import (
+    Device,
+    address,
+    grid_of,
+    grid_of_elements,
+    image_groups,
+    on,
+    structure,
+)
 from histeq._backends.cupy.layout import (
     aligned,
     aligned_target,
@@ -73,9 +81,12 @@ def apply_tiles(
 def clahe(
     pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: Array | None, out: Array
 ) -> None:
-    """Make the tables of all tiles and interpolate the image between them."""
-    tables = tile_tables(pixels, grid, clip_limit, levels, edges)
-    apply_tiles(pixels, tables, grid, (0, 0, 0), levels, edges, out)
+    """Make the tables of all tiles and interpolate the image between them, in groups of images."""
+    images, planes = pixels.histograms
+    for part in image_groups(images if planes else 0, 8 * levels.bins * math.prod(grid.tiles) * planes):
+        group, bounds = pixels.part(part), None if edges is None else edges[part]
+        tables = tile_tables(group, grid, clip_limit, levels, bounds)
+        apply_tiles(group, tables, grid, (0, 0, 0), levels, bounds, out[part])
 
 
 def _make_tables(
@@ -101,7 +112,11 @@ def _make_tables(
     make = (counts, np.int64(histograms), mapping, tables, empty)
     gpu.launch("clahe", "tile_table", grid_of(histograms), make, SCRATCH)
     if pixels.mask is not None or pixels.nodata is not None or edges is not None:
-        fill = (empty, np.int64(region.planes), tiles, mapping, tables)
+        in_row = workspace.empty("nearest", (histograms,), np.int32)
+        rows = histograms // grid.tiles[2]
+        look = (empty, np.int64(rows), np.int64(grid.tiles[2]), in_row)
+        gpu.launch("clahe", "nearest_in_row", grid_of_elements(rows), look)
+        fill = (empty, in_row, np.int64(region.planes), tiles, mapping, tables)
         gpu.launch("clahe", "fill_empty", grid_of(histograms), fill, SCRATCH)
 
 
