@@ -13,6 +13,7 @@ from histeq._api.layout import SPACE
 from histeq._api.request import Request, check_bins, check_out_range, request, same_kind
 from histeq._api.types import AnyArray, ArrayT, BackendName, Color, Range
 from histeq._core import dispatch, tile_grid
+from histeq._core.arguments import shown
 from histeq._core.backend import Array
 from histeq._core.tile_grid import Grid, Levels
 
@@ -444,7 +445,7 @@ def _check_window(call: Request, tables: TileTables, origin: Any) -> tuple[int, 
     if any(a + n > length for a, n, length in zip(at, shape, tables._grid.shape, strict=True)):
         raise ValueError(
             f"image must lie inside the tables' image of shape {tables.image_shape}, got shape "
-            f"{call.image.shape} with origin {tuple(given)}"
+            f"{call.image.shape} with origin {shown(tuple(given))}"
         )
     return at
 

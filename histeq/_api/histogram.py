@@ -117,10 +117,10 @@ def histogram(
 
     Notes
     -----
-    A floating-point image is counted as by ``np.histogram(image, bins, value_range)``, but for two cases. Where
-    bins are narrower than the precision of their edges np.histogram raises ValueError; here some bins stay
-    empty. And where it computes in float16, with more than some 500 bins, it puts some values into a wrong
-    bin; here each is in the bin between whose edges it lies.
+    A floating-point image is counted as by ``np.histogram(image, bins, value_range)``, but for two cases.
+    Where bins are narrower than the precision of their edges np.histogram raises ValueError; here some bins
+    stay empty. And where it computes in float16, with more than some 500 bins, it puts some values into a
+    wrong bin; here each is in the bin between whose edges it lies.
 
     Examples
     --------
@@ -291,8 +291,8 @@ def apply(
         any strides and byte order. NaN and infinities are not counted and pass through unchanged.
     table : array, shape (levels,) or (N, levels), (C, levels), (N, C, levels)
         A table as `lookup_table` returns it: one for all images and channels, or one for each histogram that
-        `histogram` makes with this layout, color and alpha. Levels of a floating table may be infinite or NaN;
-        a table that begins with NaN, as of an image without a counted pixel, maps nothing.
+        `histogram` makes with this layout, color and alpha. A floating-point table may have levels that are
+        infinite or NaN; one that begins with NaN, as of an image without a counted pixel, maps nothing.
     layout : str, optional
         One letter for each axis: N (or T) for independent images, C for channels, D, H and W for space.
         Arrays of two axes are "HW"; three and more must be named: "HWC", "CHW", "NHW", "NCHW", "DHW", ...

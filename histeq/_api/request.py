@@ -97,6 +97,7 @@ def request(
     axes = axes_of(layout, image.shape)
     view = axes.canonical(image)
     channels = view.shape[1] if "C" in axes.letters else 1
+    _check_choice("color", color, COLORS)
     has_alpha = _has_alpha(alpha, color, channels)
     luma = _check_color(color, channels - has_alpha, dtype)
     pixels = Pixels(
@@ -176,13 +177,13 @@ def check_out_range(out_range: Any, rule: str, dtype: np.dtype) -> tuple[float, 
     """Check the limits of the output levels."""
     if out_range is None:
         return None
-    low, high = _pair("out_range", out_range)
+    low, high = map(float, _pair("out_range", out_range))
     if rule == "skimage":
         kind = rules.table_dtype(rule, dtype)
         with np.errstate(over="ignore"):
             if not (np.isfinite(np.array([low, high], kind)).all() and math.isfinite(high - low)):
                 raise ValueError(f"out_range must be finite in {kind}, got {shown(out_range)}")
-        return float(low), float(high)
+        return low, high
     limits = np.iinfo(dtype)
     if not (low.is_integer() and high.is_integer() and limits.min <= low and high <= limits.max):
         raise ValueError(f"out_range must be two values that {dtype} holds, got {shown(out_range)}")
@@ -228,7 +229,6 @@ def _has_alpha(alpha: Any, color: Any, channels: int) -> bool:
 
 def _check_color(color: str, channels: int, dtype: np.dtype) -> Order | None:
     """Return the channels' order where the luma is to be equalized, None where each channel is."""
-    _check_choice("color", color, COLORS)
     if color == "channels" or channels == 1:
         return None
     if channels != 3:
@@ -285,13 +285,11 @@ def _pair(name: str, value: Any) -> tuple[float, float]:
     return low, high
 
 
-def _as_limit(value: Any) -> float:
-    """Return a limit of a range as a float, of Python or NumPy."""
+def _as_limit(value: Any) -> Any:
+    """Return a limit of a range: NumPy's numbers as they are, others as Python's float."""
     if isinstance(value, str | bytes | np.complexfloating):
         raise TypeError
-    if isinstance(value, np.integer | np.floating):
-        return np.result_type(value, np.float16).type(value)
-    return as_float(value)
+    return value if isinstance(value, np.integer | np.floating) else as_float(value)
 
 
 def _check_out(out: Any, request: Request, dtype: np.dtype, inputs: dict[str, Array | None]) -> None:

@@ -4,6 +4,7 @@ import itertools
 import math
 import numbers
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,8 @@ def integers(name: str, need: str, value: Any, count: int) -> list[int]:
     """Return the integers of a sequence of `count` ones; `need` says in errors what the argument must be."""
     found: list[Any] = []
     if isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim == 1):
-        found = list(itertools.islice(value, count + 1))  # range(10**9) is a sequence, too
+        with suppress(Exception):  # whatever a sequence of another class raises
+            found = list(itertools.islice(value, count + 1))  # range(10**9) is a sequence, too
     if isinstance(value, str | bytes) or not found or not all(map(is_integer, found)):
         raise TypeError(f"{name} must be {need}, got {shown(value)}")
     if len(found) != count:
