@@ -529,6 +529,23 @@ def test_claims_that_raise():
         histeq.equalize(Raises())
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float16", "float32", "float64"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_the_last_pixel_of_a_row(dtype, channels, cupy):
+    """Rows that begin at an aligned address, of a pixel more than a warp's share of vectors."""
+    size = np.dtype(dtype).itemsize * (channels if channels > 1 else 1)
+    color = {} if channels == 1 else {"layout": "HWC", "color": "channels" if "f" in dtype else "luma"}
+    vector = 16 // np.dtype(dtype).itemsize
+    memory = np.zeros(64 * vector * size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    for width in (*range(31 * vector - 1, 31 * vector + 3), 32 * vector + 1):
+        image = memory[start : start + width * size].view(dtype).reshape(1, width, channels)
+        image[...] = np.random.default_rng(width).integers(0, 200, image.shape)
+        image = image[..., 0] if channels == 1 else image
+        result = histeq.equalize(cupy.ndarray.of(image), **color).array
+        assert same(result, histeq.equalize(image, **color, backend="numpy")), width
+
+
 def test_launch_errors_are_seen():
     """The CPU in place of the GPU notices what a GPU would punish."""
     source = """

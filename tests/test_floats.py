@@ -239,7 +239,8 @@ def test_channels_and_batches_have_their_own_range(backend):
 @pytest.mark.parametrize("low", [0.0, -3.7, 1e4, 1e-30, -1e30])
 def test_values_at_the_borders_of_bins(dtype, low, backend):
     """A bin's border, the numbers next to it, and the same for the bins' centres, where curves bend."""
-    high = np.nextafter(low, np.inf) if low == 1e-30 else low + max(abs(low) * 1e-3, 1.0)
+    next_one = float(np.nextafter(dtype_of(dtype, low), dtype_of(dtype, np.inf)))
+    high = next_one if low == 1e-30 else low + max(abs(low) * 1e-3, 1.0)
     for bins in (1, 2, 7, 256, 1000):
         edges = np.linspace(dtype_of(dtype, low), dtype_of(dtype, high), bins + 1).astype(dtype)
         knots = np.concatenate([edges, (edges[:-1] + edges[1:]) / 2]).astype(dtype)

@@ -172,7 +172,7 @@ struct RowOffsets {
 template <bool BACKWARDS, class T, int CHANNELS, class Whole, class Single>
 __device__ __forceinline__ void for_each_group(const Layout& at, const char* first, Whole whole, Single single) {
     constexpr int N = IN_VECTOR<T>;
-    for_each_stretch<BACKWARDS>(at, (at.columns + 2 * (N - 1)) / N, WARP, [&](const Stretch& s) {
+    for_each_stretch<BACKWARDS>(at, (at.columns + 2 * N - 1) / N, WARP, [&](const Stretch& s) {
         const RowOffsets row(at, s);
         const int past = static_cast<int>(reinterpret_cast<u64>(first + row.image) / sizeof(T) % N);
         // The pixels before the first aligned address; 11 times 3 is 1, modulo 8 and 16.
