@@ -106,7 +106,7 @@ FAULTS = [
     ("chroma is not limited", "luma.cu", "limited((11682", "((11682"),
     ("float16 rounds down", "floats.cuh", "__double2ll_rn(multiply(size, scale))", "__double2ll_rz(size * scale)"),
     ("the edges do not decide", "float_bins.cuh",
-     "while (bin < count - 1 && !less(value, edge(bin + 1))) ++bin;", ""),
+     "return is_right ? bin : search(value);", "return guess(value);"),
     ("the keys of the range are not reset", "float_bins.cu",
      "if (threadIdx.x == 0) keys[2 * index] = keys[2 * index + 1] = 0;", ""),
     ("the last centre is not the end", "interpolate.cu", "value >= last.centre", "value > last.centre + 1"),
@@ -122,6 +122,7 @@ FAULTS = [
     ("a weight after its limit", "clahe.cu", "int below = __float2int_rd(at),", "int below = max(__float2int_rd(at), 0),"),
     ("tiles counted as wide as high", "clahe.cu", "iy) * tiles.count[2] *", "iy) * tiles.count[1] *"),
     ("another of two nearest tiles", "clahe.cu", "other < tile));", "other > tile));"),
+    ("another of two nearest tiles in a row", "clahe.cu", "after - x < x - found[x]", "after - x <= x - found[x]"),
     ("a blend is fused", "clahe.cu", "return add(multiply(a, weight_a), multiply(b, weight_b));",
      "return fmaf(a, weight_a, b * weight_b);"),
 ]  # fmt: skip

@@ -12,13 +12,20 @@ READ_ONLY = np.zeros((3, 4), np.uint8)
 READ_ONLY.flags.writeable = False
 MASKED = np.ma.masked_array(GREY, GREY > 3)
 DTYPES = "uint8, uint16, int16, float16, float32, float64"
+LETTERS = (
+    "layout must name each axis once by one of the letters N (or T: independent images), C (channels), "
+    "D H W (space)"
+)
 RULES = "'opencv', 'numpy', 'pillow', 'vips', 'skimage'"
 
 EQUALIZE = [
     # image, keywords, error, message
     ([[1, 2]], {}, TypeError, "image must be an array (numpy.asarray makes one), got list"),
     (None, {}, TypeError, "image must be an array (numpy.asarray makes one), got NoneType"),
-    (MASKED, {}, TypeError, "image must not be a masked array: pass image.data with mask=~image.mask"),
+    (
+        MASKED, {}, TypeError,
+        "image must not be a masked array: pass image.data with mask=~numpy.ma.getmaskarray(image)",
+    ),
     (GREY.astype(np.int32), {}, TypeError, f"image must have one of the dtypes {DTYPES}, got int32"),
     (GREY.astype(bool), {}, TypeError, f"image must have one of the dtypes {DTYPES}, got bool"),
     (GREY.astype(complex), {}, TypeError, f"image must have one of the dtypes {DTYPES}, got complex128"),
@@ -60,13 +67,22 @@ EQUALIZE = [
         "layout must name each axis once by one of the letters N (or T: independent images), C (channels), "
         "D H W (space), got 'NTH'",
     ),
+    (RGB, {"layout": "hwc"}, ValueError, f"{LETTERS}, got 'hwc'; use 'HWC'"),
+    (RGB, {"layout": "YXC"}, ValueError, f"{LETTERS}, got 'YXC'; use 'HWC'"),
+    (RGB, {"layout": "YXS"}, ValueError, f"{LETTERS}, got 'YXS'; use 'HWC'"),
+    (RGB, {"layout": "h w c"}, ValueError, f"{LETTERS}, got 'h w c'; use 'HWC'"),
+    (RGB[None], {"layout": "BHWC"}, ValueError, f"{LETTERS}, got 'BHWC'; use 'NHWC'"),
+    (RGB[None], {"layout": "CTYX"}, ValueError, f"{LETTERS}, got 'CTYX'; use 'CTHW'"),
+    (RGB[None, None], {"layout": "TCZYX"}, ValueError, f"{LETTERS}, got 'TCZYX'; use 'TCDHW'"),
+    (RGB[None, None], {"layout": "BTHWC"}, ValueError, f"{LETTERS}, got 'BTHWC'"),
     (RGB, {"layout": "HW"}, ValueError, "layout must have one letter for each of the image's 3 axes, got 'HW'"),
     (GREY, {"layout": "NC"}, ValueError, "layout must have at least one of the axes D, H, W, got 'NC'"),
     (GREY, {"rule": "OpenCV"}, ValueError, f"rule must be one of {RULES}, got 'OpenCV'"),
     (GREY, {"rule": None}, TypeError, f"rule must be one of {RULES}, got NoneType"),
     (
         FLOAT, {"rule": "pillow"}, ValueError,
-        "rule='pillow' is for integer images; float32 takes 'skimage' (the default there)",
+        "rule='pillow' is for integer images; float32 takes 'skimage' (the default there). "
+        "(image * 255).astype(numpy.uint8) makes an integer image of one in 0..1",
     ),
     (
         RGB, {"layout": "HWC", "rule": "skimage"}, ValueError,
@@ -114,7 +130,8 @@ EQUALIZE = [
     (FLOAT, {"value_range": (1, 2, 3)}, TypeError, "value_range must be two numbers (low, high), got (1, 2, 3)"),
     (FLOAT, {"value_range": (1, 1)}, ValueError, "value_range must be finite with low < high, got (1, 1)"),
     (FLOAT, {"value_range": (0, np.inf)}, ValueError, "value_range must be finite with low < high, got (0, inf)"),
-    (FLOAT, {"value_range": (0, 1e300)}, ValueError, "value_range must be finite in float32, got (0, 1e+300)"),
+    (FLOAT, {"value_range": (0, 1e300)}, ValueError, "value_range must be finite with low < high in float32, got (0, 1e+300)"),
+    (FLOAT, {"value_range": (1, 1 + 1e-9)}, ValueError, "value_range must be finite with low < high in float32, got (1, 1.000000001)"),
     (GREY, {"out_range": (5, 5)}, ValueError, "out_range must be finite with low < high, got (5, 5)"),
     (GREY, {"out_range": (0, 256)}, ValueError, "out_range must be two values that uint8 holds, got (0, 256)"),
     (GREY, {"out_range": (-1, 9)}, ValueError, "out_range must be two values that uint8 holds, got (-1, 9)"),
@@ -127,6 +144,9 @@ EQUALIZE = [
         GREY, {"out": GREY.copy(), "rule": "skimage"}, TypeError,
         "out must have the result's dtype float64, got uint8",
     ),
+    (FLOAT, {"out_range": (0, 1e300)}, ValueError, "out_range must be finite in float32, got (0, 1e+300)"),
+    (FLOAT.astype(float), {"out_range": (-1e308, 1e308)}, ValueError, "out_range must be finite in float64, got (-1e+308, 1e+308)"),
+    (FLOAT, {"bins": 1 << 40}, ValueError, "bins must not give more than 134217728 bins in all, got 1 histograms of 1099511627776 bins"),
     (GREY, {"out": READ_ONLY}, ValueError, "out must be writable, got a read-only array"),
     (GREY, {"backend": "gpu"}, ValueError, "backend must be one of numba, numpy, cupy, got 'gpu'"),
     (GREY, {"backend": 3}, TypeError, "backend must be one of numba, numpy, cupy, got int"),
@@ -148,9 +168,13 @@ OTHERS = [
     (lambda: histeq.lookup_table(COUNTS * 1.0, dtype="u1"), TypeError, "counts must be integers, got float64"),
     (lambda: histeq.lookup_table(COUNTS, dtype="u2"), ValueError, "counts must have 65536 entries on the last axis for uint16, got shape (256,)"),
     (lambda: histeq.lookup_table(-COUNTS, dtype="u1"), ValueError, "counts must not be negative, got -1"),
+    (lambda: histeq.lookup_table(COUNTS << 45, dtype="u1"), ValueError, "counts must add up to less than 2**53, got more"),
+    (lambda: histeq.lookup_table(COUNTS.astype("u8") << np.uint64(63), dtype="u1"), ValueError, "counts must add up to less than 2**53, got more"),
+    (lambda: histeq.lookup_table(COUNTS, dtype=None), TypeError, f"dtype must have one of the dtypes {DTYPES}, got None"),
+    (lambda: histeq.lookup_table(COUNTS, dtype=[]), TypeError, f"dtype must have one of the dtypes {DTYPES}, got []"),
     (lambda: histeq.lookup_table(COUNTS, dtype="i4"), TypeError, f"dtype must have one of the dtypes {DTYPES}, got int32"),
-    (lambda: histeq.lookup_table(COUNTS, dtype="nonsense"), TypeError, f"dtype must have one of the dtypes {DTYPES}, got nonsense"),
-    (lambda: histeq.lookup_table(COUNTS, dtype="f4", rule="vips"), ValueError, "rule='vips' is for integer images; float32 takes 'skimage' (the default there)"),
+    (lambda: histeq.lookup_table(COUNTS, dtype="nonsense"), TypeError, f"dtype must have one of the dtypes {DTYPES}, got 'nonsense'"),
+    (lambda: histeq.lookup_table(COUNTS, dtype="f4", rule="vips"), ValueError, "rule='vips' is for integer images; float32 takes 'skimage' (the default there). (image * 255).astype(numpy.uint8) makes an integer image of one in 0..1"),
     (lambda: histeq.apply(GREY, [1]), TypeError, "table must be an array (numpy.asarray makes one), got list"),
     (lambda: histeq.apply(GREY, np.zeros(256, np.uint16)), TypeError, "table must have dtype uint8 or float64 for uint8, got uint16"),
     (lambda: histeq.apply(RGB, np.zeros(256), layout="HWC"), TypeError, "table must have dtype uint8 for uint8, got float64"),
@@ -164,7 +188,8 @@ OTHERS = [
     (lambda: histeq.match(RGB, RGB[..., :2], layout="HWC"), ValueError, "reference must have 3 channels and 1 or 1 images, got shape (3, 4, 2)"),
     (lambda: histeq.match(RGB, RGB[:2], layout="NHW"), ValueError, "reference must have 1 channels and 1 or 3 images, got shape (2, 4, 3)"),
     (lambda: histeq.histogram(RGB), ValueError, "layout must be given for an image of 3 axes, for example 'HWC' (color, channels last), 'CHW', 'NHW' (a stack of images), 'DHW' (a volume); got None"),
-    (lambda: histeq.set_num_threads(0), ValueError, "n must be at least 1, got 0"),
+    (lambda: histeq.set_num_threads(0), ValueError, "n must be from 1 to 4096, got 0"),
+    (lambda: histeq.set_num_threads(10**5000), ValueError, "n must be from 1 to 4096, got a value of type int"),
     (lambda: histeq.set_num_threads(1.5), TypeError, "n must be an int or None, got float"),
     (lambda: histeq.nonsense, AttributeError, "module 'histeq' has no attribute 'nonsense'"),
 ]  # fmt: skip
@@ -204,7 +229,51 @@ def test_environment_variables(environment):
     environment("HISTEQ_BACKEND", "numpy")
     assert np.array_equal(histeq.equalize(GREY), histeq.equalize(GREY, backend="numba"))
     environment("HISTEQ_BACKEND", "")
-    for wrong in ("0", "-1", "two", "1.5"):
+    for wrong in ("0", "-1", "two", "1.5", "5000", "9" * 5000):
         environment("HISTEQ_NUM_THREADS", wrong)
-        with pytest.raises(ValueError, match="HISTEQ_NUM_THREADS must be a whole number of at least 1"):
+        with pytest.raises(ValueError, match="HISTEQ_NUM_THREADS must be a whole number from 1 to 4096"):
             histeq.equalize(np.zeros((1100, 1100), np.uint8))  # large enough for threads
+
+
+def an_object_of(module, name="Array"):
+    """Return an object of a class of another library."""
+    return type(name, (), {"__module__": module})()
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "does"),
+    [
+        ("dask.array.core", "Array", "computes it, all at once"),
+        ("zarr.core.array", "Array", "reads it, all at once"),
+        ("h5py._hl.dataset", "Dataset", "reads it, all at once"),
+        (
+            "xarray.core.dataarray",
+            "DataArray",
+            "gives its values, and image.copy(data=result) labels the result",
+        ),
+        ("PIL.Image", "Image", "makes one, and PIL.Image.fromarray(result) an image of the result"),
+        ("pandas", "DataFrame", "gives its values"),
+    ],
+)
+def test_objects_of_other_libraries(module, name, does):
+    library = module.partition(".")[0]
+    message = f"image must be an array in memory, got {name} of {library}: numpy.asarray(image) {does}"
+    for function in (histeq.equalize, histeq.clahe, histeq.histogram, histeq.tile_tables):
+        with pytest.raises(TypeError) as caught:
+            function(an_object_of(module, name))
+        assert str(caught.value) == message
+
+
+def test_the_remedy_for_pillow_works():
+    from PIL import Image
+
+    image = Image.fromarray(GREY)
+    with pytest.raises(TypeError, match=r"numpy.asarray\(image\) makes one"):
+        histeq.equalize(image)
+    result = Image.fromarray(histeq.equalize(np.asarray(image)))
+    assert np.array_equal(np.asarray(result), histeq.equalize(GREY))
+
+
+def test_the_remedy_for_floats_works():
+    image = np.linspace(0, 1, 100, dtype=np.float32).reshape(10, 10)
+    assert histeq.equalize((image * 255).astype(np.uint8), rule="pillow").dtype == np.uint8

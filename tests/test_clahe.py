@@ -445,14 +445,19 @@ ERRORS = [
     # keywords, error, message
     ({"clip_limit": "2"}, TypeError, "clip_limit must be a number, got str"),
     ({"clip_limit": True}, TypeError, "clip_limit must be a number, got bool"),
-    ({"tiles": (0, 0)}, ValueError, "tiles must be at least 1 along every axis, got (0, 0)"),
-    ({"tiles": (8, -1)}, ValueError, "tiles must be at least 1 along every axis, got (8, -1)"),
-    ({"tiles": 0}, ValueError, "tiles must be at least 1 along every axis, got 0"),
-    ({"tiles": (8, 8, 8)}, ValueError, "tiles must have one number for each of the axes HW, got (8, 8, 8)"),
+    ({"tiles": (0, 0)}, ValueError, "tiles must be from 1 to 2147483647 along every axis, got (0, 0)"),
+    ({"tiles": (8, -1)}, ValueError, "tiles must be from 1 to 2147483647 along every axis, got (8, -1)"),
+    ({"tiles": 0}, ValueError, "tiles must be from 1 to 2147483647 along every axis, got 0"),
+    ({"tiles": 1 << 31}, ValueError, "tiles must be from 1 to 2147483647 along every axis, got 2147483648"),
+    ({"tiles": (8, 8, 8)}, ValueError, f"tiles {GRID}, got (8, 8, 8)"),
+    ({"tiles": range(10**9)}, ValueError, f"tiles {GRID}, got range(0, 1000000000)"),
+    ({"tiles": np.array(3)}, TypeError, f"tiles {GRID}, got array(3)"),
+    ({"tiles": np.array([[8, 8]])}, TypeError, f"tiles {GRID}, got array([[8, 8]])"),
+    ({"tiles": (np.arange(2), 8)}, TypeError, f"tiles {GRID}, got (array([0, 1]), 8)"),
     ({"tiles": (8.0, 8.0)}, TypeError, f"tiles {GRID}, got (8.0, 8.0)"),
     ({"tiles": "8x8"}, TypeError, f"tiles {GRID}, got '8x8'"),
     ({"tiles": None}, TypeError, f"tiles {GRID}, got None"),
-    ({"tile_size": 0}, ValueError, "tile_size must be at least 1 along every axis, got 0"),
+    ({"tile_size": 0}, ValueError, "tile_size must be from 1 to 2147483647 along every axis, got 0"),
     ({"tile_size": 1.5}, TypeError, f"tile_size {GRID}, got 1.5"),
     (
         {"tile_size": 4, "tiles": (2, 2)}, ValueError,
@@ -460,8 +465,8 @@ ERRORS = [
     ),
     (
         {"tiles": (1 << 20, 1 << 20)}, ValueError,
-        "tiles must not have more than 17179869184 table entries in all, got 1 x 1048576 x 1048576 tiles of "
-        "256 bins",
+        "tiles must not give more than 1073741824 table entries in all, "
+        "got 1 x 1 x 1048576 x 1048576 tiles of 256 bins",
     ),
     ({"bins": 1}, ValueError, "bins must be a power of two from 2 to 256 for uint8, got 1"),
     ({"bins": 100}, ValueError, "bins must be a power of two from 2 to 256 for uint8, got 100"),
@@ -507,11 +512,11 @@ def test_wrong_windows():
         (
             {"origin": (-1, 0)},
             ValueError,
-            "origin must be one int of at least 0 for each of the axes HW, got",
+            "origin must be at least 0 along every axis, got (-1, 0)",
         ),
         ({"origin": 3}, TypeError, "origin must be one int for each of the axes HW, got 3"),
         ({"origin": (0.0, 1)}, TypeError, "origin must be one int for each of the axes HW, got (0.0, 1)"),
-        ({"origin": (0, 0, 0)}, ValueError, "origin must be one int of at least 0 for each"),
+        ({"origin": (0, 0, 0)}, ValueError, "origin must be one int for each of the axes HW, got (0, 0, 0)"),
     ):
         with pytest.raises(error) as raised:
             histeq.apply_tiles(RAMP, tables, **keywords)

@@ -430,8 +430,8 @@ class Tensor:
     __module__ = "torch"
     device = types.SimpleNamespace(type="cpu")
 
-    def __init__(self, array):
-        self.array = array
+    def __init__(self, array, requires_grad=False):
+        self.array, self.requires_grad = array, requires_grad
 
     def detach(self):
         return self
@@ -454,6 +454,11 @@ def test_torch_on_the_cpu(monkeypatch):
     assert type(histeq.histogram(Tensor(image))) is Tensor
     with pytest.raises(TypeError, match="mask must be an array of the image's kind, Tensor, got ndarray"):
         histeq.equalize(Tensor(image), mask=image > 3)
+    out = Tensor(np.zeros_like(image), requires_grad=True)
+    with pytest.raises(TypeError, match=r"out must not require grad: .*; out.detach\(\) shares its memory"):
+        histeq.equalize(Tensor(image), out=out)
+    assert not out.array.any()
+    assert same(histeq.equalize(Tensor(image, requires_grad=True)).array, result.array)
     local, tables = histeq.clahe(Tensor(image)), histeq.tile_tables(Tensor(image))
     assert same(local.array, histeq.clahe(image))
     assert same(tables.tables, histeq.tile_tables(image).tables)
@@ -521,6 +526,48 @@ def test_dlpack_on_the_cpu():
 
     image = np.arange(600, dtype=np.uint8).reshape(20, 30)
     assert same(histeq.equalize(Exporter(image)), histeq.equalize(image))
+    out = np.zeros_like(image)
+    assert same(histeq.equalize(Exporter(image), mask=Exporter(image), out=Exporter(out)).array, out)
+
+
+class Claim:
+    """What claims to be an array and is none."""
+
+
+@pytest.mark.parametrize("protocol", ["__dlpack_device__", "__dlpack__", "__cuda_array_interface__"])
+@pytest.mark.parametrize("value", [None, 3, (1, 0), lambda **_: (1, 0), lambda **_: None, lambda **_: 1 / 0])
+def test_claims_of_arrays(protocol, value, cupy):
+    for given in (type("Class", (Claim,), {protocol: value})(), Claim()):
+        setattr(given, protocol, value)
+        with pytest.raises(TypeError, match=r"^image must"):
+            histeq.equalize(given)
+
+
+def test_claims_that_raise():
+    class Raises(Claim):
+        @property
+        def __dlpack_device__(self):
+            raise ArithmeticError
+
+    with pytest.raises(TypeError, match=r"^image must be an array"):
+        histeq.equalize(Raises())
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float16", "float32", "float64"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_the_last_pixel_of_a_row(dtype, channels, cupy):
+    """Rows that begin at an aligned address, of a pixel more than a warp's share of vectors."""
+    size = np.dtype(dtype).itemsize * (channels if channels > 1 else 1)
+    color = {} if channels == 1 else {"layout": "HWC", "color": "channels" if "f" in dtype else "luma"}
+    vector = 16 // np.dtype(dtype).itemsize
+    memory = np.zeros(64 * vector * size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    for width in (*range(31 * vector - 1, 31 * vector + 3), 32 * vector + 1):
+        image = memory[start : start + width * size].view(dtype).reshape(1, width, channels)
+        image[...] = np.random.default_rng(width).integers(0, 200, image.shape)
+        image = image[..., 0] if channels == 1 else image
+        result = histeq.equalize(cupy.ndarray.of(image), **color).array
+        assert same(result, histeq.equalize(image, **color, backend="numpy")), width
 
 
 def test_launch_errors_are_seen():

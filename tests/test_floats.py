@@ -49,6 +49,102 @@ def test_histogram_equals_numpy(dtype, backend):
         assert same(got, expected.astype(np.int64))
 
 
+LIMITS = {
+    "float": float,  # Python's numbers take the precision of the image,
+    "float32": np.float32,  # NumPy's keep theirs where it is higher
+    "float64": np.float64,
+    "int": lambda limit: round(limit),
+    "int64": lambda limit: np.int64(round(limit)),
+    "int8": lambda limit: np.int8(round(limit) % 100),
+}
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_random_histograms_equal_numpy(dtype, limits, backend):
+    """Ranges of every scale, with values on the limits, on the edges, and next to them."""
+    rng = np.random.default_rng(7)
+    most, compared = 400 if dtype == "float16" else 3000, 0
+    for _ in range(40):
+        scale = 10.0 ** rng.integers(-3, 3)
+        low, high = (LIMITS[limits](limit) for limit in sorted(rng.normal(size=2) * scale))
+        if not dtype_of(dtype, low) < dtype_of(dtype, high):
+            continue
+        bins = int(rng.integers(1, rng.choice([3, 20, most])))
+        image = np.concatenate([rng.normal(size=50) * scale, np.linspace(low, high, bins + 1)]).astype(dtype)
+        image = np.concatenate([image, np.nextafter(image, image.dtype.type(np.inf)), -image])[None]
+        got = histeq.histogram(image, bins=bins, value_range=(low, high), backend=backend)
+        try:
+            expected = np.histogram(image, bins, (low, high))[0]
+        except ValueError:  # bins narrower than the precision: NumPy refuses, we do not
+            assert got.sum() == ((image >= dtype_of(dtype, low)) & (image <= dtype_of(dtype, high))).sum()
+            continue
+        assert same(got, expected.astype(np.int64))
+        compared += 1
+    assert compared > 10
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_extremes_as_limits_equal_the_default(dtype, backend):
+    rng = np.random.default_rng(8)
+    for _ in range(20):
+        image = rng.normal(size=(5, 6)).astype(dtype)
+        given = histeq.histogram(image, bins=50, value_range=(image.min(), image.max()), backend=backend)
+        assert same(given, histeq.histogram(image, bins=50, backend=backend))
+        assert same(given, np.histogram(image, 50)[0].astype(np.int64))
+
+
+def test_many_bins_of_float16(backend):
+    """np.histogram computes in float16 and puts values into wrong bins; the edges are right."""
+    image = np.random.default_rng(9).random((40, 50)).astype(np.float16)
+    for bins, low, high in ((833, -0.00154, 1), (1500, 0.01, 0.9), (2000, 0, 1)):
+        edges = np.linspace(low, high, bins + 1, dtype=np.float16)
+        inside = image[(image >= edges[0]) & (image <= edges[-1])]
+        index = np.minimum(np.searchsorted(edges, inside, side="right") - 1, bins - 1)
+        expected = np.bincount(index, minlength=bins)
+        got = histeq.histogram(image, bins=bins, value_range=(low, high), backend=backend)
+        assert same(got, expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_bins_narrower_than_the_precision_take_no_time(dtype, backend):
+    """Every value is thousands of bins away from where the product guesses it."""
+    one = dtype_of(dtype, 1)
+    image = np.array([one, np.nextafter(one, dtype_of(dtype, 2))] * 3000, dtype)[None]
+    bins = 1 << 20
+    counts = histeq.histogram(image, bins=bins, backend=backend)
+    assert counts.sum() == image.size
+    at = np.flatnonzero(counts)
+    assert at[-1] == bins - 1
+    assert abs(at[0] - bins // 2) <= 1
+    assert same(counts, histeq.histogram(image, bins=bins, backend="numpy"))
+    assert same(
+        histeq.equalize(image, bins=bins, backend=backend), histeq.equalize(image, bins=bins, backend="numpy")
+    )
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_levels_that_are_not_finite(dtype, backend):
+    """A table may hold anything; np.interp says what lies between."""
+    edges = np.linspace(0, 8, 9, dtype=dtype)
+    knots = np.concatenate([edges, edges[:-1] + dtype_of(dtype, 0.5), [-1, 9, 0.7, 3.2, 7.7]]).astype(dtype)
+    image = np.tile(knots, (3, 1))
+    for levels in (
+        [0, 1, np.inf, np.inf, 4, -np.inf, 6, 7],
+        [np.inf, 1, 2, 3, np.nan, 5, 6, -np.inf],
+        [-np.inf] * 8,
+        [0, np.inf, -np.inf, np.inf, np.nan, np.nan, 6, np.nan],
+        [np.nan, 1, 2, 3, 4, 5, 6, 7],  # nothing was counted: nothing is mapped
+    ):
+        table = np.array(levels, "f8" if dtype == "float64" else "f4")
+        expected = np.interp(image, edges[:-1] + dtype_of(dtype, 0.5), table).astype(table.dtype)
+        if np.isnan(levels[0]):
+            expected = image.astype(table.dtype)
+        result = histeq.apply(image, table, value_range=(0, 8), backend=backend)
+        assert np.array_equal(result, expected, equal_nan=True)
+        assert result.dtype == expected.dtype
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_mask_equals_skimage(dtype, backend):
     rng = np.random.default_rng(2)
@@ -143,7 +239,8 @@ def test_channels_and_batches_have_their_own_range(backend):
 @pytest.mark.parametrize("low", [0.0, -3.7, 1e4, 1e-30, -1e30])
 def test_values_at_the_borders_of_bins(dtype, low, backend):
     """A bin's border, the numbers next to it, and the same for the bins' centres, where curves bend."""
-    high = np.nextafter(low, np.inf) if low == 1e-30 else low + max(abs(low) * 1e-3, 1.0)
+    next_one = float(np.nextafter(dtype_of(dtype, low), dtype_of(dtype, np.inf)))
+    high = next_one if low == 1e-30 else low + max(abs(low) * 1e-3, 1.0)
     for bins in (1, 2, 7, 256, 1000):
         edges = np.linspace(dtype_of(dtype, low), dtype_of(dtype, high), bins + 1).astype(dtype)
         knots = np.concatenate([edges, (edges[:-1] + edges[1:]) / 2]).astype(dtype)

@@ -1,5 +1,6 @@
 """CLAHE: check the arguments, choose the backend, hand over."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import NoneType
@@ -9,9 +10,10 @@ import numpy as np
 
 from histeq._api.interop import any_array
 from histeq._api.layout import SPACE
-from histeq._api.request import Request, check_bins, check_kind, check_out_range, request
+from histeq._api.request import Request, check_bins, check_out_range, request, same_kind
 from histeq._api.types import AnyArray, ArrayT, BackendName, Color, Range
 from histeq._core import dispatch, tile_grid
+from histeq._core.arguments import shown
 from histeq._core.backend import Array
 from histeq._core.tile_grid import Grid, Levels
 
@@ -87,7 +89,8 @@ def clahe(
         whatever no bin can reach. (OpenCV's integer overflows there, so that it clips as hard as possible.)
     tiles : int or sequence of int
         The number of tiles along the spatial axes, in the order of the image's axes: (rows, columns), or
-        three numbers for a volume. By default 8 along every axis.
+        three numbers for a volume. By default 8 along every axis. The tables of an image may have 2**30
+        entries together, or 256 for each of its pixels.
     tile_size : int or sequence of int, optional
         The size of a tile in pixels, in place of `tiles`. Tiles at the far borders are completed by
         reflection.
@@ -123,7 +126,8 @@ def clahe(
         images 0..1, in 65,536 steps.
     out : array, optional
         Where to write the result: an array of the image's library, shape and device and of the result's
-        dtype. It may be the image itself, but must not overlap it otherwise.
+        dtype, which does not require grad. It may be the image itself, but must share no memory with any
+        argument otherwise.
     backend : {"numba", "numpy", "cupy"}, optional
         Which backend does the work. By default the fastest that serves the array where it is, or the one
         that the environment variable ``HISTEQ_BACKEND`` names. "cupy" with a NumPy array: on the GPU, and
@@ -132,7 +136,8 @@ def clahe(
     Returns
     -------
     array
-        Of the library, shape, memory order and dtype of `image`; of dtype float32 for float16.
+        Of the library, shape, memory order and dtype of `image`; of dtype float32 for float16. A PyTorch
+        tensor is detached.
 
     Raises
     ------
@@ -176,11 +181,13 @@ def clahe(
                 return result
     call = request(image, backend, layout=layout, color=color, alpha=alpha, mask=mask, nodata=nodata)
     limit = tile_grid.check_clip_limit(clip_limit)
-    grid, levels, bounds = _plan(call, tiles, tile_size, bins, value_range, out_range)
+    planes = call.pixels.histograms[1]  # images go one by one
+    grid, levels, bounds = _plan(call, planes, tiles, tile_size, bins, value_range, out_range)
     result = call.result(out, levels.result_dtype_for(call.dtype))
-    target = call.target(result)
     if call.pixels.image.size:
-        for images, pixels, edges in call.with_edges(levels.bins, bounds):
+        groups = call.with_edges(levels.bins, bounds)
+        target = call.target(result)
+        for images, pixels, edges in groups:
             call.backend.clahe(pixels, grid, limit, levels, edges, target[images])
     return result
 
@@ -218,7 +225,8 @@ def tile_tables(
         whatever no bin can reach. (OpenCV's integer overflows there, so that it clips as hard as possible.)
     tiles : int or sequence of int
         The number of tiles along the spatial axes, in the order of the image's axes: (rows, columns), or
-        three numbers for a volume. By default 8 along every axis.
+        three numbers for a volume. By default 8 along every axis. The tables of all images may have
+        2**30 entries together, or 256 for each of their pixels.
     tile_size : int or sequence of int, optional
         The size of a tile in pixels, in place of `tiles`. Tiles at the far borders are completed by
         reflection.
@@ -278,7 +286,8 @@ def tile_tables(
     """
     call = request(image, backend, layout=layout, color=color, alpha=alpha, mask=mask, nodata=nodata)
     limit = tile_grid.check_clip_limit(clip_limit)
-    grid, levels, bounds = _plan(call, tiles, tile_size, bins, value_range, out_range)
+    histograms = math.prod(call.pixels.histograms)
+    grid, levels, bounds = _plan(call, histograms, tiles, tile_size, bins, value_range, out_range)
     edges = call.edges(levels.bins, bounds)
     tables = call.backend.tile_tables(call.pixels, grid, limit, levels, edges)
     if isinstance(tables, np.ndarray):
@@ -344,7 +353,8 @@ def apply_tiles(
         channels all have this value.
     out : array, optional
         Where to write the result: an array of the image's library, shape and device and of the result's
-        dtype. It may be the image itself, but must not overlap it otherwise.
+        dtype, which does not require grad. It may be the image itself, but must share no memory with any
+        argument otherwise.
     backend : {"numba", "numpy", "cupy"}, optional
         Which backend does the work. By default the fastest that serves the array where it is, or the one
         that the environment variable ``HISTEQ_BACKEND`` names. "cupy" with a NumPy array: on the GPU, and
@@ -353,7 +363,8 @@ def apply_tiles(
     Returns
     -------
     array
-        Of the library, shape, memory order and dtype of `image`; of dtype float32 for float16.
+        Of the library, shape, memory order and dtype of `image`; of dtype float32 for float16. A PyTorch
+        tensor is detached.
 
     Raises
     ------
@@ -377,9 +388,10 @@ def apply_tiles(
             f"tables must be TileTables, as tile_tables returns them, got {type(tables).__name__}"
         )
     call = request(image, backend, layout=layout, color=color, alpha=alpha, nodata=nodata)
-    check_kind("tables", tables._canonical, call.image)
+    same_kind("tables", tables._canonical, call.image)
     start = _check_window(call, tables, origin)
-    result = call.result(out, tables._levels.result_dtype_for(call.dtype))
+    dtype = tables._levels.result_dtype_for(call.dtype)
+    result = call.result(out, dtype, tables=tables._canonical)
     target = call.target(result)
     if call.pixels.image.size:
         call.backend.apply_tiles(
@@ -389,13 +401,22 @@ def apply_tiles(
 
 
 def _plan(
-    call: Request, tiles: Any, tile_size: Any, bins: Any, value_range: Any, out_range: Any
+    call: Request,
+    histograms: int,
+    tiles: Any,
+    tile_size: Any,
+    bins: Any,
+    value_range: Any,
+    out_range: Any,
 ) -> tuple[Grid, Levels, tuple[float, float] | None]:
-    """Check the arguments that say what is counted; return the grid, the levels and the range of the bins."""
+    """Check the arguments that say what is counted; return the grid, the levels and the range of the bins.
+
+    Of so many histograms the tables are held at once.
+    """
     shape = tuple(call.pixels.image.shape[2:])
     bins = tile_grid.check_bins(bins, call.dtype)
     grid = tile_grid.grid_of(shape, call.axes.spatial, SPACE, tiles, tile_size)
-    tile_grid.check_size(grid, bins)
+    tile_grid.check_size("tiles" if tile_size is None else "tile_size", grid, bins, histograms)
     _, value_range = check_bins(None, value_range, call.dtype)
     rule = "skimage" if call.dtype.kind == "f" else "opencv"
     return (
@@ -426,7 +447,7 @@ def _check_window(call: Request, tables: TileTables, origin: Any) -> tuple[int, 
     if any(a + n > length for a, n, length in zip(at, shape, tables._grid.shape, strict=True)):
         raise ValueError(
             f"image must lie inside the tables' image of shape {tables.image_shape}, got shape "
-            f"{call.image.shape} with origin {tuple(given)}"
+            f"{call.image.shape} with origin {shown(tuple(given))}"
         )
     return at
 

@@ -90,7 +90,8 @@ def equalize(
         The value that is not counted and passes through unchanged. Where the luma is equalized, a pixel is
         nodata if its three channels all have this value.
     bins : int, optional
-        The number of bins for floating-point images, 256 by default.
+        The number of bins for floating-point images, 256 by default. The histograms of all images and
+        channels may have 2**27 bins together, or as many as there are pixels.
     value_range : (low, high), optional
         What the bins of floating-point images span; by default, the range from the smallest to the largest
         counted value of each image.
@@ -100,7 +101,8 @@ def equalize(
         one level keeps it.
     out : array, optional
         Where to write the result: an array of the image's library, shape and device and of the result's
-        dtype. It may be the image itself, but must not overlap it otherwise.
+        dtype, which does not require grad. It may be the image itself, but must share no memory with any
+        argument otherwise.
     backend : {"numba", "numpy", "cupy"}, optional
         Which backend does the work. By default the fastest that serves the array where it is, or the one
         that the environment variable ``HISTEQ_BACKEND`` names. "cupy" with a NumPy array: on the GPU, and
@@ -110,7 +112,7 @@ def equalize(
     -------
     array
         Of the library, shape, memory order and dtype of `image`; for rule "skimage" of dtype float64 (float32
-        for float16 and float32 images), as scikit-image returns it.
+        for float16 and float32 images), as scikit-image returns it. A PyTorch tensor is detached.
 
     Raises
     ------
@@ -148,7 +150,8 @@ def equalize(
     bins, value_range = check_bins(bins, value_range, call.dtype)
     out_range = check_out_range(out_range, name, call.dtype)
     result = call.result(out, rules.result_dtype(name, call.dtype))
+    groups = call.with_edges(bins, value_range)
     target = call.target(result)
-    for images, pixels, edges in call.with_edges(bins, value_range):
+    for images, pixels, edges in groups:
         call.backend.equalize(pixels, name, out_range, edges, target[images])
     return result

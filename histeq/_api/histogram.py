@@ -11,11 +11,11 @@ from histeq._api.request import (
     Request,
     check_bins,
     check_dtype,
-    check_kind,
     check_out_range,
     check_rule,
     native,
     request,
+    same_kind,
 )
 from histeq._api.types import AnyArray, ArrayT, BackendName, Color, IntegerRule, Range, Rule
 from histeq._core import dispatch, rules
@@ -91,7 +91,8 @@ def histogram(
         The value that is not counted and passes through unchanged. Where the luma is equalized, a pixel is
         nodata if its three channels all have this value.
     bins : int, optional
-        The number of bins for floating-point images, 256 by default.
+        The number of bins for floating-point images, 256 by default. The histograms of all images and
+        channels may have 2**27 bins together, or as many as there are pixels.
     value_range : (low, high), optional
         What the bins of floating-point images span; by default, the range from the smallest to the largest
         counted value of each image.
@@ -113,6 +114,13 @@ def histogram(
         For a wrong argument, before any work; the message names the argument.
     RuntimeError
         If the backend asked for is not available here.
+
+    Notes
+    -----
+    A floating-point image is counted as by ``np.histogram(image, bins, value_range)``, but for two cases.
+    Where bins are narrower than the precision of their edges np.histogram raises ValueError; here some bins
+    stay empty. And where it computes in float16, with more than some 500 bins, it puts some values into a
+    wrong bin; here each is in the bin between whose edges it lies.
 
     Examples
     --------
@@ -174,7 +182,8 @@ def lookup_table(
     ----------
     counts : array of integers, shape (..., levels)
         Counts as `histogram` returns them: 256 levels for uint8, 65536 for uint16 and int16, any number for
-        floating-point images.
+        floating-point images. They are not negative and add up to less than 2**53, which is not checked of
+        counts on a device.
     rule : {"opencv", "pillow", "numpy", "skimage", "vips"}
         Whose arithmetic to reproduce, bit for bit: cv2.equalizeHist, PIL.ImageOps.equalize (torchvision's
         and kornia's too), the textbook formula ``(cdf - cdf_min) * 255 / (N - cdf_min)`` truncated,
@@ -226,8 +235,11 @@ def lookup_table(
             f"got shape {array.shape}"
         )
     # Counts on a device are not looked at: that would have to wait for it.
-    if isinstance(array, np.ndarray) and array.size and array.min() < 0:
-        raise ValueError(f"counts must not be negative, got {array.min()}")
+    if isinstance(array, np.ndarray) and array.size:
+        if array.min() < 0:
+            raise ValueError(f"counts must not be negative, got {array.min()}")
+        if array.sum(axis=-1, dtype=np.float64).max() >= 1 << 53:  # the least sum that float64 may round
+            raise ValueError("counts must add up to less than 2**53, got more")
     return module.lookup_table(array.astype(np.int64, copy=False), name, kind, out_range)
 
 
@@ -279,7 +291,8 @@ def apply(
         any strides and byte order. NaN and infinities are not counted and pass through unchanged.
     table : array, shape (levels,) or (N, levels), (C, levels), (N, C, levels)
         A table as `lookup_table` returns it: one for all images and channels, or one for each histogram that
-        `histogram` makes with this layout, color and alpha.
+        `histogram` makes with this layout, color and alpha. A floating-point table may have levels that are
+        infinite or NaN; one that begins with NaN, as of an image without a counted pixel, maps nothing.
     layout : str, optional
         One letter for each axis: N (or T) for independent images, C for channels, D, H and W for space.
         Arrays of two axes are "HW"; three and more must be named: "HWC", "CHW", "NHW", "NCHW", "DHW", ...
@@ -299,7 +312,8 @@ def apply(
         centres of bins are interpolated linearly.
     out : array, optional
         Where to write the result: an array of the image's library, shape and device and of the result's
-        dtype. It may be the image itself, but must not overlap it otherwise.
+        dtype, which does not require grad. It may be the image itself, but must share no memory with any
+        argument otherwise.
     backend : {"numba", "numpy", "cupy"}, optional
         Which backend does the work. By default the fastest that serves the array where it is, or the one
         that the environment variable ``HISTEQ_BACKEND`` names. "cupy" with a NumPy array: on the GPU, and
@@ -308,7 +322,8 @@ def apply(
     Returns
     -------
     array
-        Of the library, shape and memory order of `image` and of the dtype of `table`.
+        Of the library, shape and memory order of `image` and of the dtype of `table`. A PyTorch tensor is
+        detached.
 
     Raises
     ------
@@ -333,13 +348,14 @@ def apply(
             return result
     call = request(image, backend, layout=layout, color=color, alpha=alpha, nodata=nodata)
     _, entries = native(table, backend, "table")
-    check_kind("table", entries, call.image)
+    same_kind("table", entries, call.image)
+    dtype = entries.dtype
     entries = _canonical_table(call, entries)
     if call.dtype.kind == "f" and value_range is None:
         raise ValueError("value_range must be given to apply a table to a floating image, got None")
     _, value_range = check_bins(None, value_range, call.dtype)
-    result = call.result(out, entries.dtype)
-    edges = call.edges(entries.shape[-1], value_range)
+    result = call.result(out, dtype, table=entries)
+    edges = call.edges(entries.shape[-1], value_range, "table")
     call.backend.apply(call.pixels, entries, edges, call.target(result))
     return result
 
@@ -352,7 +368,8 @@ def _canonical_table(call: Request, table: Array) -> Array:
         levels = rules.levels_of(dtype)
     else:
         allowed, levels = [rules.table_dtype("skimage", dtype)], None
-    if table.dtype not in allowed:
+    native_dtype = table.dtype.newbyteorder("=")
+    if native_dtype not in allowed:
         raise TypeError(
             f"table must have dtype {' or '.join(map(str, allowed))} for {dtype}, got {table.dtype}"
         )
@@ -365,6 +382,7 @@ def _canonical_table(call: Request, table: Array) -> Array:
         )
     if table.shape[-1] == 0:
         raise ValueError("table must have at least one entry, got none")
+    table = table.astype(native_dtype, copy=False)
     if table.ndim > 1 or shape == (1, 1):
         return table.reshape(*shape, table.shape[-1])
     return np.broadcast_to(table, (*shape, table.shape[-1]))

@@ -49,9 +49,17 @@ def _guest_for(image: Any) -> "_Guest | None":
             return _Torch()
         case "jax":
             return _Jax()
-        case "other" if hasattr(image, "__cuda_array_interface__") or hasattr(image, "__dlpack_device__"):
+        case "other" if _claims(image, "__cuda_array_interface__") or _claims(image, "__dlpack_device__"):
             return _Other()
     return None
+
+
+def _claims(array: Any, protocol: str) -> bool:
+    """Tell whether an object has an attribute; an error of its own means that it has none."""
+    try:
+        return hasattr(array, protocol)
+    except Exception:
+        return False
 
 
 def _library_of(array: Any) -> str:
@@ -74,12 +82,12 @@ def _lend(guest: "_Guest", function: Callable[..., Any], first: str, options: di
     out = options.get("out")
     with guest.at_home(image):
         lent = {
-            name: guest.lend(options[name], image)
+            name: guest.lend(name, options[name], image)
             for name in (first, *_ARRAYS)
             if name != "out" and options.get(name) is not None
         }
         if out is not None:
-            lent["out"] = guest.lend_out(out, image)
+            lent["out"] = guest.lend_out("out", out, image)
         result = function(**{**options, **lent})
         if not hasattr(result, "dtype"):  # TileTables serve images of any library
             return result
@@ -94,13 +102,13 @@ class _Guest:
         """Make the image's device and stream the current ones."""
         yield
 
-    def lend(self, array: Any, image: Any) -> Array:
-        """Return an array of the backend with the same elements."""
+    def lend(self, name: str, array: Any, image: Any) -> Array:
+        """Return an array of the backend with the same elements; `name` is the argument's name in errors."""
         raise NotImplementedError
 
-    def lend_out(self, out: Any, image: Any) -> Array:
+    def lend_out(self, name: str, out: Any, image: Any) -> Array:
         """Return an array of the backend whose elements become those of `out`."""
-        return self.lend(out, image)
+        return self.lend(name, out, image)
 
     def hand_back(self, result: Array, image: Any) -> Any:
         """Return a result as an array of the image's library."""
@@ -137,20 +145,25 @@ class _Torch(_Guest):
         ):
             yield
 
-    def lend(self, array: Any, image: Any) -> Array:
+    def lend(self, name: str, array: Any, image: Any) -> Array:
         if array.device != image.device:
-            raise TypeError(
-                f"all tensors must be on the image's device {image.device}, got one on {array.device}"
-            )
+            raise TypeError(f"{name} must be on the image's device {image.device}, got {array.device}")
         array = array.detach()
         if array.device.type == "cpu":
             try:
                 return array.numpy()
             except (RuntimeError, TypeError) as error:  # bfloat16, sparse, a pending conjugation
-                raise TypeError(f"image must be a dense tensor of a dtype that NumPy has: {error}") from error
+                raise TypeError(f"{name} must be a dense tensor of NumPy's dtypes: {error}") from error
         import cupy
 
         return cupy.from_dlpack(array)  # it knows more dtypes than __cuda_array_interface__
+
+    def lend_out(self, name: str, out: Any, image: Any) -> Array:
+        if out.requires_grad:
+            raise TypeError(
+                "out must not require grad: equalization has no gradient; out.detach() shares its memory"
+            )
+        return self.lend(name, out, image)
 
     def hand_back(self, result: Array, image: Any) -> Any:
         torch = sys.modules["torch"]
@@ -171,9 +184,9 @@ def _cupy_stream(address: int, device: int) -> Any:
 class _Jax(_Guest):
     """JAX arrays: read where they are; results are new arrays, since JAX's do not change."""
 
-    def lend(self, array: Any, image: Any) -> Array:
+    def lend(self, name: str, array: Any, image: Any) -> Array:
         if any("Tracer" in base.__name__ for base in type(array).__mro__):
-            raise TypeError("image must be a concrete JAX array: call histeq outside of jax.jit")
+            raise TypeError(f"{name} must be a concrete JAX array: call histeq outside of jax.jit")
         if _is_jax_cpu(array):
             return np.asarray(array)
         dispatch.named("cupy")
@@ -181,7 +194,7 @@ class _Jax(_Guest):
 
         return cupy.from_dlpack(array)
 
-    def lend_out(self, out: Any, image: Any) -> Array:
+    def lend_out(self, name: str, out: Any, image: Any) -> Array:
         raise TypeError("out must be None for JAX arrays, which do not change")
 
     def hand_back(self, result: Array, image: Any) -> Any:
@@ -200,16 +213,33 @@ def _is_jax_cpu(array: Any) -> bool:
 class _Other(_Guest):
     """Anything with DLPack or ``__cuda_array_interface__``: results are NumPy's or CuPy's."""
 
-    def lend(self, array: Any, image: Any) -> Array:
-        if not hasattr(array, "__cuda_array_interface__") and array.__dlpack_device__()[0] == 1:  # kDLCPU
-            return np.from_dlpack(array)
+    def lend(self, name: str, array: Any, image: Any) -> Array:
+        on_cuda = _claims(array, "__cuda_array_interface__")
+        try:
+            if not on_cuda and array.__dlpack_device__()[0] == 1:  # kDLCPU
+                return np.from_dlpack(array)
+        except Exception as error:  # whatever the object's own methods raise
+            raise _not_lent(name, array, error) from error
         dispatch.named("cupy")
         import cupy
 
-        return cupy.asarray(array) if hasattr(array, "__cuda_array_interface__") else cupy.from_dlpack(array)
+        try:
+            return cupy.asarray(array) if on_cuda else cupy.from_dlpack(array)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise _not_lent(name, array, error) from error
 
     def hand_back(self, result: Array, image: Any) -> Any:
         return result
+
+
+def _not_lent(name: str, array: Any, error: Exception) -> TypeError:
+    """Return the error for an object that has less of an array than it claims."""
+    return TypeError(
+        f"{name} must be an array that DLPack or __cuda_array_interface__ hands over, "
+        f"got {type(array).__name__}: {error}"
+    )
 
 
 def _device_type(kind: str) -> None:

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from histeq._core.backend import Array
 
-_BATCH, SPACE = "NT", "DHW"
+SPACE = "DHW"
 _CANONICAL = "NCDHW"
+# What other fields call the axes: tifffile, OME and ITK S Z Y X, deep learning B; spaces as in einops.
+_OTHER_NAMES = str.maketrans("BSZYX", "NCDHW", " ,")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +42,11 @@ def axes_of(layout: str | None, shape: tuple[int, ...]) -> Axes:
 @functools.cache
 def axes_named(layout: str, ndim: int) -> Axes:
     """Return the axes of a layout for arrays of `ndim` axes; ValueError where it is none."""
-    unknown = set(layout) - set(_BATCH + "C" + SPACE)
-    if unknown or len(set(layout)) < len(layout) or {"N", "T"} <= set(layout):
+    if not _is_layout(layout):
+        ours = layout.upper().translate(_OTHER_NAMES)
         raise ValueError(
             "layout must name each axis once by one of the letters N (or T: independent images), "
-            f"C (channels), D H W (space), got {layout!r}"
+            f"C (channels), D H W (space), got {layout!r}" + (f"; use {ours!r}" if _is_layout(ours) else "")
         )
     if len(layout) != ndim:
         raise ValueError(f"layout must have one letter for each of the image's {ndim} axes, got {layout!r}")
@@ -55,6 +57,12 @@ def axes_named(layout: str, ndim: int) -> Axes:
     index = tuple(slice(None) if letter in letters else None for letter in _CANONICAL)
     spatial = "".join(letter for letter in letters if letter in SPACE)
     return Axes(order, index, "".join(letters[i] for i in order), spatial)
+
+
+def _is_layout(layout: str) -> bool:
+    """Tell whether each letter names an axis, and none the same as another."""
+    letters = layout.replace("T", "N")
+    return set(letters) <= set(_CANONICAL) and len(set(letters)) == len(letters)
 
 
 def _missing_layout(shape: tuple[int, ...]) -> str:

@@ -1,7 +1,7 @@
 """Histogram matching."""
 
 from histeq._api.interop import any_array
-from histeq._api.request import Request, check_kind, request
+from histeq._api.request import Request, request, same_kind
 from histeq._api.types import AnyArray, ArrayT, BackendName, Color
 from histeq._core import rules
 
@@ -48,7 +48,8 @@ def match(
         The value that is not counted in either image and passes through unchanged.
     out : array, optional
         Where to write the result: an array of the image's library, shape and device and of the result's
-        dtype. It may be the image itself, but must not overlap it otherwise.
+        dtype, which does not require grad. It may be the image itself, but must share no memory with any
+        argument otherwise.
     backend : {"numba", "numpy", "cupy"}, optional
         Which backend does the work. By default the fastest that serves the array where it is, or the one
         that the environment variable ``HISTEQ_BACKEND`` names. "cupy" with a NumPy array: on the GPU, and
@@ -58,7 +59,7 @@ def match(
     -------
     array
         Of the library, shape, memory order and dtype of `image`. Equal to skimage.exposure.match_histograms
-        with a channel axis, which truncates to the image's dtype.
+        with a channel axis, which truncates to the image's dtype. A PyTorch tensor is detached.
 
     Raises
     ------
@@ -78,7 +79,7 @@ def match(
     """
     call = request(image, backend, layout=layout, color=color, alpha=alpha, mask=mask, nodata=nodata)
     model = _reference(call, reference, backend, layout, color, alpha, nodata)
-    result = call.result(out, call.dtype)
+    result = call.result(out, call.dtype, reference=model.image)
     target = call.target(result)
     if call.dtype.kind == "f":
         call.backend.match_values(call.pixels, model.pixels, target)
@@ -113,7 +114,7 @@ def _reference(
     model = request(
         reference, backend, layout=layout, color=color, alpha=alpha, nodata=nodata, name="reference"
     )
-    check_kind("reference", model.image, call.image)
+    same_kind("reference", model.image, call.image)
     dtype = call.dtype.newbyteorder("=")
     if model.dtype.newbyteorder("=") != dtype:
         raise TypeError(f"reference must have the image's dtype {dtype}, got {model.dtype}")

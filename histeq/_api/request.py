@@ -11,12 +11,16 @@ import numpy as np
 
 from histeq._api.layout import Axes, axes_named, axes_of
 from histeq._core import dispatch, rules, ycrcb
+from histeq._core.arguments import as_float, is_integer, shown
 from histeq._core.backend import Array, Backend, Order, Pixels
 
 DTYPES = ("uint8", "uint16", "int16", "float16", "float32", "float64")
 COLORS = ("luma", "luma-bgr", "channels")
 _KEPT = 1 << 26
 """Bytes of counts, tables or edges that a call keeps for its images: memory must not grow with a batch."""
+MOST_BINS = 1 << 27
+"""The most bins that the histograms of a call may have in all, unless there are as many pixels: 1 GiB of
+counts, more than a mistake is worth. The edges and the levels of the bins take up to five times as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +45,32 @@ class Request:
         has_images, has_planes = self.lead
         return counts[(slice(None) if has_images else 0, slice(None) if has_planes else 0)]
 
-    def edges(self, bins: int, value_range: tuple[float, float] | None) -> Array | None:
-        """Return the edges of a floating image's bins, (N, P, bins + 1); None for integers."""
-        return self.backend.bin_edges(self.pixels, bins, value_range) if self.dtype.kind == "f" else None
+    def edges(self, bins: int, value_range: tuple[float, float] | None, name: str = "bins") -> Array | None:
+        """Return the edges of a floating image's bins, (N, P, bins + 1); None for integers.
+
+        `name` is the name in errors of the argument that says how many bins there are.
+        """
+        if self.dtype.kind != "f":
+            return None
+        self._check_number_of(bins, name)
+        return self.backend.bin_edges(self.pixels, bins, value_range)
+
+    def _check_number_of(self, bins: int, name: str) -> None:
+        images, planes = self.pixels.histograms
+        most = max(MOST_BINS, self.pixels.image.size)
+        if self.dtype.kind == "f" and images * planes * bins > most:
+            raise ValueError(
+                f"{name} must not give more than {most} bins in all, got {images * planes} histograms of "
+                f"{shown(bins)} bins"
+            )
 
     def with_edges(
         self, bins: int, value_range: tuple[float, float] | None
     ) -> Iterator[tuple[slice, Pixels, Array | None]]:
-        """Yield groups of images, which ones they are, their pixels and their edges."""
+        """Check the number of bins; return groups of images: which ones, their pixels, their edges."""
+        self._check_number_of(bins, "bins")
         size = 8 * bins * self.pixels.histograms[1] if self.dtype.kind == "f" else 0
-        for images, group in self.groups(size):
-            yield images, group.pixels, group.edges(bins, value_range)
+        return ((images, group.pixels, group.edges(bins, value_range)) for images, group in self.groups(size))
 
     def groups(self, size: int) -> Iterator[tuple[slice, "Request"]]:
         """Yield groups of images of which `size` bytes an image may be kept, which ones they are first."""
@@ -64,13 +83,19 @@ class Request:
             group = slice(start, start + count)
             yield group, replace(self, pixels=self.pixels.part(group))
 
-    def result(self, out: Any, dtype: np.dtype) -> Array:
-        """Return `out`, checked, or a new array where it is None."""
-        return self.backend.empty_like(self.image, dtype) if out is None else _check_out(out, self, dtype)
+    def result(self, out: Any, dtype: np.dtype, **inputs: Array) -> Array:
+        """Return `out`, checked, or a new array where it is None.
+
+        `inputs` are the arrays that are read besides the image and its mask, by their arguments' names.
+        """
+        if out is None:
+            return self.backend.empty_like(self.image, dtype)
+        _check_out(out, self, dtype, {"mask": self.pixels.mask, **inputs})
+        return out
 
     def target(self, result: Array) -> Array:
         """Return the part of `result` that the backend writes, canonical. An alpha channel is copied here."""
-        target = self.axes.canonical(result)
+        target = self.axes.canonical(without_subclass(result))
         if not self.pixels.alpha:
             return target
         channels = self.pixels.image.shape[1]
@@ -97,6 +122,7 @@ def request(
     axes = axes_of(layout, image.shape)
     view = axes.canonical(image)
     channels = view.shape[1] if "C" in axes.letters else 1
+    _check_choice("color", color, COLORS)
     has_alpha = _has_alpha(alpha, color, channels)
     luma = _check_color(color, channels - has_alpha, dtype)
     pixels = Pixels(
@@ -111,25 +137,38 @@ def request(
 
 def native(array: Any, backend: str | None, name: str) -> tuple[Backend, Array]:
     """Return the backend for an array, and the array without its subclass."""
-    module = dispatch.choose(array, backend, name)
-    return module, np.asarray(array) if isinstance(array, np.ndarray) else array
+    return dispatch.choose(array, backend, name), without_subclass(array)
 
 
-def check_kind(name: str, array: Any, image: Array) -> None:
-    """Raise TypeError unless an array is of the library of the image."""
-    if type(array) is not type(image) and not (
-        isinstance(array, np.ndarray) and isinstance(image, np.ndarray)
-    ):
+def without_subclass(array: Array) -> Array:
+    """Return the array itself: a subclass of NumPy's (np.matrix, np.memmap) may index in a way of its own."""
+    return np.asarray(array) if isinstance(array, np.ndarray) else array
+
+
+def same_kind(name: str, array: Any, image: Array) -> Array:
+    """Return an array without its subclass; TypeError unless it is of the library of the image."""
+    dispatch.refuse_masked(type(array), name)
+    array = without_subclass(array)
+    if type(array) is not type(image):
         raise TypeError(f"{name} must be an array of the image's kind, got {type(array).__name__}")
+    return array
+
+
+def check_dtype(name: str, dtype: Any) -> np.dtype:
+    """Return `dtype` as NumPy's; raise TypeError unless images may have it."""
+    if isinstance(dtype, np.dtype):
+        return _check_dtype(name, dtype)
+    try:
+        known = None if dtype is None else np.dtype(dtype)  # of None NumPy makes float64
+    except Exception:  # NumPy raises what it likes
+        known = None
+    if known is None:
+        raise TypeError(f"{name} must have one of the dtypes {', '.join(DTYPES)}, got {shown(dtype)}")
+    return _check_dtype(name, known)
 
 
 @functools.cache
-def check_dtype(name: str, dtype: Any) -> np.dtype:
-    """Return `dtype` as NumPy's; raise TypeError unless images may have it."""
-    try:
-        dtype = np.dtype(dtype)
-    except TypeError:
-        raise TypeError(f"{name} must have one of the dtypes {', '.join(DTYPES)}, got {dtype}") from None
+def _check_dtype(name: str, dtype: np.dtype) -> np.dtype:
     if dtype.newbyteorder("=").name not in DTYPES:
         raise TypeError(f"{name} must have one of the dtypes {', '.join(DTYPES)}, got {dtype}")
     return dtype
@@ -140,34 +179,39 @@ def check_bins(bins: Any, value_range: Any, dtype: np.dtype) -> tuple[int, tuple
     if dtype.kind != "f":
         for name, value in (("bins", bins), ("value_range", value_range)):
             if value is not None:
-                raise ValueError(f"{name} is for floating images: {dtype} has one bin a value; got {value}")
+                got = shown(value)
+                raise ValueError(f"{name} is for floating images: {dtype} has one bin a value; got {got}")
         return rules.levels_of(dtype), None
     if bins is None:
         bins = 256
-    elif not isinstance(bins, numbers.Integral) or isinstance(bins, bool):
+    elif not is_integer(bins):
         raise TypeError(f"bins must be an int, got {type(bins).__name__}")
     if bins < 1:
-        raise ValueError(f"bins must be at least 1, got {bins}")
+        raise ValueError(f"bins must be at least 1, got {shown(bins)}")
     if value_range is None:
         return int(bins), None
-    low, high = _pair("value_range", value_range)
+    limits = _pair("value_range", value_range)
     with np.errstate(over="ignore"):
-        low, high = float(dtype.type(low)), float(dtype.type(high))
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError(f"value_range must be finite in {dtype}, got {value_range}")
-    return int(bins), (low, high)
+        low, high = dtype.type(limits[0]), dtype.type(limits[1])
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"value_range must be finite with low < high in {dtype}, got {shown(value_range)}")
+    return int(bins), limits
 
 
 def check_out_range(out_range: Any, rule: str, dtype: np.dtype) -> tuple[float, float] | None:
     """Check the limits of the output levels."""
     if out_range is None:
         return None
-    low, high = _pair("out_range", out_range)
+    low, high = map(float, _pair("out_range", out_range))
     if rule == "skimage":
+        kind = rules.table_dtype(rule, dtype)
+        with np.errstate(over="ignore"):
+            if not (np.isfinite(np.array([low, high], kind)).all() and math.isfinite(high - low)):
+                raise ValueError(f"out_range must be finite in {kind}, got {shown(out_range)}")
         return low, high
     limits = np.iinfo(dtype)
     if not (low.is_integer() and high.is_integer() and limits.min <= low and high <= limits.max):
-        raise ValueError(f"out_range must be two values that {dtype} holds, got {out_range}")
+        raise ValueError(f"out_range must be two values that {dtype} holds, got {shown(out_range)}")
     return int(low), int(high)
 
 
@@ -177,7 +221,8 @@ def check_rule(rule: str, dtype: np.dtype, luma: Order | None = None) -> str:
     if dtype.kind == "f":
         if rule not in ("opencv", "skimage"):
             raise ValueError(
-                f"rule={rule!r} is for integer images; {dtype} takes 'skimage' (the default there)"
+                f"rule={rule!r} is for integer images; {dtype} takes 'skimage' (the default there). "
+                "(image * 255).astype(numpy.uint8) makes an integer image of one in 0..1"
             )
         return "skimage"
     if rule == "skimage" and luma is not None:
@@ -193,7 +238,7 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be one of {listed}, got {type(value).__name__}")
     if value not in choices:
-        raise ValueError(f"{name} must be one of {listed}, got {value!r}")
+        raise ValueError(f"{name} must be one of {listed}, got {shown(value)}")
 
 
 def _has_alpha(alpha: Any, color: Any, channels: int) -> bool:
@@ -209,7 +254,6 @@ def _has_alpha(alpha: Any, color: Any, channels: int) -> bool:
 
 def _check_color(color: str, channels: int, dtype: np.dtype) -> Order | None:
     """Return the channels' order where the luma is to be equalized, None where each channel is."""
-    _check_choice("color", color, COLORS)
     if color == "channels" or channels == 1:
         return None
     if channels != 3:
@@ -226,19 +270,19 @@ def _check_nodata(nodata: Any, dtype: np.dtype) -> float | int:
     """Return `nodata` as a value that `dtype` holds exactly."""
     if not isinstance(nodata, numbers.Real | np.bool_) or isinstance(nodata, bool | np.bool_):
         raise TypeError(f"nodata must be a number, got {type(nodata).__name__}")
-    value = float(nodata)
+    value = as_float(nodata)
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
             return float(dtype.type(value))
     limits = np.iinfo(dtype)
     if not (value.is_integer() and limits.min <= value <= limits.max):
-        raise ValueError(f"nodata must be a value that {dtype} holds, got {nodata}")
+        raise ValueError(f"nodata must be a value that {dtype} holds, got {shown(nodata)}")
     return int(value)
 
 
 def _canonical_mask(mask: Any, image: Array, axes: Axes) -> Array:
     """Return the mask as (N or 1, 1, D, H, W), of bool or unsigned."""
-    check_kind("mask", mask, image)
+    mask = same_kind("mask", mask, image)
     if not isinstance(mask, np.ndarray) and mask.device != image.device:
         raise ValueError(f"mask must be on the image's device {image.device}, got {mask.device}")
     if mask.dtype.kind not in "bu":
@@ -254,36 +298,61 @@ def _canonical_mask(mask: Any, image: Array, axes: Axes) -> Array:
 
 
 def _pair(name: str, value: Any) -> tuple[float, float]:
-    """Return (low, high) as floats, low < high."""
+    """Return (low, high), low < high. NumPy's numbers keep their precision, which np.histogram heeds."""
     try:
-        low, high = (float(v) for v in value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be two numbers (low, high), got {value!r}") from None
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(f"{name} must be finite with low < high, got {value}")
+        low, high = map(_as_limit, value)
+        is_range = math.isfinite(low) and math.isfinite(high) and low < high
+    except Exception:  # whatever the objects' own methods raise
+        raise TypeError(f"{name} must be two numbers (low, high), got {shown(value)}") from None
+    if not is_range:
+        raise ValueError(f"{name} must be finite with low < high, got {shown(value)}")
     return low, high
 
 
-def _check_out(out: Any, request: Request, dtype: np.dtype) -> Array:
-    """Return `out`; raise unless the result may be written there."""
+def _as_limit(value: Any) -> Any:
+    """Return a limit of a range: NumPy's numbers as they are, others as Python's float."""
+    if isinstance(value, str | bytes | np.complexfloating):
+        raise TypeError
+    return value if isinstance(value, np.integer | np.floating) else as_float(value)
+
+
+def _check_out(out: Any, request: Request, dtype: np.dtype, inputs: dict[str, Array | None]) -> None:
+    """Raise unless the result may be written to `out`."""
     image = request.image
-    check_kind("out", out, image)
-    if out.shape != image.shape:
-        raise ValueError(f"out must have the image's shape {image.shape}, got {out.shape}")
-    if not isinstance(out, np.ndarray) and out.device != image.device:
-        raise ValueError(f"out must be on the image's device {image.device}, got {out.device}")
-    if out.dtype != dtype:
-        raise TypeError(f"out must have the result's dtype {dtype}, got {out.dtype}")
-    if isinstance(out, np.ndarray) and not out.flags.writeable:
+    target = same_kind("out", out, image)
+    if target.shape != image.shape:
+        raise ValueError(f"out must have the image's shape {image.shape}, got {target.shape}")
+    if not isinstance(target, np.ndarray) and target.device != image.device:
+        raise ValueError(f"out must be on the image's device {image.device}, got {target.device}")
+    if target.dtype != dtype:
+        raise TypeError(f"out must have the result's dtype {dtype}, got {target.dtype}")
+    if isinstance(target, np.ndarray) and not target.flags.writeable:
         raise ValueError("out must be writable, got a read-only array")
-    if request.backend.overlap(out, image) and not _same_memory(out, image):
+    if _overlaps_itself(target):
+        raise ValueError("out must have memory of its own for every pixel, got an array that overlaps itself")
+    overlap, in_place = request.backend.overlap, _is_same(target, image)
+    if overlap(target, image) and not in_place:
         raise ValueError("out must be the image itself or share no memory with it, got a partial overlap")
-    return out
+    for name, array in inputs.items():
+        if array is not None and overlap(target, array) and not (in_place and _is_same(array, image)):
+            raise ValueError(f"out must share no memory with {name}, got an overlap")
 
 
-def _same_memory(a: Array, b: Array) -> bool:
-    """Tell whether two arrays of one shape are the same elements in the same order."""
-    return a is b or (_address(a) == _address(b) and a.strides == b.strides and a.dtype == b.dtype)
+def _overlaps_itself(array: Array) -> bool:
+    """Tell whether elements may share memory, as those of broadcast arrays and of sliding windows do."""
+    if array.size == 0:
+        return False
+    extent = array.itemsize
+    for stride, size in sorted((abs(n), size) for n, size in zip(array.strides, array.shape, strict=True)):
+        if size > 1 and stride < extent:
+            return True
+        extent += stride * (size - 1)
+    return False
+
+
+def _is_same(a: Array, b: Array) -> bool:
+    """Tell whether two arrays are the same elements in the same order."""
+    return (a.shape, a.strides, a.dtype, _address(a)) == (b.shape, b.strides, b.dtype, _address(b))
 
 
 def _address(array: Array) -> int:

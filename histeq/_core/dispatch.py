@@ -21,6 +21,24 @@ _BACKENDS = {
     "cupy": "pip install cupy-cuda12x, or cupy-cuda13x for a driver of CUDA 13",
 }
 
+# What numpy.asarray does with other libraries' objects, which are not taken as they are.
+_IN_MEMORY = {
+    "dask": "computes it, all at once",
+    "zarr": "reads it, all at once",
+    "h5py": "reads it, all at once",
+    "xarray": "gives its values, and {name}.copy(data=result) labels the result",
+    "PIL": "makes one, and PIL.Image.fromarray(result) an image of the result",
+    "pandas": "gives its values",
+}
+
+# What to pass in place of a masked array. Each works where nothing is masked, too.
+_WITHOUT_MASK = {
+    "image": "image.data with mask=~numpy.ma.getmaskarray(image)",
+    "reference": "reference.data with reference_mask=~numpy.ma.getmaskarray(reference)",
+    "mask": "mask.filled(False)",
+    "counts": "counts.filled(0)",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class BackendInfo:
@@ -155,11 +173,26 @@ def named(name: str, source: str = "backend") -> Backend:
 
 def _check_type(kind: type, name: str) -> None:
     """Raise TypeError unless a backend takes arrays of this type."""
-    library = library_of(kind)
-    if library == "masked":
-        raise TypeError(f"{name} must not be a masked array: pass {name}.data with mask=~{name}.mask")
-    if library not in ("numpy", "cupy"):
-        raise TypeError(f"{name} must be an array (numpy.asarray makes one), got {kind.__name__}")
+    refuse_masked(kind, name)
+    if library_of(kind) not in ("numpy", "cupy"):
+        raise TypeError(_no_array(kind, name))
+
+
+def _no_array(kind: type, name: str) -> str:
+    """Say what to pass in place of an object that no backend takes."""
+    module, _, _ = kind.__module__.partition(".")
+    if module in _IN_MEMORY:
+        does = _IN_MEMORY[module].format(name=name)
+        got = f"got {kind.__name__} of {module}"
+        return f"{name} must be an array in memory, {got}: numpy.asarray({name}) {does}"
+    return f"{name} must be an array (numpy.asarray makes one), got {kind.__name__}"
+
+
+def refuse_masked(kind: type, name: str) -> None:
+    """Raise TypeError for NumPy's masked arrays, whatever the argument."""
+    if library_of(kind) == "masked":
+        remedy = _WITHOUT_MASK.get(name, f"{name}.data")
+        raise TypeError(f"{name} must not be a masked array: pass {remedy}")
 
 
 @functools.cache

@@ -24,7 +24,12 @@ import numpy as np
 from histeq_kernels.locks import importing
 from numpy.typing import NDArray
 
+from histeq._core.arguments import shown
+
 Signal = tuple[NDArray[np.int64], int]
+
+MOST_THREADS = 4096
+"""More than any machine has processors; each takes memory."""
 
 _requested: int | None = None  # what set_num_threads was told
 
@@ -44,7 +49,7 @@ def set_num_threads(n: int | None) -> None:
     TypeError
         If `n` is not an int.
     ValueError
-        If `n` is below 1.
+        If `n` is below 1 or above 4096.
 
     Examples
     --------
@@ -55,8 +60,8 @@ def set_num_threads(n: int | None) -> None:
     global _requested
     if n is not None and (not isinstance(n, int) or isinstance(n, bool)):
         raise TypeError(f"n must be an int or None, got {type(n).__name__}")
-    if n is not None and n < 1:
-        raise ValueError(f"n must be at least 1, got {n}")
+    if n is not None and not 1 <= n <= MOST_THREADS:
+        raise ValueError(f"n must be from 1 to {MOST_THREADS}, got {shown(n)}")
     _requested = n
 
 
@@ -71,9 +76,12 @@ def _default() -> int:
     variable = os.environ.get("HISTEQ_NUM_THREADS")
     if not variable:
         return usable_cpus()
-    if not variable.isdecimal() or int(variable) < 1:
-        raise ValueError(f"HISTEQ_NUM_THREADS must be a whole number of at least 1, got {variable!r}")
-    return int(variable)
+    threads = int(variable) if variable.isdecimal() and len(variable) < 10 else 0
+    if not 1 <= threads <= MOST_THREADS:
+        raise ValueError(
+            f"HISTEQ_NUM_THREADS must be a whole number from 1 to {MOST_THREADS}, got {shown(variable)}"
+        )
+    return threads
 
 
 @functools.cache

@@ -8,7 +8,6 @@ reproduces these functions.
 import functools
 import math
 import numbers
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,14 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histeq._core import rules as _rules
+from histeq._core.arguments import as_float, integers, is_integer, shown
 
 Array = NDArray[Any]
 Box = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 TILES = (8, 8)
 """The default: eight along every axis, however many there are."""
-MOST_ENTRIES = 1 << 34
-"""The most entries that the tables of a grid may have in all: more memory than a mistake is worth."""
+MOST_ENTRIES = 1 << 30
+"""The most entries that tables may have in all, unless there are pixels for more: 2 GiB of 16 bits, more than
+a mistake is worth."""
+ENTRIES_PER_PIXEL = 256
+"""How many entries a pixel allows for: tiles of 16 x 16 pixels with a bin for each value of 16 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,9 @@ def grid_of(shape: tuple[int, ...], letters: str, spatial: str, tiles: Any, tile
     """
     if tile_size is not None:
         if not _is_default(tiles):
-            raise ValueError(f"tile_size replaces tiles: give one of them, got {tile_size} and {tiles}")
+            raise ValueError(
+                f"tile_size replaces tiles: give one of them, got {shown(tile_size)} and {shown(tiles)}"
+            )
         sizes = _by_axis("tile_size", tile_size, letters)
         tile = tuple(max(1, min(sizes.get(axis, 1), n)) for axis, n in zip(spatial, shape, strict=True))
         return Grid(shape, tuple(max(1, -(-n // t)) for n, t in zip(shape, tile, strict=True)), tile)
@@ -158,12 +163,16 @@ def grid_of(shape: tuple[int, ...], letters: str, spatial: str, tiles: Any, tile
     return Grid(shape, many, tuple(max(1, n // t) for n, t in zip(extended, many, strict=True)))
 
 
-def check_size(grid: Grid, bins: int) -> None:
-    """Raise ValueError if the tables of a grid would have more than `MOST_ENTRIES` entries."""
-    if math.prod(grid.tiles) * bins > MOST_ENTRIES:
+def check_size(name: str, grid: Grid, bins: int, histograms: int = 1) -> None:
+    """Raise ValueError if the tables of so many grids would have more than `MOST_ENTRIES` entries.
+
+    `name` is the argument that says how many tiles there are.
+    """
+    most = max(MOST_ENTRIES, ENTRIES_PER_PIXEL * histograms * math.prod(grid.shape))
+    if histograms * math.prod(grid.tiles) * bins > most:
         raise ValueError(
-            f"tiles must not have more than {MOST_ENTRIES} table entries in all, "
-            f"got {' x '.join(map(str, grid.tiles))} tiles of {bins} bins"
+            f"{name} must not give more than {most} table entries in all, got {histograms} x "
+            f"{' x '.join(map(str, grid.tiles))} tiles of {bins} bins"
         )
 
 
@@ -175,50 +184,37 @@ def plan_of_grey(shape: tuple[int, ...], dtype: np.dtype, tiles: tuple[int, ...]
     """
     bins = _rules.levels_of(dtype)
     grid = grid_of((1, *shape), "HW", "DHW", tiles, None)
-    check_size(grid, bins)
+    check_size("tiles", grid, bins)
     return grid, levels_of(dtype, bins, None)
 
 
 def _is_default(tiles: Any) -> bool:
     """Tell whether `tiles` is the default, which fits images of any number of axes."""
-    return isinstance(tiles, tuple) and tiles == TILES and all(isinstance(n, int) for n in tiles)
+    return isinstance(tiles, tuple) and all(isinstance(n, int) for n in tiles[:3]) and tiles == TILES
 
 
 def _by_axis(name: str, value: Any, letters: str) -> dict[str, int]:
     """Return one number an axis, of one for all or one for each."""
-    numbers_ = [value] * len(letters) if isinstance(value, numbers.Integral) else value
-    if not isinstance(numbers_, Sequence | np.ndarray) or isinstance(numbers_, str):
-        raise TypeError(f"{name} must be an int, or one for each of the axes {letters}, got {value!r}")
-    for number in numbers_:
-        if not isinstance(number, numbers.Integral) or isinstance(number, bool):
-            raise TypeError(f"{name} must be an int, or one for each of the axes {letters}, got {value!r}")
-    if len(numbers_) != len(letters):
-        raise ValueError(f"{name} must have one number for each of the axes {letters}, got {value!r}")
-    counts = [int(number) for number in numbers_]
+    need = f"an int, or one for each of the axes {letters}"
+    counts = integers(name, need, [value] * len(letters) if is_integer(value) else value, len(letters))
     if any(not 1 <= number < 1 << 31 for number in counts):
-        raise ValueError(f"{name} must be at least 1 along every axis, got {value!r}")
+        raise ValueError(f"{name} must be from 1 to {(1 << 31) - 1} along every axis, got {shown(value)}")
     return dict(zip(letters, counts, strict=True))
 
 
 def check_origin(origin: Any, letters: str) -> dict[str, int]:
     """Return where a window begins along each axis."""
-    if not isinstance(origin, Sequence | np.ndarray) or isinstance(origin, str):
-        raise TypeError(f"origin must be one int for each of the axes {letters}, got {origin!r}")
-    for number in origin:
-        if not isinstance(number, numbers.Integral) or isinstance(number, bool):
-            raise TypeError(f"origin must be one int for each of the axes {letters}, got {origin!r}")
-    if len(origin) != len(letters) or any(number < 0 for number in origin):
-        raise ValueError(
-            f"origin must be one int of at least 0 for each of the axes {letters}, got {origin!r}"
-        )
-    return dict(zip(letters, map(int, origin), strict=True))
+    starts = integers("origin", f"one int for each of the axes {letters}", origin, len(letters))
+    if any(start < 0 for start in starts):
+        raise ValueError(f"origin must be at least 0 along every axis, got {shown(origin)}")
+    return dict(zip(letters, starts, strict=True))
 
 
 def check_clip_limit(clip_limit: Any) -> float:
-    """Return the clip limit; NaN, 0 and below mean no clipping."""
+    """Return the clip limit; NaN, 0 and below mean no clipping, and so does infinity."""
     if not isinstance(clip_limit, numbers.Real) or isinstance(clip_limit, bool):
         raise TypeError(f"clip_limit must be a number, got {type(clip_limit).__name__}")
-    return float(clip_limit)
+    return as_float(clip_limit)
 
 
 def check_bins(bins: Any, dtype: np.dtype) -> int:
@@ -226,12 +222,12 @@ def check_bins(bins: Any, dtype: np.dtype) -> int:
     most = _rules.levels_of(dtype) if dtype.kind != "f" else 65536
     if bins is None:
         return 256 if dtype.kind == "f" else most
-    if not isinstance(bins, numbers.Integral) or isinstance(bins, bool):
+    if not is_integer(bins):
         raise TypeError(f"bins must be an int, got {type(bins).__name__}")
     bins = int(bins)
     if not 2 <= bins <= most or (dtype.kind != "f" and bins & (bins - 1)):
         what = "" if dtype.kind == "f" else "a power of two "
-        raise ValueError(f"bins must be {what}from 2 to {most} for {dtype}, got {bins}")
+        raise ValueError(f"bins must be {what}from 2 to {most} for {dtype}, got {shown(bins)}")
     return bins
 
 
@@ -316,13 +312,73 @@ def fill_empty(tables: Array, empty: NDArray[np.bool_], levels: Levels) -> None:
     """
     if not empty.any():
         return
-    full = np.argwhere(~empty)
-    for at in map(tuple, np.argwhere(empty)):
-        if len(full):
-            nearest = full[np.argmin(((full - at) ** 2).sum(axis=1))]
-            tables[at] = tables[tuple(nearest)]
-        else:
-            tables[at] = np.rint(np.arange(levels.bins) * (levels.span / (levels.bins - 1))) + levels.lowest
+    if empty.all():
+        tables[:] = np.rint(np.arange(levels.bins) * (levels.span / (levels.bins - 1))) + levels.lowest
+        return
+    flat, nearest = tables.reshape(-1, tables.shape[-1]), nearest_full(empty).ravel()
+    for at in np.flatnonzero(empty):
+        flat[at] = flat[nearest[at]]
+
+
+def nearest_full(empty: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the number of the nearest tile that is not empty; of two equally near ones the lower number.
+
+    Squared distances add up, so that axes can be taken one by one: the nearest tile of the row, of the layer,
+    of the grid. The time is in proportion to the number of tiles.
+    """
+    nearest = np.where(empty, -1, np.arange(empty.size).reshape(empty.shape))
+    distance = np.zeros(empty.shape, np.int64)
+    for axis in (2, 1, 0):
+        nearest, distance = np.moveaxis(nearest, axis, 0), np.moveaxis(distance, axis, 0)
+        shape = nearest.shape
+        lines = nearest.reshape(len(nearest), -1), distance.reshape(len(nearest), -1)
+        chosen = _lower_envelope(lines[0] < 0, lines[1])
+        steps = np.arange(len(chosen))[:, None] - chosen
+        nearest = np.moveaxis(np.take_along_axis(lines[0], chosen, 0).reshape(shape), 0, axis)
+        distance = np.take_along_axis(lines[1], chosen, 0) + steps**2
+        distance = np.moveaxis(distance.reshape(shape), 0, axis)
+    return nearest
+
+
+def _lower_envelope(absent: NDArray[np.bool_], height: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return, for each place on each line, that q of the line for which height[q] + (place - q)**2 is least.
+
+    These are parabolas. Each is the lowest on one stretch of the line or nowhere (Felzenszwalb, Huttenlocher,
+    "Distance Transforms of Sampled Functions", 2012). Of two equally low ones the former counts.
+
+    Parameters
+    ----------
+    absent, height : (places, lines)
+        Where there is no parabola, and the heights of the others.
+    """
+    length, lines = height.shape
+    kept = np.zeros((length, lines), np.int64)  # on each line, the places of those that are lowest somewhere,
+    start = np.zeros((length, lines), np.int64)  # and from where on
+    last = np.full(lines, -1)
+    for q in range(length):
+        there = np.flatnonzero(~absent[q])
+        first = np.zeros(lines, np.int64)  # from where on q is lower than those before
+        at = there[last[there] >= 0]
+        while at.size:
+            p = kept[last[at], at]
+            rise = q * q + height[q, at] - p * p - height[p, at]
+            first[at] = np.maximum(rise // (2 * (q - p)) + 1, 0)
+            at = at[first[at] <= start[last[at], at]]
+            last[at] -= 1
+            first[at] = 0
+            at = at[last[at] >= 0]
+        last[there] += 1
+        kept[last[there], there], start[last[there], there] = q, first[there]
+    chosen = np.zeros((length, lines), np.int64)
+    current, line = np.zeros(lines, np.int64), np.arange(lines)
+    for place in range(length):
+        at = line
+        while at.size:
+            at = at[current[at] < last[at]]
+            at = at[start[current[at] + 1, at] <= place]
+            current[at] += 1
+        chosen[place] = kept[current, line]
+    return chosen
 
 
 def blend(index: NDArray[np.int64], tables: Array, around: tuple[Neighbours, ...]) -> NDArray[np.int64]:

@@ -20,7 +20,8 @@ from histeq_kernels.cuda.interface import (
     TABLE_U8,
 )
 
-from histeq._backends.numpy import backend as _numpy
+from histeq._backends.numpy.backend import edges_between
+from histeq._backends.numpy.backend import overlap as overlap_on_cpu
 from histeq._core import rules as _rules
 from histeq._core.backend import Pixels
 
@@ -92,7 +93,7 @@ def overlap(a: Array, b: Array) -> bool:
 
     CuPy's own function says no to two arrays that were imported from another library, one after the other.
     """
-    return _numpy.overlap(_addresses_of(a), _addresses_of(b))
+    return overlap_on_cpu(_addresses_of(a), _addresses_of(b))
 
 
 def _addresses_of(array: Array) -> np.ndarray:
@@ -131,6 +132,9 @@ def bin_edges(pixels: Pixels, bins: int, value_range: tuple[float, float] | None
         workspace = gpu.workspace()
         edges = workspace.empty("edges", (*image.shape[:2], bins + 1), image.dtype)
         if planes == 0:
+            return edges
+        if value_range is not None and not all(type(limit) is float for limit in value_range):
+            edges[...] = cupy.asarray(edges_between(*value_range, bins, image.dtype))
             return edges
         if value_range is not None:
             low, high = (np.float64(value) for value in value_range)

@@ -1,7 +1,7 @@
 """CLAHE on a CUDA device: which kernels a call launches.
 
-Two launches make the tables, a third gives some to tiles without a counted pixel where there may be such,
-and one more interpolates. Nothing waits for the device.
+Two launches make the tables, two more give some to tiles without a counted pixel where there may be such, and
+the last one interpolates. Nothing waits for the device.
 """
 
 import math
@@ -17,6 +17,7 @@ from histeq._backends.cupy.device import (
     Device,
     address,
     grid_of,
+    grid_of_elements,
     image_groups,
     on,
     refuse_capture,
@@ -125,7 +126,11 @@ def _make_tables(
     make = (counts, np.int64(histograms), mapping, tables, empty)
     gpu.launch("clahe", "tile_table", grid_of(histograms), make, SCRATCH)
     if pixels.mask is not None or pixels.nodata is not None or edges is not None:
-        fill = (empty, np.int64(region.planes), tiles, mapping, tables)
+        in_row = workspace.empty("nearest", (histograms,), np.int32)
+        rows = histograms // grid.tiles[2]
+        look = (empty, np.int64(rows), np.int64(grid.tiles[2]), in_row)
+        gpu.launch("clahe", "nearest_in_row", grid_of_elements(rows), look)
+        fill = (empty, in_row, np.int64(region.planes), tiles, mapping, tables)
         gpu.launch("clahe", "fill_empty", grid_of(histograms), fill, SCRATCH)
 
 

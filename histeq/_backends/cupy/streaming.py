@@ -154,9 +154,12 @@ def apply_tiles(
 def clahe(
     pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: Array | None, out: Array
 ) -> None:
-    """Make the tables of all tiles and interpolate the images between them."""
-    tables = tile_tables(pixels, grid, clip_limit, levels, edges)
-    apply_tiles(pixels, tables, grid, (0, 0, 0), levels, edges, out)
+    """Make the tables of all tiles and interpolate between them, image by image: their tables are large."""
+    for n in range(len(pixels.image)):
+        part = slice(n, n + 1)
+        image, bounds = pixels.part(part), None if edges is None else edges[part]
+        tables = tile_tables(image, grid, clip_limit, levels, bounds)
+        apply_tiles(image, tables, grid, (0, 0, 0), levels, bounds, out[part])
 
 
 # The passes ----------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from __future__ import annotations  # closures are made in every call: their ann
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -371,6 +372,10 @@ def _apply_interpolated(pixels: Pixels, at: At, edges: Array, table: Array, out:
     plane = native(pixels.image[at])
     if np.isnan(table[0]):  # nothing was counted
         np.copyto(out, plane)
+        return
+    if not np.isfinite(table).all():  # between such levels np.interp has rules of its own
+        only = replace(pixels, image=plane[None, None], mask=None)
+        _reference.apply(only, table[None, None], edges[None, None], out[None, None])
         return
     in_rows = rows(plane, out)
     centres = _reference.centres_of(edges).astype(np.float64)

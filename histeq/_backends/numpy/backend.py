@@ -68,14 +68,25 @@ def bin_edges(pixels: Pixels, bins: int, value_range: tuple[float, float] | None
 
 
 def edges_between(low: Any, high: Any, bins: int, dtype: np.dtype) -> Array:
-    """Return `bins` bins of equal width in `dtype`, as np.histogram makes them."""
+    """Return the edges of `bins` bins of equal width in `dtype`, as np.histogram makes them.
+
+    Python's floats give edges of `dtype`. Limits of a wider dtype give edges of theirs, with which
+    np.histogram compares the pixels; these are rounded inwards, which puts every pixel into the same bin.
+    """
     if low == high:
         low, high = low - 0.5, high + 0.5
+    wide = np.result_type(low, high, dtype)
     with np.errstate(over="ignore", invalid="ignore"):
-        edges = np.linspace(low, high, bins + 1, dtype=dtype)
+        edges = np.linspace(low, high, bins + 1, dtype=wide)
         if not np.isfinite(edges).all():  # high - low overflows
-            edges = (2 * np.linspace(low / 2, high / 2, bins + 1)).astype(dtype)
-    return edges
+            edges = (2 * np.linspace(low / 2, high / 2, bins + 1)).astype(wide)
+    if wide == dtype:
+        return edges
+    rounded = edges.astype(dtype)
+    rounded = np.where(rounded < edges, np.nextafter(rounded, dtype.type(np.inf)), rounded)
+    if rounded[-1] > high:
+        rounded[-1] = np.nextafter(rounded[-1], dtype.type(-np.inf))
+    return rounded
 
 
 def histogram(pixels: Pixels, edges: Array | None) -> NDArray[np.int64]:

@@ -62,9 +62,12 @@ def apply_tiles(
 def clahe(
     pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: Array | None, out: Array
 ) -> None:
-    """Do tile_tables and apply_tiles at once."""
-    tables = tile_tables(pixels, grid, clip_limit, levels, edges)
-    apply_tiles(pixels, tables, grid, (0, 0, 0), levels, edges, out)
+    """Do tile_tables and apply_tiles at once, image by image: the tables of one are held at a time."""
+    for n in range(len(pixels.image)):
+        part = slice(n, n + 1)
+        image, bounds = pixels.part(part), None if edges is None else edges[part]
+        tables = tile_tables(image, grid, clip_limit, levels, bounds)
+        apply_tiles(image, tables, grid, (0, 0, 0), levels, bounds, out[part])
 
 
 def indices(

@@ -220,14 +220,35 @@ struct Neighbour {
     }
 };
 
-// The nearest tile with counted pixels; `empty` is of the tiles of one plane. All threads of a block look for it.
-__device__ __forceinline__ i64 nearest_filled(const u8* empty, const Tiles& tiles, i64 tile) {
-    const i64 wide = tiles.count[2], layer = tiles.count[1] * wide;
+// For every tile, the place in its row of the nearest tile with counted pixels: the former of two, -1 where there is
+// none. A thread takes a row.
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
+nearest_in_row(const u8* empty, i64 rows, i64 wide, int* nearest) {
+    const i64 step = static_cast<i64>(gridDim.x) * blockDim.x;
+    for (i64 row = static_cast<i64>(blockIdx.x) * blockDim.x + threadIdx.x; row < rows; row += step) {
+        const u8* const is_empty = empty + row * wide;
+        int* const found = nearest + row * wide;
+        int before = -1, after = -1;
+        for (int x = 0; x < wide; ++x) {
+            if (!is_empty[x]) before = x;
+            found[x] = before;
+        }
+        for (int x = static_cast<int>(wide) - 1; x >= 0; --x) {
+            if (!is_empty[x]) after = x;
+            if (after >= 0 && (found[x] < 0 || after - x < x - found[x])) found[x] = after;
+        }
+    }
+}
+
+// The nearest tile with counted pixels, from the nearest ones of every row of a plane's tiles. All threads of a block
+// look for it.
+__device__ __forceinline__ i64 nearest_filled(const int* in_row, const Tiles& tiles, i64 tile) {
+    const i64 wide = tiles.count[2], high = tiles.count[1], column = tile % wide;
     Neighbour nearest{-1, 0};
-    for (i64 other = threadIdx.x; other < tiles.all(); other += blockDim.x) {
-        const i64 z = other / layer - tile / layer, y = other / wide % tiles.count[1] - tile / wide % tiles.count[1];
-        const i64 x = other % wide - tile % wide;
-        if (!empty[other]) nearest.prefer(other, z * z + y * y + x * x);
+    for (i64 row = threadIdx.x; row < tiles.count[0] * high; row += blockDim.x) {
+        const i64 found = in_row[row * wide + column];
+        const i64 z = row / high - tile / wide / high, y = row % high - tile / wide % high, x = found - column;
+        if (found >= 0) nearest.prefer(row * wide + found, z * z + y * y + x * x);
     }
 #pragma unroll
     for (int step = WARP / 2; step > 0; step /= 2) {
@@ -248,13 +269,13 @@ __device__ __forceinline__ i64 nearest_filled(const u8* empty, const Tiles& tile
 // Give tiles without a counted pixel the table of the nearest one with some, or a ramp where there is none. One block
 // a tile; tables that are read here are not written here.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
-fill_empty(const u8* empty, i64 planes, const __grid_constant__ Tiles tiles, const __grid_constant__ Levels levels,
-           char* tables) {
+fill_empty(const u8* empty, const int* in_row, i64 planes, const __grid_constant__ Tiles tiles,
+           const __grid_constant__ Levels levels, char* tables) {
     const i64 all = tiles.all();
     for (i64 index = blockIdx.x; index < planes * all; index += gridDim.x) {
         if (!empty[index]) continue;
         const i64 plane = index / all;
-        const i64 nearest = nearest_filled(empty + plane * all, tiles, index - plane * all);
+        const i64 nearest = nearest_filled(in_row + plane * all, tiles, index - plane * all);
         char* const table = tables + index * levels.bins * levels.width;
         const char* const from = tables + (plane * all + nearest) * levels.bins * levels.width;
         const double slope = divide(__ll2double_rn(levels.span), __ll2double_rn(levels.bins - 1));

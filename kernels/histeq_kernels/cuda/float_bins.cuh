@@ -68,13 +68,24 @@ struct Bins {
         // Not below the first bin, nor NaN; a place that is flushed to 0 is bin 0 all the same.
         return place > 0 ? place < static_cast<Value>(count) ? static_cast<i64>(place) : count - 1 : 0;
     }
-    // The last bin whose left edge is not above `value`: the product only guesses, the edges decide.
+    // The last bin whose left edge is not above `value`: the product only guesses, the edges decide. It is one step
+    // off at most, unless bins are as narrow as the precision.
     __device__ __forceinline__ i64 of(Value value) const {
         i64 bin = guess(value);
+        if (bin > 0 && less(value, edge(bin))) --bin;
+        if (bin < count - 1 && !less(value, edge(bin + 1))) ++bin;
+        const bool is_right = (bin == 0 || !less(value, edge(bin))) &&
+                              (bin == count - 1 || less(value, edge(bin + 1)));
+        return is_right ? bin : search(value);
+    }
+    __device__ __forceinline__ i64 search(Value value) const {
+        i64 bin = 0, above = count;
 #pragma unroll 1
-        while (bin > 0 && less(value, edge(bin))) --bin;
-#pragma unroll 1
-        while (bin < count - 1 && !less(value, edge(bin + 1))) ++bin;
+        while (above - bin > 1) {
+            const i64 middle = (bin + above) / 2;
+            if (less(value, edge(middle))) above = middle;
+            else bin = middle;
+        }
         return bin;
     }
     // The middle of a bin, as skimage.exposure.histogram computes it in the image's dtype.

@@ -55,10 +55,12 @@ __device__ __forceinline__ void apply_interpolated(const Layout& at, const char*
                     level = last.level;
                 } else {
                     i64 left = bins.guess(pixel);
-#pragma unroll 1
-                    while (left > 0 && value < points[left].centre) --left;
-#pragma unroll 1
-                    while (value >= points[left + 1].centre) ++left;
+                    if (left > 0 && value < points[left].centre) --left;
+                    if (value >= points[left + 1].centre) ++left;
+                    if (value < points[left].centre || value >= points[left + 1].centre) {
+                        left = bins.search(pixel);  // bins are as narrow as the precision
+                        if (value < points[left].centre) --left;
+                    }
                     level = between(value, points[left], points[left + 1]);
                 }
             }

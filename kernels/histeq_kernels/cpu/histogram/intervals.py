@@ -51,15 +51,20 @@ def bin_of(value, edges, scale):
     """Return the last bin whose left edge is not above `value`, which lies between the outer edges.
 
     The product only guesses; the edges decide, so that rounding cannot put a value into the wrong bin. One
-    step either way is taken without a branch; more are needed where bins are as narrow as the precision.
+    step either way is taken without a branch; more are needed where bins are as narrow as the precision, and
+    may be as many as there are bins.
     """
     last = np.int64(edges.size - 2)
     guess = np.int64((np.float64(value) - np.float64(edges[0])) * scale)
     index = max(min(guess, last), 0)  # below 0 where the range is so narrow that the scale overflows
     index -= np.int64(value < edges[np.uint64(index)])
     index += np.int64((index < last) & (value >= edges[np.uint64(index + 1)]))
-    while value < edges[np.uint64(index)]:
-        index -= 1
-    while index < last and value >= edges[np.uint64(index + 1)]:
-        index += 1
+    if value < edges[np.uint64(index)] or (index < last and value >= edges[np.uint64(index + 1)]):
+        index, above = np.int64(0), last + 1
+        while above - index > 1:
+            middle = (index + above) // 2
+            if value < edges[np.uint64(middle)]:
+                above = middle
+            else:
+                index = middle
     return np.uint64(index)
