@@ -88,7 +88,8 @@ def equalize(
         without the axis C, or its spatial axes only.
     nodata : number, optional
         The value that is not counted and passes through unchanged. Where the luma is equalized, a pixel is
-        nodata if its three channels all have this value.
+        nodata if its three channels all have this value. No other pixel comes out as nodata: one that would
+        gets the next value instead, up where nodata is the lowest value that the result may have, else down.
     bins : int, optional
         The number of bins for floating-point images, 256 by default.
     value_range : (low, high), optional
@@ -149,5 +150,6 @@ def equalize(
     out_range = check_out_range(out_range, name, call.dtype)
     result = call.result(out, rules.result_dtype(name, call.dtype))
     edges = call.edges(bins, value_range)
-    call.backend.equalize(call.pixels, name, out_range, edges, call.target(result))
+    pixels = call.pixels_for(result.dtype, None if out_range is None else out_range[0])
+    call.backend.equalize(pixels, name, out_range, edges, call.target(result))
     return result

@@ -1,5 +1,10 @@
 """Histogram matching."""
 
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
 from histeq._api.interop import any_array
 from histeq._api.request import Request, check_kind, request
 from histeq._api.types import AnyArray, ArrayT, BackendName, Color
@@ -15,6 +20,8 @@ def match(
     alpha: bool | None = None,
     mask: AnyArray | None = None,
     nodata: float | None = None,
+    reference_mask: AnyArray | None = None,
+    reference_nodata: float | Literal["same"] | None = "same",
     out: ArrayT | None = None,
     backend: BackendName | None = None,
 ) -> ArrayT:
@@ -44,7 +51,14 @@ def match(
         Which pixels of `image` are counted: those where it is not zero. All pixels are mapped. It has the
         image's shape without the axis C, or its spatial axes only.
     nodata : number, optional
-        The value that is not counted in either image and passes through unchanged.
+        The value that is not counted and passes through unchanged. Where the luma is matched, a pixel is
+        nodata if its three channels all have this value. No other pixel comes out as nodata: one that would
+        gets the next value instead, up where nodata is the lowest value that the result may have, else down.
+    reference_mask : array of bool or unsigned integers, optional
+        Which pixels of `reference` are counted: those where it is not zero. It has the shape of `reference`
+        without the axis C, or its spatial axes only.
+    reference_nodata : number, "same" or None
+        The value that is not counted in `reference`. By default the same as `nodata`; None: there is none.
     out : array, optional
         Where to write the result: an array of the image's library, shape and device and of the result's
         dtype. It may be the image itself, but must not overlap it otherwise.
@@ -76,15 +90,15 @@ def match(
            [20, 30]], dtype=uint8)
     """
     call = request(image, backend, layout=layout, color=color, alpha=alpha, mask=mask, nodata=nodata)
-    model = _reference(call, reference, backend, layout, color, alpha, nodata)
+    model = _reference(call, reference, backend, layout, color, alpha, reference_mask, reference_nodata)
     result = call.result(out, call.dtype)
     target = call.target(result)
     if call.dtype.kind == "f":
-        call.backend.match_values(call.pixels, model.pixels, target)
+        call.backend.match_values(call.pixels_for(call.dtype, -np.inf), model.pixels, target)
         return result
     counts, wanted = (call.backend.histogram(each.pixels, None) for each in (call, model))
     table = call.backend.match_table(counts, wanted, call.dtype.newbyteorder("="))
-    call.backend.apply(call.pixels, table, None, target)
+    call.backend.apply(call.pixels_for(call.dtype), table, None, target)
     return result
 
 
@@ -95,14 +109,17 @@ def _reference(
     layout: str | None,
     color: Color,
     alpha: bool | None,
-    nodata: float | None,
+    mask: AnyArray | None,
+    nodata: float | Literal["same"] | None,
 ) -> Request:
     """Check the reference image against the request."""
     channels = call.pixels.image.shape[1]
     if alpha and _channels_of(reference, layout) == channels:
         alpha = False  # the image's last channel is alpha; the reference has none
+    same = isinstance(nodata, str) and nodata == "same"
+    own = None if same else nodata
     model = request(
-        reference, backend, layout=layout, color=color, alpha=alpha, nodata=nodata, name="reference"
+        reference, backend, layout=layout, color=color, alpha=alpha, mask=mask, nodata=own, name="reference"
     )
     check_kind("reference", model.image, call.image)
     dtype = call.dtype.newbyteorder("=")
@@ -113,7 +130,7 @@ def _reference(
         raise ValueError(
             f"reference must have {channels} channels and 1 or {images} images, got shape {model.image.shape}"
         )
-    return model
+    return replace(model, pixels=replace(model.pixels, nodata=call.pixels.nodata)) if same else model
 
 
 def _channels_of(reference: AnyArray, layout: str | None) -> int | None:

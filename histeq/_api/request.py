@@ -3,13 +3,14 @@
 import functools
 import math
 import numbers
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from histeq._api.layout import Axes, axes_named, axes_of
 from histeq._core import dispatch, rules, ycrcb
+from histeq._core import nodata as _nodata
 from histeq._core.backend import Array, Backend, Order, Pixels
 
 DTYPES = ("uint8", "uint16", "int16", "float16", "float32", "float64")
@@ -42,6 +43,13 @@ class Request:
         """Return the edges of a floating image's bins, (N, P, bins + 1); None for integers."""
         return self.backend.bin_edges(self.pixels, bins, value_range) if self.dtype.kind == "f" else None
 
+    def pixels_for(self, dtype: np.dtype, lowest: float | None = None) -> Pixels:
+        """Return the pixels for a result of `dtype` whose lowest value is `lowest`: see `nodata.beside`."""
+        nodata = self.pixels.nodata
+        if nodata is None:
+            return self.pixels
+        return replace(self.pixels, beside_nodata=_nodata.beside(nodata, dtype, lowest))
+
     def result(self, out: Any, dtype: np.dtype) -> Array:
         """Return `out`, checked, or a new array where it is None."""
         return self.backend.empty_like(self.image, dtype) if out is None else _check_out(out, self, dtype)
@@ -69,7 +77,11 @@ def request(
     nodata: Any = None,
     name: str = "image",
 ) -> Request:
-    """Check the arguments that say which pixels are meant; `name` is the image's name in errors."""
+    """Check the arguments that say which pixels are meant.
+
+    `name` is the image's name in errors; that of its mask and nodata begins with it, unless it is "image".
+    """
+    prefix = "" if name == "image" else f"{name}_"
     module, image = native(image, backend, name)
     dtype = check_dtype(name, image.dtype)
     axes = axes_of(layout, image.shape)
@@ -79,10 +91,10 @@ def request(
     luma = _check_color(color, channels - has_alpha, dtype)
     pixels = Pixels(
         view[:, :-1] if has_alpha else view,
-        None if mask is None else _canonical_mask(mask, image, axes),
-        None if nodata is None else _check_nodata(nodata, dtype),
-        luma,
-        has_alpha,
+        None if mask is None else _canonical_mask(mask, image, axes, name, f"{prefix}mask"),
+        None if nodata is None else _check_nodata(nodata, dtype, f"{prefix}nodata"),
+        luma=luma,
+        alpha=has_alpha,
     )
     return Request(module, image, axes, pixels, dtype)
 
@@ -200,27 +212,27 @@ def _check_color(color: str, channels: int, dtype: np.dtype) -> Order | None:
     return "bgr" if color == "luma-bgr" else "rgb"
 
 
-def _check_nodata(nodata: Any, dtype: np.dtype) -> float | int:
+def _check_nodata(nodata: Any, dtype: np.dtype, name: str) -> float | int:
     """Return `nodata` as a value that `dtype` holds exactly."""
     if not isinstance(nodata, numbers.Real | np.bool_) or isinstance(nodata, bool | np.bool_):
-        raise TypeError(f"nodata must be a number, got {type(nodata).__name__}")
+        raise TypeError(f"{name} must be a number, got {type(nodata).__name__}")
     value = float(nodata)
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
             return float(dtype.type(value))
     limits = np.iinfo(dtype)
     if not (value.is_integer() and limits.min <= value <= limits.max):
-        raise ValueError(f"nodata must be a value that {dtype} holds, got {nodata}")
+        raise ValueError(f"{name} must be a value that {dtype} holds, got {nodata}")
     return int(value)
 
 
-def _canonical_mask(mask: Any, image: Array, axes: Axes) -> Array:
-    """Return the mask as (N or 1, 1, D, H, W) booleans."""
-    check_kind("mask", mask, image)
+def _canonical_mask(mask: Any, image: Array, axes: Axes, of: str, name: str) -> Array:
+    """Return the mask of the image called `of` as (N or 1, 1, D, H, W) booleans."""
+    check_kind(name, mask, image)
     if not isinstance(mask, np.ndarray) and mask.device != image.device:
-        raise ValueError(f"mask must be on the image's device {image.device}, got {mask.device}")
+        raise ValueError(f"{name} must be on the {of}'s device {image.device}, got {mask.device}")
     if mask.dtype.kind not in "bu":
-        raise TypeError(f"mask must be bool or unsigned (nonzero: counted), got {mask.dtype}")
+        raise TypeError(f"{name} must be bool or unsigned (nonzero: counted), got {mask.dtype}")
     sizes = dict(zip(axes.letters, (image.shape[i] for i in axes.order), strict=True))
     layout = [axes.letters[axes.order.index(i)] for i in range(len(axes.order))]
     shared = [letter for letter in layout if letter != "C"]
@@ -229,7 +241,7 @@ def _canonical_mask(mask: Any, image: Array, axes: Axes) -> Array:
             view = axes_named("".join(letters), len(letters)).canonical(mask)
             return view if view.dtype == np.bool_ else view != 0
     expected = tuple(sizes[letter] for letter in shared)
-    raise ValueError(f"mask must have the image's shape without its channels, {expected}, got {mask.shape}")
+    raise ValueError(f"{name} must have the {of}'s shape without its channels, {expected}, got {mask.shape}")
 
 
 def _pair(name: str, value: Any) -> tuple[float, float]:
