@@ -1,6 +1,6 @@
 """nodata is a state, not a level: not counted, it passes through, and no other pixel comes out as it.
 
-The oracle is the rule's own result, with a mask in place of nodata, whose pixels are then looked at one by one.
+The oracle is the rule's own result with a mask in place of nodata, of which each pixel is then looked at.
 """
 
 import numpy as np
@@ -52,7 +52,7 @@ def windows(image, mask=None, *, tiles, out_range, out=None, **keywords):
 LOCAL = {"tiles": (2, 3)}
 CASES = {
     **{f"equalize {rule}": (histeq.equalize, {"rule": rule}) for rule in RULES},
-    **{f"equalize {rule} out_range": (histeq.equalize, {"rule": rule, "out_range": (20, 90)}) for rule in RULES},
+    **{f"equalize {r} out_range": (histeq.equalize, {"rule": r, "out_range": (20, 90)}) for r in RULES},
     "apply": (lookup, {}),
     "apply fractions": (lookup, {"fractions": True}),
     "match": (matched, {}),

@@ -44,7 +44,7 @@ class Pixels:
         return len(self.image), 1 if self.luma else self.image.shape[1]
 
     def nodata_and_beside(self, none: float) -> tuple[float, float]:
-        """Return nodata and what a pixel becomes that would be mapped to it; `none` twice: there is no nodata."""
+        """Return nodata and what a pixel becomes that would be mapped to it; `none` twice without nodata."""
         if self.nodata is None:
             return none, none
         return self.nodata, self.nodata if self.beside_nodata is None else self.beside_nodata

@@ -1,4 +1,4 @@
-"""nodata is a state of a pixel, not a level: it is not counted and passes through, and no other pixel gets it.
+"""nodata is a state, not a level: it is not counted and passes through, and no other pixel comes out as it.
 
 A pixel that would come out as nodata gets the next value instead, as GDAL's warper has it. Every backend
 reproduces these functions; where a table tells what pixels become, it is the table that is changed.

@@ -191,10 +191,12 @@ def tables_of(table: Array | None, pixels: Pixels | None = None) -> np.ndarray:
 
     `pixels` are the integers that they map. None for `table`: the kernel makes them.
     """
-    image, plane = (0, 0) if table is None else (
-        0 if size == 1 else stride // table.itemsize
-        for size, stride in zip(table.shape[:2], table.strides, strict=False)
-    )
+    image = plane = 0
+    if table is not None:
+        image, plane = (
+            0 if size == 1 else stride // table.itemsize
+            for size, stride in zip(table.shape[:2], table.strides, strict=False)
+        )
     nodata, flip = (-1, 0.0, 0.0), np.uint32(0)
     if pixels is not None:
         nodata = (nodata_bin(pixels), *pixels.nodata_and_beside(0.0))

@@ -6,7 +6,7 @@ from histeq_kernels.cpu.core.kernel import flat, inline_per_pixel, kernel, plane
 from histeq_kernels.cpu.core.views import row
 from histeq_kernels.cpu.histogram import intervals
 
-_NODATA = "float64, float64"
+_NODATA, _FOUND = "float64, float64", "int32[::1]"
 _CURVE = ", ".join([flat("float64")] * 3)
 
 
@@ -31,8 +31,8 @@ def apply_interpolated(image, nodata, beside, edges, centres, table, slopes, out
 
 
 @kernel(
-    f32=f"void({plane('float32')}, {_NODATA}, {flat('float32')}, {_CURVE}, int32[::1], {plane_out('float32')})",
-    f64=f"void({plane('float64')}, {_NODATA}, {flat('float64')}, {_CURVE}, int32[::1], {plane_out('float64')})",
+    f32=f"void({plane('float32')}, {_NODATA}, {flat('float32')}, {_CURVE}, {_FOUND}, {plane_out('float32')})",
+    f64=f"void({plane('float64')}, {_NODATA}, {flat('float64')}, {_CURVE}, {_FOUND}, {plane_out('float64')})",
 )
 def apply_interpolated_rows(image, nodata, beside, edges, centres, table, slopes, found, out):
     """Map a floating image with contiguous rows: see `apply_interpolated`."""
