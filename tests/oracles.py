@@ -71,8 +71,8 @@ def luma(image, order="RGB", equalize=cv2.equalizeHist):
 def keep_nodata(image, result, nodata, lowest=None):
     """Make nodata a state in the result of a rule, pixel by pixel. The last axis has the channels of a pixel.
 
-    Nodata stays, and what is not finite; what would become nodata becomes the value beside it: that above where
-    nodata is the lowest value of the result, else that below.
+    Nodata stays, and what is not finite; what would become nodata becomes the value beside it: that above
+    where nodata is the lowest value of the result, else that below.
     """
     kind, result = result.dtype.type, result.copy()
     if result.dtype.kind == "f":

@@ -38,7 +38,10 @@ def is_nodata(channels: Sequence[Array], pixels: Pixels) -> NDArray[np.bool_]:
     """Tell which pixels are nodata: in every channel."""
     if pixels.nodata is None:
         return np.zeros(channels[0].shape, np.bool_)
-    return np.logical_and.reduce([channel == pixels.nodata for channel in channels])
+    found: NDArray[np.bool_] = channels[0] == pixels.nodata
+    for channel in channels[1:]:
+        found &= channel == pixels.nodata
+    return found
 
 
 def apart(channels: Sequence[Array], pixels: Pixels) -> Sequence[Array]:
@@ -46,6 +49,8 @@ def apart(channels: Sequence[Array], pixels: Pixels) -> Sequence[Array]:
     if pixels.nodata is None:
         return channels
     at = is_nodata(channels, pixels)
+    if not at.any():
+        return channels
     return [np.where(at, channel.dtype.type(pixels.beside_nodata), channel) for channel in channels]
 
 
@@ -53,6 +58,6 @@ def table_apart(table: Array, pixels: Pixels) -> Array:
     """Return tables (..., levels) of integers that map nodata to itself and nothing else to it."""
     if pixels.nodata is None:
         return table
-    (moved,) = apart([table], pixels)
+    moved = np.array(apart([table], pixels)[0])
     moved[..., int(pixels.nodata) - int(np.iinfo(pixels.image.dtype).min)] = pixels.nodata
     return moved
