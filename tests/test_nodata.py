@@ -6,7 +6,7 @@ The oracle is the rule's own result with a mask in place of nodata, of which eac
 import numpy as np
 import oracles
 import pytest
-from images import DTYPES, FLOATS, INTEGERS, RULES, same
+from images import DTYPES, FLOATS, RULES, same
 
 import histeq
 
@@ -49,7 +49,7 @@ def windows(image, mask=None, *, tiles, out_range, out=None, **keywords):
     return np.concatenate(parts) if out is None else out
 
 
-LOCAL = {"tiles": (2, 3)}
+LOCAL = {"tiles": (1, 2)}
 CASES = {
     **{f"equalize {rule}": (histeq.equalize, {"rule": rule}) for rule in RULES},
     **{f"equalize {r} out_range": (histeq.equalize, {"rule": r, "out_range": (20, 90)}) for r in RULES},
@@ -178,7 +178,7 @@ def test_the_worked_example(dtype, backend):
         assert same(result, np.where(right == nodata, beside, right))
 
 
-@pytest.mark.parametrize("dtype", [*INTEGERS, "float32"])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
 def test_reference_mask_and_nodata(dtype, backend):
     rng = np.random.default_rng(1)
     image = rng.integers(0, 100, (2, 12, 13, 3)).astype(dtype)
