@@ -54,7 +54,27 @@ FAULTS = [
      "__float2ll_rn(multiply(__ll2float_rn(above), all.scale))",
      "__double2ll_rn(__ll2double_rn(above) * all.scale)"),
     ("nodata is counted", "rules.cuh", "bin == rule.nodata ? 0 :", "bin == -2 ? 0 :"),
-    ("nodata is mapped", "lookup.cuh", "level == all.nodata ?", "level == -2 ?"),
+    ("nodata is mapped", "lookup.cuh", "return at == bin ? nodata :", "return at == -2 ? nodata :"),
+    ("other levels become nodata", "lookup.cuh", "level == nodata ? beside : level", "level"),
+    ("the nodata of int16 is taken for unsigned", "lookup.cuh",
+     "static_cast<Level>(__double2ll_rz(number))", "static_cast<Level>(max(__double2ll_rz(number), 0ll))"),
+    ("other colours become nodata", "luma.cu", "if (pixel.is(nodata)) pixel.fill(beside);", ""),
+    ("a colour of one channel alike becomes nodata", "luma.cu",
+     "if (pixel.is(nodata)) pixel.fill(beside);", "if (pixel.red == nodata) pixel.fill(beside);"),
+    ("other fractions become nodata", "interpolate.cu",
+     "if (widen(Number<Fraction>::store(level)) == nodata) level = beside;", ""),
+    ("fractions are compared before they are rounded", "interpolate.cu",
+     "widen(Number<Fraction>::store(level)) == nodata", "level == nodata"),
+    ("other pixels of one launch become nodata", "fused.cu",
+     "table.load(levels, tables)", "table.load(levels, Tables{nullptr, 0, 0, -1, 0, 0, 0})"),
+    ("other pixels of a cluster become nodata", "fused_clusters.cu",
+     "table.load(mine.levels, tables)", "table.load(mine.levels, Tables{nullptr, 0, 0, -1, 0, 0, 0})"),
+    ("blends become nodata", "clahe.cu",
+     "if (value == levels.nodata) value = static_cast<T>(levels.beside_nodata);", ""),
+    ("blended colours become nodata", "clahe.cu",
+     "if (pixel.is(levels.nodata)) pixel.fill(levels.beside_nodata);", ""),
+    ("blended fractions become nodata", "clahe.cu",
+     "== levels.nodata_value) value = levels.beside_nodata_value;", "== levels.nodata_value) ;"),
     ("the mask is ignored", "common.cuh", "mask == nullptr || mask[", "true || mask["),
     ("the mask is ignored where it comes in vectors", "histogram.cu", "if (counted.byte[e]) count", "count"),
     ("a group of pixels too few", "common.cuh",
@@ -99,7 +119,7 @@ FAULTS = [
     ("what is kept lands on other threads' places", "fused_clusters.cu",
      "(ordinal * VECTORS + k) * THREADS", "(ordinal + k) * THREADS"),
     ("no barrier before a cluster's table is used", "fused_clusters.cu",
-     "rule.nodata, 0});\n        __syncthreads();", "rule.nodata, 0});"),
+     "table.load(mine.levels, tables);\n        __syncthreads();", "table.load(mine.levels, tables);"),
     ("unaligned results are stored as aligned", "lookup.cuh",
      "reinterpret_cast<u64>(target) % VECTOR == 0", "true"),
     ("the sign bit of int16 is not flipped", "common.cuh", "return value ^ flip;", "return value;"),
@@ -166,6 +186,8 @@ def probe():
             histeq.equalize(on_gpu(window), out=on_gpu(out[:, 2:183]))
             assert np.array_equal(out[:, 2:183], histeq.equalize(window, backend="numpy"))
             check(frame, nodata=int(frame[5, 5]), rule="numpy")
+            low = -50 if dtype == "int16" else 9
+            check(frame, nodata=low, out_range=(low, 70))
             check(rng.integers(0, 3000, 5000).astype(dtype))
             check(frame, mask=frame % 3 == 0, rule="pillow")
             check(frame[:, 3:184], mask=(frame % 3 == 0)[:, 4:185])
@@ -185,9 +207,15 @@ def probe():
         color[:3] = (255, 0, 0)
         check(color, layout="HWC")
         check(color[:, 1:], layout="HWC", color="luma-bgr")
+        grey = np.where(color[..., 1:2] < 200, color[..., :1], color)
+        for nodata in (int(histeq.equalize(grey, layout="HWC", backend="numpy")[9, 9, 0]), 255):
+            check(grey, layout="HWC", nodata=nodata)
         for dtype in ("float16", "float32"):
             check(rng.normal(size=(2, 40, 50)).astype(dtype), layout="NHW", rule="skimage", bins=300)
             check(rng.integers(0, 9, (40, 50)).astype(dtype), rule="skimage", bins=7, value_range=(0, 7))
+            check(rng.integers(2, 9, (40, 50)).astype(dtype), nodata=1.0)
+            image = rng.normal(9, 1, (40, 50)).astype(dtype)
+            check(image, nodata=float(histeq.equalize(image, backend="numpy")[5, 5]))
 
 
 def probe_packed_counters():
@@ -237,8 +265,10 @@ def probe_one_launch():
         machine(cooperates=1)
         for _ in range(2):
             check(rng.integers(0, 200, (400, 403), np.uint8))
+        check(rng.integers(0, 200, (40, 43), np.uint8), nodata=255)
         machine(multiprocessors=16, cache=20_000)
         check(rng.integers(0, 200, (5, 60, 103), np.uint8), layout="NHW")
+        check(rng.integers(0, 200, (5, 60, 103), np.uint8), layout="NHW", nodata=255)
     machine(multiprocessors=8, cache=900_000)
     check(rng.integers(0, 200, (2, 600, 1001), np.uint8), layout="NHW")
     machine(shared=101376, multiprocessors=8, cache=900_000)
@@ -261,6 +291,16 @@ def probe_clahe():
                 lent = {n: on_gpu(v) if n == "mask" else v for n, v in keywords.items()}
                 result = histeq.clahe(on_gpu(image), **lent).array
                 assert np.array_equal(result, histeq.clahe(image, backend="numpy", **keywords))
+        for dtype, keywords in (
+            ("uint8", {"nodata": 100}),
+            ("uint8", {"nodata": 100, "layout": "HWC"}),
+            ("float32", {"nodata": 1.0}),
+        ):
+            image = rng.integers(120, 250, (30, 40)).astype(dtype)
+            keywords = {**keywords, "tiles": (2, 2), "out_range": (0, 1) if dtype == "float32" else (20, 160)}
+            image = np.repeat(image[..., None], 3, axis=2) if "layout" in keywords else image
+            result = histeq.clahe(on_gpu(image), **keywords).array
+            assert np.array_equal(result, histeq.clahe(image, backend="numpy", **keywords))
 
 
 # By file, or by what is wrong.

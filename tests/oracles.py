@@ -68,4 +68,25 @@ def luma(image, order="RGB", equalize=cv2.equalizeHist):
     return cv2.cvtColor(ycrcb, back)
 
 
+def keep_nodata(image, result, nodata, lowest=None):
+    """Make nodata a state in the result of a rule, pixel by pixel. The last axis has the channels of a pixel.
+
+    Nodata stays, and what is not finite; what would become nodata becomes the value beside it: that above
+    where nodata is the lowest value of the result, else that below.
+    """
+    kind, result = result.dtype.type, result.copy()
+    if result.dtype.kind == "f":
+        lowest = kind(0 if lowest is None else lowest)
+        beside = np.nextafter(kind(nodata), kind(np.inf if nodata == lowest else -np.inf))
+    else:
+        lowest = np.iinfo(kind).min if lowest is None else lowest
+        beside = nodata + 1 if nodata == lowest else nodata - 1
+    for at in np.ndindex(image.shape[:-1]):
+        if all(image[at] == nodata) or not all(np.isfinite(image[at])):
+            result[at] = image[at]
+        elif all(result[at] == nodata):
+            result[at] = beside
+    return result
+
+
 EIGHT_BIT = {"opencv": opencv, "pillow": pillow, "vips": vips, "skimage": skimage_rule}

@@ -316,6 +316,20 @@ class TestMatch:
         (entry,) = json.loads(result.stdout)
         assert (entry["reference"], entry["channels"]) == (str(RETINA), 4)
 
+    def test_nodata_of_each_file(self, tmp_path):
+        pixels, model = ((RANDOM.random((30, 40)) * 99 + 20).astype("uint8") for _ in range(2))
+        for name, image, nodata in (("a.tif", pixels, 7), ("model.tif", model, 9)):
+            image[:9] = nodata
+            tifffile.imwrite(tmp_path / name, image, extratags=[(42113, 2, 2, b"%d\0" % nodata, True)])
+        for options, states in (
+            ((), (7, 9)),
+            (("--nodata", "none"), (None, None)),
+            (("--nodata", "50"), (50, 50)),
+        ):
+            run("match", *(tmp_path / n for n in ("a.tif", "model.tif", "b.tif")), "--overwrite", *options)
+            expected = histeq.match(pixels, model, nodata=states[0], reference_nodata=states[1])
+            holds(tmp_path / "b.tif", expected)
+
     def test_what_does_not_suit(self, tmp_path):
         out = tmp_path / "b.png"
         picture(tmp_path / "a.tif", 9, 9, dtype="uint16")

@@ -571,9 +571,11 @@ def test_luma_strided(dtype):
     entries = _rules.levels_of(dtype)
     planes = rng.integers(0, entries, (3, 2, 5, 7)).astype(dtype)
     planes[:, 0, 0, 0] = 3
+    planes[:, 0, 0, 1] = 9
     mask = rng.integers(0, 2, (2, 5, 7), np.uint8)
     mask[0, 0, 0] = 1
     levels = rng.integers(0, entries, entries).astype(dtype)
+    levels[9] = 3
     tag = f"u{8 * np.dtype(dtype).itemsize}"
     counts = np.zeros(entries, np.int64)
     getattr(strided.histogram_luma_strided, tag)(*planes, mask, 3, counts)
@@ -581,9 +583,10 @@ def test_luma_strided(dtype):
     counted[0, 0, 0] = False
     assert same(counts, np.bincount(_color.luma(*planes)[counted], minlength=entries))
     out = [Guarded((2, 5, 7), dtype) for _ in range(3)]
-    getattr(strided.apply_luma_strided, tag)(*planes, levels, 3, *(one.inside for one in out))
+    getattr(strided.apply_luma_strided, tag)(*planes, levels, 3, 2, *(one.inside for one in out))
     expected = np.stack(_color.replace_luma(*planes, levels))
-    expected[:, 0, 0, 0] = 3
+    assert (expected[:, 0, 0, 1] == 3).all()
+    expected[:, 0, 0, :2] = (3, 2)
     assert same(np.stack([one.inside for one in out]), expected)
     assert all(one.intact() for one in out)
 

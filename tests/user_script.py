@@ -15,6 +15,7 @@ def numpy_arrays(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
     assert_type(histeq.equalize(image, rule="skimage"), NDArray[np.float32 | np.float64])
     assert_type(histeq.clahe(image, tiles=(6, 10), alpha=True), NDArray[np.uint8])
     assert_type(histeq.match(image, image), NDArray[np.uint8])
+    assert_type(histeq.match(image, image, reference_mask=mask, reference_nodata=None), NDArray[np.uint8])
     counts = histeq.histogram(image)
     assert_type(counts, NDArray[np.int64])
     table = histeq.lookup_table(counts, dtype=np.uint8)
@@ -47,3 +48,4 @@ def mistakes(image: NDArray[np.uint8]) -> None:
     histeq.equalize([[1, 2]])  # type: ignore[call-overload]
     histeq.clahe(image, backend="cuda")  # type: ignore[arg-type]
     histeq.match(image, image, nodata="0")  # type: ignore[arg-type]
+    histeq.match(image, image, reference_nodata="0")  # type: ignore[arg-type]

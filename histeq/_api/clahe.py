@@ -117,7 +117,8 @@ def clahe(
         nearest tile that has one.
     nodata : number, optional
         The value that is not counted and passes through unchanged. Where the luma is equalized, a pixel is
-        nodata if its three channels all have this value.
+        nodata if its three channels all have this value. No other pixel comes out as nodata: one that would
+        gets the next value instead, up where nodata is the lowest value that the result may have, else down.
     value_range : (low, high), optional
         What the bins of floating-point images span; by default, the range from the smallest to the largest
         finite counted value of each image. Values outside are not counted and are mapped as its limits are.
@@ -185,6 +186,7 @@ def clahe(
     grid, levels, bounds = _plan(call, planes, tiles, tile_size, bins, value_range, out_range)
     result = call.result(out, levels.result_dtype_for(call.dtype))
     if call.pixels.image.size:
+        call = call.for_result(result.dtype, levels.lowest_pixel)
         groups = call.with_edges(levels.bins, bounds)
         target = call.target(result)
         for images, pixels, edges in groups:
@@ -350,7 +352,8 @@ def apply_tiles(
         equalized, and no channel is with ``color="channels"``: a fourth band of a satellite scene is a band.
     nodata : number, optional
         The value that passes through unchanged. Where the luma is mapped, a pixel is nodata if its three
-        channels all have this value.
+        channels all have this value. No other pixel comes out as nodata: one that would gets the next value
+        instead, up where nodata is the lowest value that the result may have, else down.
     out : array, optional
         Where to write the result: an array of the image's library, shape and device and of the result's
         dtype, which does not require grad. It may be the image itself, but must share no memory with any
@@ -390,12 +393,13 @@ def apply_tiles(
     call = request(image, backend, layout=layout, color=color, alpha=alpha, nodata=nodata)
     same_kind("tables", tables._canonical, call.image)
     start = _check_window(call, tables, origin)
-    dtype = tables._levels.result_dtype_for(call.dtype)
-    result = call.result(out, dtype, tables=tables._canonical)
+    levels = tables._levels
+    result = call.result(out, levels.result_dtype_for(call.dtype), tables=tables._canonical)
     target = call.target(result)
     if call.pixels.image.size:
+        pixels = call.for_result(result.dtype, levels.lowest_pixel).pixels
         call.backend.apply_tiles(
-            call.pixels, tables._canonical, tables._grid, start, tables._levels, tables._edges, target
+            pixels, tables._canonical, tables._grid, start, levels, tables._edges, target
         )
     return result
 

@@ -88,7 +88,8 @@ def equalize(
         without the axis C, or its spatial axes only.
     nodata : number, optional
         The value that is not counted and passes through unchanged. Where the luma is equalized, a pixel is
-        nodata if its three channels all have this value.
+        nodata if its three channels all have this value. No other pixel comes out as nodata: one that would
+        gets the next value instead, up where nodata is the lowest value that the result may have, else down.
     bins : int, optional
         The number of bins for floating-point images, 256 by default. The histograms of all images and
         channels may have 2**27 bins together, or as many as there are pixels.
@@ -150,6 +151,7 @@ def equalize(
     bins, value_range = check_bins(bins, value_range, call.dtype)
     out_range = check_out_range(out_range, name, call.dtype)
     result = call.result(out, rules.result_dtype(name, call.dtype))
+    call = call.for_result(result.dtype, None if out_range is None else out_range[0])
     groups = call.with_edges(bins, value_range)
     target = call.target(result)
     for images, pixels, edges in groups:

@@ -306,7 +306,9 @@ def apply(
         equalized, and no channel is with ``color="channels"``: a fourth band of a satellite scene is a band.
     nodata : number, optional
         The value that passes through unchanged. Where the luma is mapped, a pixel is nodata if its three
-        channels all have this value.
+        channels all have this value. No other pixel comes out as nodata: one that would gets the next value
+        instead, up where nodata is the lowest value that the result may have, else down. The lowest is the
+        smallest of the dtype of `table`, and 0 for fractions.
     value_range : (low, high)
         What the table's bins span, for floating-point images, and required for them. Values between the
         centres of bins are interpolated linearly.
@@ -356,7 +358,8 @@ def apply(
     _, value_range = check_bins(None, value_range, call.dtype)
     result = call.result(out, dtype, table=entries)
     edges = call.edges(entries.shape[-1], value_range, "table")
-    call.backend.apply(call.pixels, entries, edges, call.target(result))
+    pixels = call.for_result(result.dtype).pixels
+    call.backend.apply(pixels, entries, edges, call.target(result))
     return result
 
 

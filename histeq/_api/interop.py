@@ -21,7 +21,7 @@ Array = Any
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_ARRAYS = ("mask", "out", "table", "reference")
+_ARRAYS = ("mask", "out", "table", "reference", "reference_mask")
 
 
 def any_array(function: Callable[P, R]) -> Callable[P, R]:

@@ -1,5 +1,10 @@
 """Histogram matching."""
 
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
 from histeq._api.interop import any_array
 from histeq._api.request import Request, request, same_kind
 from histeq._api.types import AnyArray, ArrayT, BackendName, Color
@@ -16,6 +21,8 @@ def match(
     alpha: bool | None = None,
     mask: AnyArray | None = None,
     nodata: float | None = None,
+    reference_mask: AnyArray | None = None,
+    reference_nodata: float | Literal["same"] | None = "same",
     out: ArrayT | None = None,
     backend: BackendName | None = None,
 ) -> ArrayT:
@@ -45,7 +52,14 @@ def match(
         Which pixels of `image` are counted: those where it is not zero. All pixels are mapped. It has the
         image's shape without the axis C, or its spatial axes only.
     nodata : number, optional
-        The value that is not counted in either image and passes through unchanged.
+        The value that is not counted and passes through unchanged. Where the luma is matched, a pixel is
+        nodata if its three channels all have this value. No other pixel comes out as nodata: one that would
+        gets the next value instead, up where nodata is the lowest value that the result may have, else down.
+    reference_mask : array of bool or unsigned integers, optional
+        Which pixels of `reference` are counted: those where it is not zero. It has the shape of `reference`
+        without the axis C, or its spatial axes only.
+    reference_nodata : number, "same" or None
+        The value that is not counted in `reference`. By default the same as `nodata`; None: there is none.
     out : array, optional
         Where to write the result: an array of the image's library, shape and device and of the result's
         dtype, which does not require grad. It may be the image itself, but must share no memory with any
@@ -78,8 +92,9 @@ def match(
            [20, 30]], dtype=uint8)
     """
     call = request(image, backend, layout=layout, color=color, alpha=alpha, mask=mask, nodata=nodata)
-    model = _reference(call, reference, backend, layout, color, alpha, nodata)
-    result = call.result(out, call.dtype, reference=model.image)
+    model = _reference(call, reference, backend, layout, color, alpha, reference_mask, reference_nodata)
+    result = call.result(out, call.dtype, reference=model.image, reference_mask=model.pixels.mask)
+    call = call.for_result(call.dtype, -np.inf if call.dtype.kind == "f" else None)
     target = call.target(result)
     if call.dtype.kind == "f":
         call.backend.match_values(call.pixels, model.pixels, target)
@@ -105,14 +120,17 @@ def _reference(
     layout: str | None,
     color: Color,
     alpha: bool | None,
-    nodata: float | None,
+    mask: AnyArray | None,
+    nodata: float | Literal["same"] | None,
 ) -> Request:
     """Check the reference image against the request."""
     channels = call.pixels.image.shape[1]
     if alpha and _channels_of(reference, layout) == channels:
         alpha = False  # the image's last channel is alpha; the reference has none
+    same = isinstance(nodata, str) and nodata == "same"
+    own = None if same else nodata
     model = request(
-        reference, backend, layout=layout, color=color, alpha=alpha, nodata=nodata, name="reference"
+        reference, backend, layout=layout, color=color, alpha=alpha, mask=mask, nodata=own, name="reference"
     )
     same_kind("reference", model.image, call.image)
     dtype = call.dtype.newbyteorder("=")
@@ -123,7 +141,7 @@ def _reference(
         raise ValueError(
             f"reference must have {channels} channels and 1 or {images} images, got shape {model.image.shape}"
         )
-    return model
+    return replace(model, pixels=replace(model.pixels, nodata=call.pixels.nodata)) if same else model
 
 
 def _channels_of(reference: AnyArray, layout: str | None) -> int | None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from histeq._api.layout import Axes, axes_named, axes_of
 from histeq._core import dispatch, rules, ycrcb
+from histeq._core import nodata as _nodata
 from histeq._core.arguments import as_float, is_integer, shown
 from histeq._core.backend import Array, Backend, Order, Pixels
 
@@ -83,6 +84,14 @@ class Request:
             group = slice(start, start + count)
             yield group, replace(self, pixels=self.pixels.part(group))
 
+    def for_result(self, dtype: np.dtype, lowest: float | None = None) -> "Request":
+        """Return the request for a result of `dtype` whose lowest value is `lowest`: see `nodata.beside`."""
+        nodata = self.pixels.nodata
+        if nodata is None:
+            return self
+        beside = _nodata.beside(nodata, dtype, lowest)
+        return replace(self, pixels=replace(self.pixels, beside_nodata=beside))
+
     def result(self, out: Any, dtype: np.dtype, **inputs: Array) -> Array:
         """Return `out`, checked, or a new array where it is None.
 
@@ -116,7 +125,11 @@ def request(
     nodata: Any = None,
     name: str = "image",
 ) -> Request:
-    """Check the arguments that say which pixels are meant; `name` is the image's name in errors."""
+    """Check the arguments that say which pixels are meant.
+
+    `name` is the image's name in errors; that of its mask and nodata begins with it, unless it is "image".
+    """
+    prefix = "" if name == "image" else f"{name}_"
     module, image = native(image, backend, name)
     dtype = check_dtype(name, image.dtype)
     axes = axes_of(layout, image.shape)
@@ -127,10 +140,10 @@ def request(
     luma = _check_color(color, channels - has_alpha, dtype)
     pixels = Pixels(
         view[:, :-1] if has_alpha else view,
-        None if mask is None else module.as_mask(_canonical_mask(mask, image, axes)),
-        None if nodata is None else _check_nodata(nodata, dtype),
-        luma,
-        has_alpha,
+        None if mask is None else module.as_mask(_canonical_mask(mask, image, axes, name, f"{prefix}mask")),
+        None if nodata is None else _check_nodata(nodata, dtype, f"{prefix}nodata"),
+        luma=luma,
+        alpha=has_alpha,
     )
     return Request(module, image, axes, pixels, dtype)
 
@@ -266,27 +279,27 @@ def _check_color(color: str, channels: int, dtype: np.dtype) -> Order | None:
     return "bgr" if color == "luma-bgr" else "rgb"
 
 
-def _check_nodata(nodata: Any, dtype: np.dtype) -> float | int:
+def _check_nodata(nodata: Any, dtype: np.dtype, name: str) -> float | int:
     """Return `nodata` as a value that `dtype` holds exactly."""
     if not isinstance(nodata, numbers.Real | np.bool_) or isinstance(nodata, bool | np.bool_):
-        raise TypeError(f"nodata must be a number, got {type(nodata).__name__}")
+        raise TypeError(f"{name} must be a number, got {type(nodata).__name__}")
     value = as_float(nodata)
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
             return float(dtype.type(value))
     limits = np.iinfo(dtype)
     if not (value.is_integer() and limits.min <= value <= limits.max):
-        raise ValueError(f"nodata must be a value that {dtype} holds, got {shown(nodata)}")
+        raise ValueError(f"{name} must be a value that {dtype} holds, got {shown(nodata)}")
     return int(value)
 
 
-def _canonical_mask(mask: Any, image: Array, axes: Axes) -> Array:
-    """Return the mask as (N or 1, 1, D, H, W), of bool or unsigned."""
-    mask = same_kind("mask", mask, image)
+def _canonical_mask(mask: Any, image: Array, axes: Axes, of: str, name: str) -> Array:
+    """Return the mask of the image called `of` as (N or 1, 1, D, H, W), of bool or unsigned."""
+    mask = same_kind(name, mask, image)
     if not isinstance(mask, np.ndarray) and mask.device != image.device:
-        raise ValueError(f"mask must be on the image's device {image.device}, got {mask.device}")
+        raise ValueError(f"{name} must be on the {of}'s device {image.device}, got {mask.device}")
     if mask.dtype.kind not in "bu":
-        raise TypeError(f"mask must be bool or unsigned (nonzero: counted), got {mask.dtype}")
+        raise TypeError(f"{name} must be bool or unsigned (nonzero: counted), got {mask.dtype}")
     sizes = dict(zip(axes.letters, (image.shape[i] for i in axes.order), strict=True))
     layout = [axes.letters[axes.order.index(i)] for i in range(len(axes.order))]
     shared = [letter for letter in layout if letter != "C"]
@@ -294,7 +307,7 @@ def _canonical_mask(mask: Any, image: Array, axes: Axes) -> Array:
         if mask.shape == tuple(sizes[letter] for letter in letters):
             return axes_named("".join(letters), len(letters)).canonical(mask)
     expected = tuple(sizes[letter] for letter in shared)
-    raise ValueError(f"mask must have the image's shape without its channels, {expected}, got {mask.shape}")
+    raise ValueError(f"{name} must have the {of}'s shape without its channels, {expected}, got {mask.shape}")
 
 
 def _pair(name: str, value: Any) -> tuple[float, float]:

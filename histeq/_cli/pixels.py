@@ -43,7 +43,8 @@ def matched(picture: Picture, model: Picture, *, color: str, nodata: Any, **opti
         raise ValueError(f"the reference has {theirs} channels and the picture {ours} (alpha not counted)")
     what: dict[str, Any] = {"layout": "NHWC", "color": checked_color(picture, color), "alpha": picture.alpha}
     reference = model.batch[..., :-1] if model.alpha and not picture.alpha else model.batch
-    pixels = histeq.match(picture.batch, reference, **what, nodata=nodata_of(picture, nodata), **options)
+    states = {"nodata": nodata_of(picture, nodata), "reference_nodata": nodata_of(model, nodata)}
+    pixels = histeq.match(picture.batch, reference, **what, **states, **options)
     return dataclasses.replace(picture, pixels=np.asarray(pixels).reshape(picture.pixels.shape))
 
 

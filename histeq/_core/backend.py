@@ -30,6 +30,9 @@ class Pixels:
     """(N or 1, 1, D, H, W), bool: the pixels that are counted; None: all."""
     nodata: float | int | None = None
     """The value that is not counted and passes through unchanged. With `luma`: in all three channels."""
+    beside_nodata: float | int | None = None
+    """What a pixel becomes that would be mapped to nodata: see `histeq/_core/nodata.py`. With `luma`: in all
+    three channels."""
     luma: Order | None = None
     """The order of the three channels whose luma is the image; None: every channel is an image."""
     alpha: bool = False
@@ -39,6 +42,12 @@ class Pixels:
     def histograms(self) -> tuple[int, int]:
         """The leading axes N and P of counts and tables: images, and histograms an image."""
         return len(self.image), 1 if self.luma else self.image.shape[1]
+
+    def nodata_and_beside(self, none: float) -> tuple[float, float]:
+        """Return nodata and what a pixel becomes that would be mapped to it; `none` twice without nodata."""
+        if self.nodata is None:
+            return none, none
+        return self.nodata, self.nodata if self.beside_nodata is None else self.beside_nodata
 
     def channels_of(self, p: int) -> tuple[int, ...]:
         """Return the channels that the p-th histogram of an image counts: red, green, blue, or one."""

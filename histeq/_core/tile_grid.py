@@ -101,6 +101,11 @@ class Levels:
         """The dtype of the result, but for its byte order."""
         return self.dtype if self.fractions is None else _rules.table_dtype("skimage", self.dtype)
 
+    @property
+    def lowest_pixel(self) -> float:
+        """The lowest value that the result may have."""
+        return self.lowest + int(np.iinfo(self.dtype).min) if self.fractions is None else self.fractions[0]
+
     def result_dtype_for(self, dtype: np.dtype) -> np.dtype:
         """Return the dtype of the result for an image's dtype, which integers keep with its byte order."""
         return dtype if self.fractions is None else self.result_dtype

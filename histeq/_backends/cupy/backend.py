@@ -284,8 +284,7 @@ def _apply_lut(pixels: Pixels, table: Array, out: Array) -> None:
     fractions = table.dtype == np.float64
     name = f"apply_lut_{tag_of(image.dtype)}" + ("_f64" if fractions else "")
     name += "" if region.is_contiguous and not fractions else "_strided"
-    tables = tables_of(table, nodata_bin(pixels), flip_of(image.dtype))
-    arguments = (region.layout, region.image, tables, region.out)
+    arguments = (region.layout, region.image, tables_of(table, pixels), region.out)
     shared = 0 if image.itemsize == 2 else SCRATCH + TABLE_U8
     gpu.launch("lut", name, region.grid(gpu, image.itemsize), arguments, shared)
 
@@ -296,7 +295,7 @@ def _apply_luma(pixels: Pixels, table: Array, out: Array) -> None:
     gpu = _device.device(image.device.id)
     table = with_contiguous_levels(table)
     region = merged_region_of(red_first(pixels, image), None, red_first(pixels, out), luma=True)
-    arguments = (region.layout, region.image, tables_of(table), np.int64(nodata_bin(pixels)), region.out)
+    arguments = (region.layout, region.image, tables_of(table, pixels), region.out)
     grid = region.grid(gpu, 3 * image.itemsize)
     gpu.launch("luma", f"apply_luma_{tag_of(image.dtype)}", grid, arguments)
 
@@ -313,5 +312,6 @@ def _apply_interpolated(pixels: Pixels, edges: Array, table: Array, out: Array) 
     counts = (np.int64(bins), np.int64(region.planes), np.int64(image.shape[1]))
     of_tables = (edges, *counts, tables_of(table), points)
     gpu.launch("interpolate", f"points_{tag}", grid_of_elements(region.planes * bins), of_tables)
-    arguments = (region.layout, region.image, _nodata(pixels), edges, np.int64(bins), points, region.out)
+    nodata = map(np.float64, pixels.nodata_and_beside(np.nan))
+    arguments = (region.layout, region.image, *nodata, edges, np.int64(bins), points, region.out)
     gpu.launch("interpolate", f"apply_interpolated_{tag}", region.grid(gpu, image.itemsize), arguments)

@@ -155,10 +155,14 @@ def _levels(levels: Levels, pixels: Pixels, clip_limit: float) -> np.ndarray:
     """Return struct Levels of clahe.cu."""
     floating = levels.fractions is not None
     low, high = levels.fractions or (0.0, 0.0)
-    nodata = -1 if pixels.nodata is None or floating else int(pixels.nodata) & 0xFFFF
-    value = float(pixels.nodata) if floating and pixels.nodata is not None else np.nan
+    bits, values = (-1, -1), (np.nan, np.nan)
+    if floating:
+        values = pixels.nodata_and_beside(np.nan)
+    elif pixels.nodata is not None:
+        nodata, beside = pixels.nodata_and_beside(-1)
+        bits = int(nodata) & 0xFFFF, int(beside) & 0xFFFF
     return structure(
         LEVELS, levels.bins, levels.table_dtype.itemsize, 0 if floating else levels.bin_shift,
-        int(flip_of(levels.dtype)), levels.lowest, levels.span, levels.shift, nodata, value, low, high - low,
+        int(flip_of(levels.dtype)), levels.lowest, levels.span, levels.shift, *bits, *values, low, high - low,
         clip_limit,
     )  # fmt: skip

@@ -11,6 +11,7 @@ from histeq_kernels.cuda.interface import LAYOUT, RESIDENT_BLOCKS, TABLES
 
 from histeq._backends.cupy import device as _device
 from histeq._backends.cupy.device import Device, address, refuse_capture, structure
+from histeq._backends.cupy.rules import nodata_bin
 from histeq._core.backend import Pixels
 
 Array = Any
@@ -192,13 +193,19 @@ def with_contiguous_levels(table: Array) -> Array:
     return cupy.ascontiguousarray(table)
 
 
-def tables_of(table: Array, nodata: int = -1, flip: int | np.uint32 = 0) -> np.ndarray:
+def tables_of(table: Array | None, pixels: Pixels | None = None) -> np.ndarray:
     """Return struct Tables of common.cuh for tables (N or 1, P, ...) whose levels are contiguous.
 
-    `nodata` is the bin that passes through unchanged, -1 for none; `flip` is that of the image's dtype.
+    `pixels` are the integers that they map. None for `table`: the kernel makes them.
     """
-    image, plane = (
-        0 if size == 1 else stride // table.itemsize
-        for size, stride in zip(table.shape[:2], table.strides, strict=False)
-    )
-    return structure(TABLES, address(table), image, plane, nodata, flip)
+    image = plane = 0
+    if table is not None:
+        image, plane = (
+            0 if size == 1 else stride // table.itemsize
+            for size, stride in zip(table.shape[:2], table.strides, strict=False)
+        )
+    nodata, flip = (-1, 0.0, 0.0), np.uint32(0)
+    if pixels is not None:
+        nodata = (nodata_bin(pixels), *pixels.nodata_and_beside(0.0))
+        flip = flip_of(pixels.image.dtype)
+    return structure(TABLES, address(table), image, plane, *nodata, flip)

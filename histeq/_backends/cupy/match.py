@@ -62,12 +62,15 @@ def _match_plane(pixels: Pixels, n: int, p: int, target: Array, out: Array) -> N
     target_values, target_counts = cupy.unique(target, return_counts=True)
     quantiles = cupy.cumsum(counts) / float(counted.size)
     target_quantiles = cupy.cumsum(target_counts) / float(target.size)
-    matched = _interpolate(quantiles, target_quantiles, target_values.astype(np.float64))
+    matched = _interpolate(quantiles, target_quantiles, target_values.astype(np.float64)).astype(out.dtype)
+    if pixels.nodata is not None:
+        beside = matched.dtype.type(pixels.beside_nodata)
+        matched = cupy.where(matched == pixels.nodata, beside, matched)
     at = cupy.searchsorted(values, plane.ravel(), side="right").reshape(plane.shape) - 1
     is_mapped = cupy.isfinite(plane)
     if pixels.nodata is not None:
         is_mapped &= plane != pixels.nodata
-    out[...] = cupy.where(is_mapped, matched[cupy.maximum(at, 0)].astype(out.dtype), plane)
+    out[...] = cupy.where(is_mapped, matched[cupy.maximum(at, 0)], plane)
 
 
 def _counted(pixels: Pixels, n: int, p: int) -> Array:

@@ -41,6 +41,7 @@ from histeq._backends.numpy.backend import (
     match_values,
     overlap,
 )
+from histeq._core import nodata as _nodata
 from histeq._core import rules as _rules
 from histeq._core import threads as _threads
 from histeq._core.backend import Pixels
@@ -337,12 +338,10 @@ def _value_table(pixels: Pixels, edges: Array | None, table: Array, at: At) -> A
         if np.isnan(table[0]):  # nothing was counted
             return values.astype(table.dtype)
         full = _reference.interpolate(values, edges[at], table)
-        passes = ~np.isfinite(values) | (values == _nan(pixels))
-        full[passes] = values[passes]
-        return full
-    if pixels.nodata is not None:
-        table = table.copy()
-        table[int(pixels.nodata) - _limits(dtype)[0]] = pixels.nodata
+        (full,) = _nodata.apart([full], pixels)
+        passes = ~np.isfinite(values) | _nodata.is_nodata([values], pixels)
+        return np.where(passes, values, full)
+    table = _nodata.table_apart(table, pixels)
     return np.roll(table, len(table) // 2) if dtype.kind == "i" else np.ascontiguousarray(table)
 
 
@@ -382,7 +381,7 @@ def _apply_interpolated(pixels: Pixels, at: At, edges: Array, table: Array, out:
     levels = table.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         slopes = np.diff(levels) / np.diff(centres)
-    curve = (_nan(pixels), edges, centres, levels, slopes)
+    curve = (*pixels.nodata_and_beside(np.nan), edges, centres, levels, slopes)
     if in_rows is not None:
         by_rows = getattr(_interpolate.apply_interpolated_rows, tag(plane))
         _threads.run(

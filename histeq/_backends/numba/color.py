@@ -24,6 +24,7 @@ from histeq._backends.numba.views import (
     tag,
     workspace,
 )
+from histeq._core import nodata as _nodata
 from histeq._core import threads as _threads
 from histeq._core.backend import Pixels
 
@@ -73,9 +74,9 @@ def apply_luma(pixels: Pixels, n: int, table: Array, out: Array, parts: int) -> 
         return
     channels = _red_green_blue(pixels, image)
     kernel = getattr(_strided.apply_luma_strided, tag(channels[0]))
-    nodata = -1 if pixels.nodata is None else pixels.nodata
+    nodata = pixels.nodata_and_beside(-1)
     pieces = split(parts, *channels, *(out[c] for c in pixels.channels_of(0)))
-    _threads.run(lambda piece: kernel(*piece[:3], table, nodata, *piece[3:]), pieces)
+    _threads.run(lambda piece: kernel(*piece[:3], table, *nodata, *piece[3:]), pieces)
 
 
 class SmallImages(NamedTuple):
@@ -149,9 +150,7 @@ def apply_channels(pixels: Pixels, n: int, tables: Array, out: Array, parts: int
     """Map the channels of one image of interleaved channels, each through its table."""
     stride, [plane, new] = _rows_of_channels(pixels.alpha, pixels.image[n], out)
     channels, kernel = len(out), _channels.apply_channels.u8
-    tables = np.array(tables)
-    if pixels.nodata is not None:
-        tables[:, int(pixels.nodata)] = pixels.nodata
+    tables = np.ascontiguousarray(_nodata.table_apart(tables, pixels))
 
     def work(piece: tuple[Array, ...]) -> None:
         kernel(piece[0], channels, stride, tables, workspace().pixels, piece[1])

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histeq._backends.numpy.clahe import apply_tiles, clahe, tile_tables
+from histeq._core import nodata as _nodata
 from histeq._core import rules as _rules
 from histeq._core import ycrcb as _color
 from histeq._core.backend import Pixels
@@ -149,11 +150,12 @@ def match_values(pixels: Pixels, reference: Pixels, out: Array) -> None:
         target_values, target_counts = np.unique(target, return_counts=True)
         quantiles = np.cumsum(counts) / len(counted)
         target_quantiles = np.cumsum(target_counts) / len(target)
-        matched = np.interp(quantiles, target_quantiles, target_values)
+        matched = np.interp(quantiles, target_quantiles, target_values).astype(target_values.dtype)
+        (matched,) = _nodata.apart([matched], pixels)
         for block, result in zip(_blocks(plane), _blocks(out[n, p]), strict=True):
             at = np.searchsorted(values, block, side="right") - 1
             mapped = matched[np.maximum(at, 0)]
-            np.copyto(result, mapped, where=_maps(block, pixels.nodata), casting="same_kind")
+            np.copyto(result, mapped, where=_maps(block, pixels))
 
 
 def apply(pixels: Pixels, table: Array, edges: Array | None, out: Array) -> None:
@@ -170,9 +172,8 @@ def apply(pixels: Pixels, table: Array, edges: Array | None, out: Array) -> None
                     mapped = block
                 else:
                     mapped = interpolate(block, edges[n, p], table[n, p])
-                passes = ~_maps(block, pixels.nodata)
-                np.copyto(result, mapped, casting="same_kind")
-                np.copyto(result, block, where=passes, casting="same_kind")
+                (mapped,) = _nodata.apart([mapped], pixels)
+                np.copyto(result, np.where(_maps(block, pixels), mapped, block), casting="same_kind")
 
 
 def interpolate(values: Array, edges: Array, table: Array) -> Array:
@@ -204,8 +205,8 @@ def _apply_luma(pixels: Pixels, n: int, table: Array, out: Array) -> None:
     planes = [list(_blocks(pixels.image[n, c])) for c in rgb]
     results = [list(_blocks(out[c])) for c in rgb]
     for block, result in zip(zip(*planes, strict=True), zip(*results, strict=True), strict=True):
-        maps = ~_is_nodata(block, pixels.nodata)
-        new = _color.replace_luma(block[0], block[1], block[2], table)
+        maps = ~_nodata.is_nodata(block, pixels)
+        new = _nodata.apart(_color.replace_luma(block[0], block[1], block[2], table), pixels)
         for before, after, target in zip(block, new, result, strict=True):
             np.copyto(target, np.where(maps, after, before))
 
@@ -224,7 +225,7 @@ def _counted(pixels: Pixels, n: int, p: int) -> Iterator[Array]:
     mask = pixels.mask_of(n)
     masks = None if mask is None else _blocks(mask)
     for block in planes:
-        counts = ~_is_nodata(block, pixels.nodata)
+        counts = ~_nodata.is_nodata(block, pixels)
         if masks is not None:
             counts &= next(masks)
         yield (_color.luma(*block) if pixels.luma else block[0])[counts]
@@ -245,14 +246,7 @@ def _extremes(pixels: Pixels, n: int, p: int) -> tuple[Any, Any]:
     return min(low for low, _ in extremes), max(high for _, high in extremes)
 
 
-def _is_nodata(block: tuple[Array, ...], nodata: float | None) -> NDArray[np.bool_]:
-    """Tell which pixels are nodata: in every channel."""
-    if nodata is None:
-        return np.zeros(block[0].shape, np.bool_)
-    return np.logical_and.reduce([channel == nodata for channel in block])
-
-
-def _maps(block: Array, nodata: float | None) -> NDArray[np.bool_]:
+def _maps(block: Array, pixels: Pixels) -> NDArray[np.bool_]:
     """Tell which pixels go through the table: not nodata, not NaN, not infinite."""
-    maps = ~_is_nodata((block,), nodata)
+    maps = ~_nodata.is_nodata([block], pixels)
     return maps & np.isfinite(block) if block.dtype.kind == "f" else maps

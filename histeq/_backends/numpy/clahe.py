@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from histeq._core import nodata as _nodata
 from histeq._core import tile_grid as _tiles
 from histeq._core import ycrcb as _color
 from histeq._core.backend import Pixels
@@ -75,9 +76,7 @@ def indices(
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return the bins of some pixels, and which of them are mapped: not nodata, NaN or infinite."""
     values = [pixels.image[n, c][at] for c in pixels.channels_of(p)]
-    maps = np.ones(values[0].shape, np.bool_)
-    if pixels.nodata is not None:
-        maps = ~np.logical_and.reduce([channel == pixels.nodata for channel in values])
+    maps = ~_nodata.is_nodata(values, pixels)
     if pixels.luma:
         return _color.luma(*values) >> levels.bin_shift, maps
     if edges is None:
@@ -103,5 +102,5 @@ def put(
     old = [pixels.image[n, c][at] for c in channels]
     if pixels.luma:
         new = list(_color.with_luma(old[0], old[1], old[2], new[0]))
-    for c, before, after in zip(channels, old, new, strict=True):
+    for c, before, after in zip(channels, old, _nodata.apart(new, pixels), strict=True):
         out[n, c][at] = np.where(maps, after, before)

@@ -15,8 +15,9 @@ struct Levels {
     i64 bins, width;           // entries of a table, and their bytes
     i64 bin_shift, flip;       // integers: bits to the right give a bin; 0x8000 for int16
     i64 lowest, span, shift;   // of the levels; bits to the left give a pixel
-    i64 nodata;                // integers, by its bits: not counted, not changed; -1: none
-    double nodata_value;       // floating; NaN: none
+    i64 nodata, beside_nodata; // integers, by their bits: what is not counted and not changed (-1: none), and what
+                               // other pixels become that would become it
+    double nodata_value, beside_nodata_value;  // the same for floating images; NaN: none
     double low, range;         // floating: what level 0 stands for, and how much more level 65535
     double clip_limit;
 };
@@ -34,7 +35,8 @@ struct Integers {
         return value != levels.nodata;
     }
     __device__ __forceinline__ void put(const Levels& levels, const char* from, char* to, bool maps, i64 level) const {
-        const T value = static_cast<T>((level << levels.shift) ^ levels.flip);
+        T value = static_cast<T>((level << levels.shift) ^ levels.flip);
+        if (value == levels.nodata) value = static_cast<T>(levels.beside_nodata);
         *reinterpret_cast<T*>(to) = maps ? value : *reinterpret_cast<const T*>(from);
     }
 };
@@ -52,7 +54,10 @@ struct Luma {
     }
     __device__ __forceinline__ void put(const Levels& levels, const char* from, char* to, bool maps, i64 level) const {
         Pixel<T> pixel(from, to_next);
-        if (maps) pixel.change_luma(pixel.luma(), static_cast<typename Pixel<T>::Wide>(level << levels.shift));
+        if (maps) {
+            pixel.change_luma(pixel.luma(), static_cast<typename Pixel<T>::Wide>(level << levels.shift));
+            if (pixel.is(levels.nodata)) pixel.fill(levels.beside_nodata);
+        }
         pixel.store(to, to_next_out);
     }
 };
@@ -72,7 +77,8 @@ struct Floats {
     }
     __device__ __forceinline__ void put(const Levels& levels, const char* from, char* to, bool maps, i64 level) const {
         const double fraction = divide(__ll2double_rn(level), 65535.0);
-        const double value = maps ? add(levels.low, multiply(fraction, levels.range)) : widen(Number<T>::load(from));
+        double value = maps ? add(levels.low, multiply(fraction, levels.range)) : widen(Number<T>::load(from));
+        if (maps && widen(Number<Fraction>::store(value)) == levels.nodata_value) value = levels.beside_nodata_value;
         *reinterpret_cast<Fraction*>(to) = Number<Fraction>::store(value);
     }
 };

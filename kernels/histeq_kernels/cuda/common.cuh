@@ -242,8 +242,10 @@ struct Plane {
 struct Tables {
     const void* entries;
     i64 image, plane;
-    i64 nodata;  // the bin that passes through unchanged; -1: none
-    u32 flip;    // 0x8000 for int16
+    i64 nodata;            // the bin that passes through unchanged; -1: none
+    double nodata_level;   // its level,
+    double beside_nodata;  // and what other bins of that level get instead: the same where there is no nodata
+    u32 flip;              // 0x8000 for int16
 
     template <class Level>
     __device__ __forceinline__ const Level* of(const Plane& at) const {

@@ -3,7 +3,7 @@
 // read a batch twice that is larger than the L2 cache. What does not fit is read again, soon, while L2 has it.
 // For sm_90 and later; compiled for these alone.
 //
-// Grid: x one cluster, y frames (in steps of gridDim.y).
+// Grid: x one cluster, y frames (in steps of gridDim.y). `tables` has no entries: the kernel makes them.
 
 // Wait for all threads of the cluster; what they wrote to shared memory is visible then.
 __device__ __forceinline__ void wait_for_cluster() {
@@ -34,7 +34,8 @@ struct ClusterBlock {
 };
 
 extern "C" __global__ void __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(THREADS, RESIDENT_BLOCKS)
-equalize_u8_clusters(Layout at, const char* image, const __grid_constant__ Rule rule, i64 kept, char* out) {
+equalize_u8_clusters(Layout at, const char* image, const __grid_constant__ Rule rule,
+                     Tables tables, i64 kept, char* out) {
     ClusterBlock& mine = *behind_scratch<ClusterBlock>();
     const CopiedCounters counters{mine.counters, 256, COPIES_U8};
     const BankedTable table{mine.banked};
@@ -55,7 +56,7 @@ equalize_u8_clusters(Layout at, const char* image, const __grid_constant__ Rule 
         wait_for_cluster();  // nobody reads them any more
         write_table(mine.totals, rule, mine.levels);
         __syncthreads();
-        table.load(mine.levels, Tables{mine.levels, 0, 0, rule.nodata, 0});
+        table.load(mine.levels, tables);
         __syncthreads();
         map_contiguous<u8, false>(at, pixels, out + plane.offset(at.out), table,
                                   [&](i64 ordinal, int k, const uint4* address) {

@@ -93,14 +93,21 @@ RULE = np.dtype(
 )
 RESULTS = np.dtype(_fields(np.uint64, "counts", "tickets", "tables", "counts_out"))
 TABLES = np.dtype(
-    [("entries", np.uint64), *_fields(np.int64, "image", "plane", "nodata"), ("flip", np.uint32)], align=True
+    [
+        ("entries", np.uint64),
+        *_fields(np.int64, "image", "plane", "nodata"),
+        *_fields(np.float64, "nodata_level", "beside_nodata"),
+        ("flip", np.uint32),
+    ],
+    align=True,
 )
 POINT = np.dtype(_fields(np.float64, "centre", "level", "slope"))
 TILES = np.dtype([(name, np.int64, 3) for name in ("count", "size", "shape", "origin")])
 LEVELS = np.dtype(
     [
         *_fields(np.int64, "bins", "width", "bin_shift", "flip", "lowest", "span", "shift", "nodata"),
-        *_fields(np.float64, "nodata_value", "low", "range", "clip_limit"),
+        *_fields(np.int64, "beside_nodata"),
+        *_fields(np.float64, "nodata_value", "beside_nodata_value", "low", "range", "clip_limit"),
     ]
 )
 CLUSTER_BLOCK = np.dtype(

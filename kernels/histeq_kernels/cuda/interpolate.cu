@@ -32,9 +32,10 @@ __device__ __forceinline__ double between(double x, const Point& left, const Poi
     return y != y && left.level == right.level ? left.level : y;
 }
 
-// Map every pixel through its plane's points. NaN, infinities and nodata pass.
+// Map every pixel through its plane's points. NaN, infinities and nodata pass; what would become nodata becomes
+// `beside`.
 template <class T>
-__device__ __forceinline__ void apply_interpolated(const Layout& at, const char* image, double nodata,
+__device__ __forceinline__ void apply_interpolated(const Layout& at, const char* image, double nodata, double beside,
                                                    const T* edges, i64 count, const Point* all_points, char* out) {
     typedef typename Number<T>::Fraction Fraction;
     for (i64 index = blockIdx.y; index < at.images * at.planes; index += gridDim.y) {
@@ -63,6 +64,7 @@ __device__ __forceinline__ void apply_interpolated(const Layout& at, const char*
                     }
                     level = between(value, points[left], points[left + 1]);
                 }
+                if (widen(Number<Fraction>::store(level)) == nodata) level = beside;
             }
             return Number<Fraction>::store(level);
         };
@@ -95,9 +97,9 @@ __device__ __forceinline__ void apply_interpolated(const Layout& at, const char*
         points_of<T>(edges, bins, planes, planes_in_image, tables, points);                                 \
     }                                                                                                       \
     extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)                                  \
-    apply_interpolated_##NAME(Layout at, const char* image, double nodata, const T* edges, i64 bins,        \
-                              const Point* points, char* out) {                                             \
-        apply_interpolated<T>(at, image, nodata, edges, bins, points, out);                                 \
+    apply_interpolated_##NAME(Layout at, const char* image, double nodata, double beside, const T* edges,   \
+                              i64 bins, const Point* points, char* out) {                                   \
+        apply_interpolated<T>(at, image, nodata, beside, edges, bins, points, out);                         \
     }
 
 FLOATING(f16, Half)

@@ -1,15 +1,37 @@
 // Tables where lookups are fast, and the pixels of contiguous rows mapped through them. In place is allowed: every
 // thread stores only where it has loaded.
 
+// A number as a level; int16 by its bits.
+template <class Level>
+__device__ __forceinline__ Level to_level(double number) { return static_cast<Level>(__double2ll_rz(number)); }
+template <>
+__device__ __forceinline__ double to_level<double>(double number) { return number; }
+
+// nodata passes through unchanged, and nothing else comes out as it.
+template <class Level>
+struct Apart {
+    u32 bin;
+    Level nodata, beside;
+
+    __device__ __forceinline__ explicit Apart(const Tables& all)
+        : bin(static_cast<u32>(all.nodata)), nodata(to_level<Level>(all.nodata_level)),
+          beside(to_level<Level>(all.beside_nodata)) {}
+    // The level of a bin, from that in its table.
+    __device__ __forceinline__ Level operator()(u32 at, Level level) const {
+        return at == bin ? nodata : level == nodata ? beside : level;
+    }
+};
+
 // 256 levels of 8 bits in shared memory, 32 times: lane l reads only words of bank l, so that a lookup by any 32
 // pixels is one access. Four levels a word keep it at 8 KB.
 struct BankedTable {
     u8* bytes;
 
     __device__ __forceinline__ void load(const u8* table, const Tables& all) const {
+        const Apart<u8> apart(all);
         for (i64 i = threadIdx.x; i < TABLE_U8; i += blockDim.x) {
-            const i64 level = i / (4 * WARP) * 4 + i % 4;
-            bytes[i] = level == all.nodata ? static_cast<u8>(level) : table[level];
+            const u32 bin = static_cast<u32>(i / (4 * WARP) * 4 + i % 4);
+            bytes[i] = apart(bin, table[bin]);
         }
     }
     __device__ __forceinline__ u8 operator()(u8 value) const {
@@ -22,8 +44,8 @@ struct SharedTable {
     double* levels;
 
     __device__ __forceinline__ void load(const double* table, const Tables& all) const {
-        for (i64 i = threadIdx.x; i < 256; i += blockDim.x)
-            levels[i] = i == all.nodata ? __ll2double_rn(i) : __ldg(table + i);
+        const Apart<double> apart(all);
+        for (u32 bin = threadIdx.x; bin < 256; bin += blockDim.x) levels[bin] = apart(bin, __ldg(table + bin));
     }
     __device__ __forceinline__ double operator()(u8 value) const { return levels[value]; }
 };
@@ -32,20 +54,14 @@ struct SharedTable {
 template <class Level>
 struct CachedTable {
     const Level* levels;
-    u32 nodata, flip;
+    u32 flip;
+    Apart<Level> apart;
 
-    __device__ __forceinline__ void load(const Level* table, const Tables& all) {
-        levels = table;
-        nodata = static_cast<u32>(all.nodata);
-        flip = all.flip;
-    }
+    __device__ __forceinline__ explicit CachedTable(const Tables& all) : levels(nullptr), flip(all.flip), apart(all) {}
+    __device__ __forceinline__ void load(const Level* table, const Tables&) { levels = table; }
     __device__ __forceinline__ Level operator()(u16 value) const {
         const u32 bin = bin_of(value, flip);
-        return bin == nodata ? unchanged(value, Level()) : __ldg(levels + bin);
-    }
-    __device__ __forceinline__ u16 unchanged(u16 value, u16) const { return value; }
-    __device__ __forceinline__ double unchanged(u16 value, double) const {
-        return __ll2double_rn(flip ? static_cast<short>(value) : value);
+        return apart(bin, __ldg(levels + bin));
     }
 };
 

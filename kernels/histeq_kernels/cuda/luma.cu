@@ -121,8 +121,8 @@ __device__ __forceinline__ void histogram_luma(const Layout& at, const char* ima
 }
 
 template <class T>
-__device__ __forceinline__ void apply_luma(const Layout& at, const char* image, const Tables& tables, i64 nodata,
-                                           char* out) {
+__device__ __forceinline__ void apply_luma(const Layout& at, const char* image, const Tables& tables, char* out) {
+    const i64 nodata = tables.nodata, beside = __double2ll_rz(tables.beside_nodata);
     for (i64 index = blockIdx.y; index < at.images; index += gridDim.y) {
         const T* const table = tables.of<T>(Plane(at, index));
         const char* const pixels = image + index * at.image.image;
@@ -131,6 +131,7 @@ __device__ __forceinline__ void apply_luma(const Layout& at, const char* image, 
             if (pixel.is(nodata)) return;
             const auto y = pixel.luma();
             pixel.change_luma(y, __ldg(table + y));
+            if (pixel.is(nodata)) pixel.fill(beside);
         };
         const Order order = order_of<T>(at.image);
         const bool alike = order == order_of<T>(at.out) && (at.image.plane < 0) == (at.out.plane < 0);
@@ -158,11 +159,11 @@ histogram_luma_u16(Layout at, const char* image, const u8* mask, i64 nodata,
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
-apply_luma_u8(Layout at, const char* image, Tables tables, i64 nodata, char* out) {
-    apply_luma<u8>(at, image, tables, nodata, out);
+apply_luma_u8(Layout at, const char* image, Tables tables, char* out) {
+    apply_luma<u8>(at, image, tables, out);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
-apply_luma_u16(Layout at, const char* image, Tables tables, i64 nodata, char* out) {
-    apply_luma<u16>(at, image, tables, nodata, out);
+apply_luma_u16(Layout at, const char* image, Tables tables, char* out) {
+    apply_luma<u16>(at, image, tables, out);
 }

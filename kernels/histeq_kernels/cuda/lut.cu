@@ -44,7 +44,7 @@ apply_lut_u8(Layout at, const char* image, Tables tables, char* out) {
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 apply_lut_u16(Layout at, const char* image, Tables tables, char* out) {
-    apply_lut_contiguous<u16>(at, image, tables, CachedTable<u16>{}, out);
+    apply_lut_contiguous<u16>(at, image, tables, CachedTable<u16>(tables), out);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
@@ -54,7 +54,7 @@ apply_lut_u8_strided(Layout at, const char* image, Tables tables, char* out) {
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 apply_lut_u16_strided(Layout at, const char* image, Tables tables, char* out) {
-    apply_lut_strided<u16, u16>(at, image, tables, CachedTable<u16>{}, out);
+    apply_lut_strided<u16, u16>(at, image, tables, CachedTable<u16>(tables), out);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
@@ -64,5 +64,5 @@ apply_lut_u8_f64_strided(Layout at, const char* image, Tables tables, char* out)
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 apply_lut_u16_f64_strided(Layout at, const char* image, Tables tables, char* out) {
-    apply_lut_strided<u16, double>(at, image, tables, CachedTable<double>{}, out);
+    apply_lut_strided<u16, double>(at, image, tables, CachedTable<double>(tables), out);
 }

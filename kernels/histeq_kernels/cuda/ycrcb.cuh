@@ -26,6 +26,7 @@ struct Pixel {
     __device__ __forceinline__ bool is(i64 value) const {
         return red == value && green == value && blue == value;
     }
+    __device__ __forceinline__ void fill(i64 value) { red = green = blue = static_cast<Wide>(value); }
     __device__ __forceinline__ Wide luma() const {
         return (4899 * red + 9617 * green + 1868 * blue + HALF) >> 14;
     }

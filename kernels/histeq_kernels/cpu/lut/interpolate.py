@@ -6,32 +6,35 @@ from histeq_kernels.cpu.core.kernel import flat, inline_per_pixel, kernel, plane
 from histeq_kernels.cpu.core.views import row
 from histeq_kernels.cpu.histogram import intervals
 
+_NODATA, _FOUND = "float64, float64", "int32[::1]"
 _CURVE = ", ".join([flat("float64")] * 3)
 
 
 @kernel(
-    f32=f"void({plane('float32')}, float64, {flat('float32')}, {_CURVE}, {plane_out('float32')})",
-    f64=f"void({plane('float64')}, float64, {flat('float64')}, {_CURVE}, {plane_out('float64')})",
+    f32=f"void({plane('float32')}, {_NODATA}, {flat('float32')}, {_CURVE}, {plane_out('float32')})",
+    f64=f"void({plane('float64')}, {_NODATA}, {flat('float64')}, {_CURVE}, {plane_out('float64')})",
 )
-def apply_interpolated(image, nodata, edges, centres, table, slopes, out):
+def apply_interpolated(image, nodata, beside, edges, centres, table, slopes, out):
     """Map a floating image of any strides.
 
     `table` has the levels at the `centres` of the bins between `edges`, `slopes` the rise from each centre to
-    the next. NaN, infinities and `nodata` (NaN: none) stay as they are.
+    the next. NaN, infinities and `nodata` (NaN: none) stay as they are; what would become `nodata` becomes
+    `beside`.
     """
     scale = intervals.scale_of(edges)
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
             for x in range(np.uint64(image.shape[2])):
                 value = image[z, y, x]
-                out[z, y, x] = interpolated(value, nodata, edges, scale, centres, table, slopes)
+                level = interpolated(value, nodata, edges, scale, centres, table, slopes)
+                out[z, y, x] = apart(level, value, nodata, beside)
 
 
 @kernel(
-    f32=f"void({plane('float32')}, float64, {flat('float32')}, {_CURVE}, int32[::1], {plane_out('float32')})",
-    f64=f"void({plane('float64')}, float64, {flat('float64')}, {_CURVE}, int32[::1], {plane_out('float64')})",
+    f32=f"void({plane('float32')}, {_NODATA}, {flat('float32')}, {_CURVE}, {_FOUND}, {plane_out('float32')})",
+    f64=f"void({plane('float64')}, {_NODATA}, {flat('float64')}, {_CURVE}, {_FOUND}, {plane_out('float64')})",
 )
-def apply_interpolated_rows(image, nodata, edges, centres, table, slopes, found, out):
+def apply_interpolated_rows(image, nodata, beside, edges, centres, table, slopes, found, out):
     """Map a floating image with contiguous rows: see `apply_interpolated`."""
     scale, steps = intervals.scale_of(edges), intervals.scale_of(centres)
     doubt = intervals.doubt_of(centres, steps)
@@ -44,9 +47,10 @@ def apply_interpolated_rows(image, nodata, edges, centres, table, slopes, found,
                 for i in range(size):
                     raw, index = values[start + i], np.uint64(found[i])
                     if found[i] >= 0:
-                        new[start + i] = slopes[index] * (np.float64(raw) - centres[index]) + table[index]
+                        level = slopes[index] * (np.float64(raw) - centres[index]) + table[index]
                     else:
-                        new[start + i] = interpolated(raw, nodata, edges, scale, centres, table, slopes)
+                        level = interpolated(raw, nodata, edges, scale, centres, table, slopes)
+                    new[start + i] = apart(level, raw, nodata, beside)
 
 
 @inline_per_pixel
@@ -62,3 +66,10 @@ def interpolated(raw, nodata, edges, scale, centres, table, slopes):
     index = intervals.bin_of(raw, edges, scale)
     index -= np.uint64(value < centres[index])  # either half of a bin: a branch would be guessed wrong
     return slopes[index] * (value - centres[index]) + table[index]
+
+
+@inline_per_pixel
+def apart(level, raw, nodata, beside):
+    """Return the level of one value in its dtype, `beside` where another value would become `nodata`."""
+    rounded = type(raw)(level)
+    return type(raw)(beside) if rounded == nodata and raw != nodata else rounded

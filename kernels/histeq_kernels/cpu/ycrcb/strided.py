@@ -24,11 +24,14 @@ def histogram_luma_strided(red, green, blue, mask, nodata, counts):
 
 
 @kernel(
-    u8=f"void({_RGB['uint8']}, {flat('uint8')}, int64, {_RGB_OUT['uint8']})",
-    u16=f"void({_RGB['uint16']}, {flat('uint16')}, int64, {_RGB_OUT['uint16']})",
+    u8=f"void({_RGB['uint8']}, {flat('uint8')}, int64, int64, {_RGB_OUT['uint8']})",
+    u16=f"void({_RGB['uint16']}, {flat('uint16')}, int64, int64, {_RGB_OUT['uint16']})",
 )
-def apply_luma_strided(red, green, blue, table, nodata, new_red, new_green, new_blue):
-    """Map Y through the table and keep Cr and Cb, but where all three channels are `nodata`; -1: none."""
+def apply_luma_strided(red, green, blue, table, nodata, beside, new_red, new_green, new_blue):
+    """Map Y through the table and keep Cr and Cb, but where all three channels are `nodata`; -1: none.
+
+    A pixel whose channels would all become `nodata` becomes `beside`.
+    """
     top = np.int64(table.size - 1)
     for z in range(np.uint64(red.shape[0])):
         for y in range(np.uint64(red.shape[1])):
@@ -37,6 +40,8 @@ def apply_luma_strided(red, green, blue, table, nodata, new_red, new_green, new_
                 if not (r == nodata and g == nodata and b == nodata):
                     luma = luma_of(r, g, b, RGB)
                     r, g, b = with_luma(r, b, luma, np.int64(table[np.uint64(luma)]), top, RGB)
+                    if r == nodata and g == nodata and b == nodata:
+                        r = g = b = beside
                 new_red[z, y, x] = r
                 new_green[z, y, x] = g
                 new_blue[z, y, x] = b
