@@ -54,7 +54,7 @@ FAULTS = [
      "__float2ll_rn(multiply(__ll2float_rn(above), all.scale))",
      "__double2ll_rn(__ll2double_rn(above) * all.scale)"),
     ("nodata is counted", "rules.cuh", "bin == rule.nodata ? 0 :", "bin == -2 ? 0 :"),
-    ("nodata is mapped", "lookup.cuh", "level == all.nodata ?", "level == -2 ?"),
+    ("nodata is mapped", "lookup.cuh", "bin == all.nodata ?", "bin == -2 ?"),
     ("the mask is ignored", "common.cuh", "mask == nullptr || mask[", "true || mask["),
     ("the mask is ignored where it comes in vectors", "histogram.cu", "if (counted.byte[e]) count", "count"),
     ("the pixels before the first group are dropped", "common.cuh",
@@ -101,6 +101,10 @@ FAULTS = [
     ("unaligned results are stored as aligned", "lookup.cuh",
      "reinterpret_cast<u64>(target) % VECTOR == 0", "true"),
     ("the sign bit of int16 is not flipped", "common.cuh", "return value ^ flip;", "return value;"),
+    ("the counts of int8 begin at 0", "counters.cuh", "&counts[bin ^ flip]", "&counts[bin]"),
+    ("values out of range count in a tile", "clahe.cu", "counted = bin == nearest;", "counted = true;"),
+    ("tables of a range begin at the lowest value", "clahe.cu", "(place >> bin_shift) - first", "(place >> bin_shift)"),
+    ("16 bits stay", "clahe.cu", "if (levels.narrow)", "if (false)"),
     ("chroma is not limited", "luma.cu", "limited((11682", "((11682"),
     ("float16 rounds down", "floats.cuh", "__double2ll_rn(multiply(size, scale))", "__double2ll_rz(size * scale)"),
     ("the edges do not decide", "float_bins.cuh",
@@ -153,21 +157,21 @@ def probe():
     fake_cupy.Machine.shuffled = 1
     for seed in range(4):
         fake_cupy.Machine.seed = seed
-        for dtype in ("uint8", "uint16", "int16"):
-            frame = rng.integers(0, 250, (70, 203)).astype(dtype)
-            if dtype == "int16":
+        for dtype in ("uint8", "int8", "uint16", "int16"):
+            frame = rng.integers(0, 250 if dtype != "int8" else 128, (70, 203)).astype(dtype)
+            if dtype.startswith("i"):
                 frame -= 99
             out = np.zeros((70, 190), dtype)
             window = frame[:, 3:184]
             histeq.equalize(on_gpu(window), out=on_gpu(out[:, 2:183]))
             assert np.array_equal(out[:, 2:183], histeq.equalize(window, backend="numpy"))
             check(frame, nodata=int(frame[5, 5]), rule="numpy")
-            check(rng.integers(0, 3000, 5000).astype(dtype))
+            check(rng.integers(0, 3000, 5000, np.uint16).astype(dtype))
             check(frame, mask=frame % 3 == 0, rule="pillow")
             check(frame[:, 3:184], mask=(frame % 3 == 0)[:, 4:185])
             check(frame[:, ::2], mask=(frame % 3 == 0)[:, ::2])
             check(np.stack([frame, frame // 2, frame // 3]), layout="NHW", rule="vips")
-            line = rng.integers(0, 250, 6200).astype(dtype)
+            line = rng.integers(0, 250, 6200, np.uint8).astype(dtype)
             for start, size in ((1, 2048), (5, 4096), (0, 6150)):
                 out = np.zeros(6200, dtype)
                 piece, target = line[start : start + size], out[3 : 3 + size]
@@ -254,6 +258,9 @@ def probe_clahe():
                 lent = {n: on_gpu(v) if n == "mask" else v for n, v in keywords.items()}
                 result = histeq.clahe(on_gpu(image), **lent).array
                 assert np.array_equal(result, histeq.clahe(image, backend="numpy", **keywords))
+    for keywords in ({"value_range": (20, 200)}, {"out_dtype": np.uint8, "bins": 256}):
+        result = histeq.clahe(on_gpu(image), tiles=(2, 3), **keywords).array
+        assert np.array_equal(result, histeq.clahe(image, tiles=(2, 3), backend="numpy", **keywords))
 
 
 # By file, or by what is wrong.

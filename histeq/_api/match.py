@@ -1,8 +1,11 @@
 """Histogram matching."""
 
+from dataclasses import replace
+
 from histeq._api.interop import any_array
 from histeq._api.request import Request, check_kind, request
-from histeq._api.types import AnyArray, ArrayT, BackendName, Color
+from histeq._api.types import AnyArray, ArrayT, BackendName, Color, Range
+from histeq._core import rules
 
 
 @any_array
@@ -15,6 +18,7 @@ def match(
     alpha: bool | None = None,
     mask: AnyArray | None = None,
     nodata: float | None = None,
+    value_range: Range | None = None,
     out: ArrayT | None = None,
     backend: BackendName | None = None,
 ) -> ArrayT:
@@ -23,8 +27,8 @@ def match(
     Parameters
     ----------
     image : array
-        The image, of dtype uint8, uint16, int16 (one bin a value, exact), float16, float32 or float64, with
-        any strides and byte order. NaN and infinities are not counted and pass through unchanged.
+        The image, of dtype uint8, int8, uint16, int16 (one bin a value, exact), float16, float32 or float64,
+        with any strides and byte order. NaN and infinities are not counted and pass through unchanged.
     reference : array
         The image whose histogram to take: of the same dtype and layout and as many channels, of any size. Its
         alpha channel, if it has one, is not counted; it may lack alpha where `image` has it. One reference
@@ -45,6 +49,8 @@ def match(
         image's shape without the axis C, or its spatial axes only.
     nodata : number, optional
         The value that is not counted in either image and passes through unchanged.
+    value_range : (low, high), optional
+        The values of integer images that are counted in both; those outside are mapped as the limits are.
     out : array, optional
         Where to write the result: an array of the image's library, shape and device and of the result's
         dtype. It may be the image itself, but must not overlap it otherwise.
@@ -75,15 +81,25 @@ def match(
     array([[ 0, 10],
            [20, 30]], dtype=uint8)
     """
-    call = request(image, backend, layout=layout, color=color, alpha=alpha, mask=mask, nodata=nodata)
-    model = _reference(call, reference, backend, layout, color, alpha, nodata)
+    call = request(
+        image, backend, layout=layout, color=color, alpha=alpha, mask=mask, nodata=nodata,
+        value_range=value_range,
+    )  # fmt: skip
+    if value_range is not None and call.dtype.kind == "f":
+        raise ValueError(
+            f"value_range is for integer images: {call.dtype} is matched value by value; got {value_range}"
+        )
+    model = _reference(call, reference, backend, layout, color, alpha, nodata).pixels
     result = call.result(out, call.dtype)
     target = call.target(result)
     if call.dtype.kind == "f":
-        call.backend.match_values(call.pixels, model.pixels, target)
+        call.backend.match_values(call.pixels, model, target)
         return result
-    counts, wanted = (call.backend.histogram(each.pixels, None) for each in (call, model))
-    table = call.backend.match_table(counts, wanted, call.dtype.newbyteorder("="))
+    model = replace(model, value_range=call.pixels.value_range)
+    counts, wanted = (call.backend.histogram(pixels, None) for pixels in (call.pixels, model))
+    dtype = call.dtype.newbyteorder("=")
+    first = rules.whole_range(dtype).first + call.pixels.bins_in_range.start
+    table = call.backend.match_table(counts, wanted, dtype, first)
     call.backend.apply(call.pixels, table, None, target)
     return result
 

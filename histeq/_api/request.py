@@ -12,7 +12,7 @@ from histeq._api.layout import Axes, axes_named, axes_of
 from histeq._core import dispatch, rules, ycrcb
 from histeq._core.backend import Array, Backend, Order, Pixels
 
-DTYPES = ("uint8", "uint16", "int16", "float16", "float32", "float64")
+DTYPES = ("uint8", "int8", "uint16", "int16", "float16", "float32", "float64")
 COLORS = ("luma", "luma-bgr", "channels")
 
 
@@ -43,7 +43,9 @@ class Request:
         return self.backend.bin_edges(self.pixels, bins, value_range) if self.dtype.kind == "f" else None
 
     def result(self, out: Any, dtype: np.dtype) -> Array:
-        """Return `out`, checked, or a new array where it is None."""
+        """Return `out`, checked, or a new array where it is None; check that it can hold nodata."""
+        if self.pixels.nodata is not None and dtype.kind in "iu":
+            _check_nodata(self.pixels.nodata, dtype)
         return self.backend.empty_like(self.image, dtype) if out is None else _check_out(out, self, dtype)
 
     def target(self, result: Array) -> Array:
@@ -67,6 +69,7 @@ def request(
     alpha: bool | None,
     mask: Any = None,
     nodata: Any = None,
+    value_range: Any = None,
     name: str = "image",
 ) -> Request:
     """Check the arguments that say which pixels are meant; `name` is the image's name in errors."""
@@ -83,6 +86,7 @@ def request(
         None if nodata is None else _check_nodata(nodata, dtype),
         luma,
         has_alpha,
+        check_value_range(value_range, dtype) if dtype.kind != "f" else None,
     )
     return Request(module, image, axes, pixels, dtype)
 
@@ -104,21 +108,36 @@ def check_kind(name: str, array: Any, image: Array) -> None:
 @functools.cache
 def check_dtype(name: str, dtype: Any) -> np.dtype:
     """Return `dtype` as NumPy's; raise TypeError unless images may have it."""
+    need = f"{name} must have one of the dtypes {', '.join(DTYPES)}, got"
     try:
         dtype = np.dtype(dtype)
     except TypeError:
-        raise TypeError(f"{name} must have one of the dtypes {', '.join(DTYPES)}, got {dtype}") from None
+        raise TypeError(f"{need} {dtype}") from None
     if dtype.newbyteorder("=").name not in DTYPES:
-        raise TypeError(f"{name} must have one of the dtypes {', '.join(DTYPES)}, got {dtype}")
+        raise TypeError(f"{need} {dtype}{_conversion_of(dtype)}")
     return dtype
 
 
+def _conversion_of(dtype: np.dtype) -> str:
+    """Say, for the end of an error, how an image of a dtype that is not served becomes one that is."""
+    match dtype.kind, dtype.itemsize:
+        case "b", _:
+            return "; .astype(np.uint8) makes 0 and 1 of it"
+        case "i" | "u", _:
+            return (
+                "; .astype(np.uint16) serves values of 0..65535, .astype(np.int16) those of -32768..32767, "
+                ".astype(np.float64) all others, in bins"
+            )
+        case "f", _:
+            return "; .astype(np.float64) serves"
+    return ""
+
+
 def check_bins(bins: Any, value_range: Any, dtype: np.dtype) -> tuple[int, tuple[float, float] | None]:
-    """Check how a floating image is to be counted; return (bins, value_range)."""
+    """Check how a floating image is to be counted; return (bins, value_range). For integers see `Pixels`."""
     if dtype.kind != "f":
-        for name, value in (("bins", bins), ("value_range", value_range)):
-            if value is not None:
-                raise ValueError(f"{name} is for floating images: {dtype} has one bin a value; got {value}")
+        if bins is not None:
+            raise ValueError(f"bins is for floating images: {dtype} has one bin a value; got {bins}")
         return rules.levels_of(dtype), None
     if bins is None:
         bins = 256
@@ -136,16 +155,78 @@ def check_bins(bins: Any, value_range: Any, dtype: np.dtype) -> tuple[int, tuple
     return int(bins), (low, high)
 
 
+def check_value_range(value_range: Any, dtype: np.dtype) -> tuple[int, int] | None:
+    """Check the range of an integer image's values; None where it is the whole of the dtype."""
+    if value_range is None:
+        return None
+    low, high = _integers("value_range", value_range, dtype)
+    return None if high - low + 1 == rules.levels_of(dtype) else (low, high)
+
+
 def check_out_range(out_range: Any, rule: str, dtype: np.dtype) -> tuple[float, float] | None:
-    """Check the limits of the output levels."""
+    """Check the limits of the output levels, which are of `dtype` unless the rule gives fractions."""
     if out_range is None:
         return None
-    low, high = _pair("out_range", out_range)
-    if rule == "skimage":
-        return low, high
+    return _pair("out_range", out_range) if rule == "skimage" else _integers("out_range", out_range, dtype)
+
+
+def check_levels(
+    out_range: Any,
+    out_dtype: Any,
+    value_range: tuple[int, int] | None,
+    rule: str,
+    dtype: np.dtype,
+    luma: Order | None = None,
+) -> rules.OutRange | None:
+    """Check what levels are asked for; None: all those of the image's dtype.
+
+    Parameters
+    ----------
+    value_range : (low, high), optional
+        That of an integer image, checked.
+    rule : str
+        The rule in force: "skimage" for floating images.
+    """
+    own = dtype.newbyteorder("=")
+    kind = _check_out_dtype(out_dtype, rule, own, luma)
+    limits = check_out_range(out_range, rule, kind)
+    if limits is None and value_range is None and kind == own:
+        return None
+    if dtype.kind == "f":
+        return None if limits is None else rules.OutRange(*limits, 0, 0, kind)
+    first, last = value_range or rules.whole_range(own)[:2]
+    low, high = limits or ((0.0, 1.0) if rule == "skimage" else (first, last) if kind == own else (0, 255))
+    if kind != own:
+        first, last = low, high
+    return rules.OutRange(low, high, int(first), int(last), kind)
+
+
+def _check_out_dtype(out_dtype: Any, rule: str, dtype: np.dtype, luma: Order | None) -> np.dtype:
+    """Return the dtype of levels, the image's or uint8; the image's where the rule gives fractions."""
+    if out_dtype is None:
+        return dtype
+    fractions = rule == "skimage"
+    served = [rules.table_dtype(rule, dtype), *([] if fractions else [np.dtype(np.uint8)])]
+    try:
+        kind = np.dtype(out_dtype).newbyteorder("=")
+    except (TypeError, ValueError):
+        kind = None
+    if kind not in served:
+        names = " or ".join(dict.fromkeys(map(str, served)))
+        raise TypeError(f"out_dtype must be {names} for {dtype} and rule={rule!r}, got {out_dtype}")
+    if luma is not None and kind != dtype:
+        raise ValueError(
+            f"out_dtype={kind} is for grey images and color='channels'; the luma of {dtype} keeps its dtype"
+        )
+    return dtype if fractions else kind
+
+
+def _integers(name: str, value: Any, dtype: np.dtype) -> tuple[int, int]:
+    """Return (low, high) as integers, low < high; raise unless `dtype` holds both."""
+    low, high = _pair(name, value)
     limits = np.iinfo(dtype)
     if not (low.is_integer() and high.is_integer() and limits.min <= low and high <= limits.max):
-        raise ValueError(f"out_range must be two values that {dtype} holds, got {out_range}")
+        raise ValueError(f"{name} must be two values that {dtype} holds, got {value}")
     return int(low), int(high)
 
 

@@ -126,10 +126,11 @@ def _levels(levels: Levels, pixels: Pixels, clip_limit: float) -> np.ndarray:
     """Return struct Levels of clahe.cu."""
     floating = levels.fractions is not None
     low, high = levels.fractions or (0.0, 0.0)
-    nodata = -1 if pixels.nodata is None or floating else int(pixels.nodata) & 0xFFFF
+    of_bits = (1 << 8 * levels.dtype.itemsize) - 1
+    nodata = -1 if pixels.nodata is None or floating else int(pixels.nodata) & of_bits
     value = float(pixels.nodata) if floating and pixels.nodata is not None else np.nan
     return structure(
         LEVELS, levels.bins, levels.table_dtype.itemsize, 0 if floating else levels.bin_shift,
-        int(flip_of(levels.dtype)), levels.lowest, levels.span, levels.shift, nodata, value, low, high - low,
-        clip_limit,
+        int(flip_of(levels.dtype)), levels.first_bin, levels.lowest, levels.span, levels.shift,
+        levels.offset, int(levels.out_dtype is not None), nodata, value, low, high - low, clip_limit,
     )  # fmt: skip

@@ -8,8 +8,9 @@ struct BankedTable {
 
     __device__ __forceinline__ void load(const u8* table, const Tables& all) const {
         for (i64 i = threadIdx.x; i < TABLE_U8; i += blockDim.x) {
-            const i64 level = i / (4 * WARP) * 4 + i % 4;
-            bytes[i] = level == all.nodata ? static_cast<u8>(level) : table[level];
+            const u8 value = static_cast<u8>(i / (4 * WARP) * 4 + i % 4);
+            const u32 bin = bin_of(value, all.flip);
+            bytes[i] = bin == all.nodata ? value : table[bin];
         }
     }
     __device__ __forceinline__ u8 operator()(u8 value) const {
@@ -22,8 +23,12 @@ struct SharedTable {
     double* levels;
 
     __device__ __forceinline__ void load(const double* table, const Tables& all) const {
-        for (i64 i = threadIdx.x; i < 256; i += blockDim.x)
-            levels[i] = i == all.nodata ? __ll2double_rn(i) : __ldg(table + i);
+        for (i64 i = threadIdx.x; i < 256; i += blockDim.x) {
+            const u8 value = static_cast<u8>(i);
+            const u32 bin = bin_of(value, all.flip);
+            levels[i] = bin != all.nodata ? __ldg(table + bin)
+                                          : __ll2double_rn(all.flip ? static_cast<signed char>(value) : value);
+        }
     }
     __device__ __forceinline__ double operator()(u8 value) const { return levels[value]; }
 };
@@ -44,6 +49,7 @@ struct CachedTable {
         return bin == nodata ? unchanged(value, Level()) : __ldg(levels + bin);
     }
     __device__ __forceinline__ u16 unchanged(u16 value, u16) const { return value; }
+    __device__ __forceinline__ u8 unchanged(u16 value, u8) const { return static_cast<u8>(value); }
     __device__ __forceinline__ double unchanged(u16 value, double) const {
         return __ll2double_rn(flip ? static_cast<short>(value) : value);
     }
