@@ -5,9 +5,9 @@ import os
 import numpy as np
 from hypothesis import strategies as st
 
-DTYPES = ("uint8", "uint16", "int16", "float16", "float32", "float64")
-INTEGERS = DTYPES[:3]
-FLOATS = DTYPES[3:]
+DTYPES = ("uint8", "int8", "uint16", "int16", "float16", "float32", "float64")
+INTEGERS = DTYPES[:4]
+FLOATS = DTYPES[4:]
 # How the kernels run in this process: dev.py starts their tests in each of these ways.
 INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
 BOUNDS_CHECKED = os.environ.get("NUMBA_BOUNDSCHECK", "0") != "0"

@@ -70,7 +70,7 @@ FAULTS = [
     ("other pixels of a cluster become nodata", "fused_clusters.cu",
      "table.load(mine.levels, tables)", "table.load(mine.levels, Tables{nullptr, 0, 0, -1, 0, 0, 0})"),
     ("blends become nodata", "clahe.cu",
-     "if (value == levels.nodata) value = static_cast<T>(levels.beside_nodata);", ""),
+     "if (value == levels.nodata) value = static_cast<Result>(levels.beside_nodata);", ""),
     ("blended colours become nodata", "clahe.cu",
      "if (pixel.is(levels.nodata)) pixel.fill(levels.beside_nodata);", ""),
     ("blended fractions become nodata", "clahe.cu",
@@ -123,6 +123,10 @@ FAULTS = [
     ("unaligned results are stored as aligned", "lookup.cuh",
      "reinterpret_cast<u64>(target) % VECTOR == 0", "true"),
     ("the sign bit of int16 is not flipped", "common.cuh", "return value ^ flip;", "return value;"),
+    ("the counts of int8 begin at 0", "counters.cuh", "&counts[bin ^ flip]", "&counts[bin]"),
+    ("values out of range count in a tile", "clahe.cu", "counted = bin == nearest;", "counted = true;"),
+    ("tables of a range begin at the lowest value", "clahe.cu", "(place >> bin_shift) - first", "(place >> bin_shift)"),
+    ("16 bits stay", "clahe.cu", "if (levels.narrow)", "if (false)"),
     ("chroma is not limited", "luma.cu", "limited((11682", "((11682"),
     ("float16 rounds down", "floats.cuh", "__double2ll_rn(multiply(size, scale))", "__double2ll_rz(size * scale)"),
     ("the edges do not decide", "float_bins.cuh",
@@ -177,9 +181,9 @@ def probe():
     fake_cupy.Machine.shuffled = 1
     for seed in range(4):
         fake_cupy.Machine.seed = seed
-        for dtype in ("uint8", "uint16", "int16"):
-            frame = rng.integers(0, 250, (70, 203)).astype(dtype)
-            if dtype == "int16":
+        for dtype in ("uint8", "int8", "uint16", "int16"):
+            frame = rng.integers(0, 250 if dtype != "int8" else 128, (70, 203)).astype(dtype)
+            if dtype.startswith("i"):
                 frame -= 99
             out = np.zeros((70, 190), dtype)
             window = frame[:, 3:184]
@@ -188,12 +192,12 @@ def probe():
             check(frame, nodata=int(frame[5, 5]), rule="numpy")
             low = -50 if dtype == "int16" else 9
             check(frame, nodata=low, out_range=(low, 70))
-            check(rng.integers(0, 3000, 5000).astype(dtype))
+            check(rng.integers(0, 3000, 5000, np.uint16).astype(dtype))
             check(frame, mask=frame % 3 == 0, rule="pillow")
             check(frame[:, 3:184], mask=(frame % 3 == 0)[:, 4:185])
             check(frame[:, ::2], mask=(frame % 3 == 0)[:, ::2])
             check(np.stack([frame, frame // 2, frame // 3]), layout="NHW", rule="vips")
-            line = rng.integers(0, 250, 6200).astype(dtype)
+            line = rng.integers(0, 250, 6200, np.uint8).astype(dtype)
             for start, size in ((1, 2048), (5, 4096), (0, 6150)):
                 out = np.zeros(6200, dtype)
                 piece, target = line[start : start + size], out[3 : 3 + size]
@@ -301,6 +305,9 @@ def probe_clahe():
             image = np.repeat(image[..., None], 3, axis=2) if "layout" in keywords else image
             result = histeq.clahe(on_gpu(image), **keywords).array
             assert np.array_equal(result, histeq.clahe(image, backend="numpy", **keywords))
+    for keywords in ({"value_range": (20, 200)}, {"out_dtype": np.uint8, "bins": 256}):
+        result = histeq.clahe(on_gpu(image), tiles=(2, 3), **keywords).array
+        assert np.array_equal(result, histeq.clahe(image, tiles=(2, 3), backend="numpy", **keywords))
 
 
 # By file, or by what is wrong.

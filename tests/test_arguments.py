@@ -11,10 +11,14 @@ FLOAT = np.zeros((3, 4), np.float32)
 READ_ONLY = np.zeros((3, 4), np.uint8)
 READ_ONLY.flags.writeable = False
 MASKED = np.ma.masked_array(GREY, GREY > 3)
-DTYPES = "uint8, uint16, int16, float16, float32, float64"
+DTYPES = "uint8, int8, uint16, int16, float16, float32, float64"
 LETTERS = (
     "layout must name each axis once by one of the letters N (or T: independent images), C (channels), "
     "D H W (space)"
+)
+WIDER = (
+    "; .astype(np.uint16) serves values of 0..65535, .astype(np.int16) those of -32768..32767, "
+    ".astype(np.float64) all others, in bins"
 )
 RULES = "'opencv', 'numpy', 'pillow', 'vips', 'skimage'"
 
@@ -26,8 +30,11 @@ EQUALIZE = [
         MASKED, {}, TypeError,
         "image must not be a masked array: pass image.data with mask=~numpy.ma.getmaskarray(image)",
     ),
-    (GREY.astype(np.int32), {}, TypeError, f"image must have one of the dtypes {DTYPES}, got int32"),
-    (GREY.astype(bool), {}, TypeError, f"image must have one of the dtypes {DTYPES}, got bool"),
+    (GREY.astype(np.int32), {}, TypeError, f"image must have one of the dtypes {DTYPES}, got int32{WIDER}"),
+    (
+        GREY.astype(bool), {}, TypeError,
+        f"image must have one of the dtypes {DTYPES}, got bool; .astype(np.uint8) makes 0 and 1 of it",
+    ),
     (GREY.astype(complex), {}, TypeError, f"image must have one of the dtypes {DTYPES}, got complex128"),
     (GREY.astype(object), {}, TypeError, f"image must have one of the dtypes {DTYPES}, got object"),
     (np.uint8(3), {}, TypeError, "image must be an array (numpy.asarray makes one), got uint8"),
@@ -120,8 +127,8 @@ EQUALIZE = [
     (GREY, {"nodata": np.nan}, ValueError, "nodata must be a value that uint8 holds, got nan"),
     (GREY, {"bins": 10}, ValueError, "bins is for floating images: uint8 has one bin a value; got 10"),
     (
-        GREY, {"value_range": (0, 1)}, ValueError,
-        "value_range is for floating images: uint8 has one bin a value; got (0, 1)",
+        GREY, {"value_range": (0, 256)}, ValueError,
+        "value_range must be two values that uint8 holds, got (0, 256)",
     ),
     (FLOAT, {"bins": 2.5}, TypeError, "bins must be an int, got float"),
     (FLOAT, {"bins": True}, TypeError, "bins must be an int, got bool"),
@@ -172,7 +179,7 @@ OTHERS = [
     (lambda: histeq.lookup_table(COUNTS.astype("u8") << np.uint64(63), dtype="u1"), ValueError, "counts must add up to less than 2**53, got more"),
     (lambda: histeq.lookup_table(COUNTS, dtype=None), TypeError, f"dtype must have one of the dtypes {DTYPES}, got None"),
     (lambda: histeq.lookup_table(COUNTS, dtype=[]), TypeError, f"dtype must have one of the dtypes {DTYPES}, got []"),
-    (lambda: histeq.lookup_table(COUNTS, dtype="i4"), TypeError, f"dtype must have one of the dtypes {DTYPES}, got int32"),
+    (lambda: histeq.lookup_table(COUNTS, dtype="i4"), TypeError, f"dtype must have one of the dtypes {DTYPES}, got int32{WIDER}"),
     (lambda: histeq.lookup_table(COUNTS, dtype="nonsense"), TypeError, f"dtype must have one of the dtypes {DTYPES}, got 'nonsense'"),
     (lambda: histeq.lookup_table(COUNTS, dtype="f4", rule="vips"), ValueError, "rule='vips' is for integer images; float32 takes 'skimage' (the default there). (image * 255).astype(numpy.uint8) makes an integer image of one in 0..1"),
     (lambda: histeq.apply(GREY, [1]), TypeError, "table must be an array (numpy.asarray makes one), got list"),
@@ -182,7 +189,7 @@ OTHERS = [
     (lambda: histeq.apply(RGB, np.zeros((2, 256), np.uint8), layout="HWC", color="channels"), ValueError, "table must have shape (256,) or (3, 256) for this image, got (2, 256)"),
     (lambda: histeq.apply(FLOAT, np.zeros(256, np.float32)), ValueError, "value_range must be given to apply a table to a floating image, got None"),
     (lambda: histeq.apply(FLOAT, np.zeros(0, np.float32), value_range=(0, 1)), ValueError, "table must have at least one entry, got none"),
-    (lambda: histeq.apply(GREY, np.zeros(256, np.uint8), value_range=(0, 1)), ValueError, "value_range is for floating images: uint8 has one bin a value; got (0, 1)"),
+    (lambda: histeq.apply(GREY, np.zeros(256, np.uint8), value_range=(0, 1)), ValueError, "table must have shape (2,) or (2,) for this image, got (256,)"),
     (lambda: histeq.match(GREY, [1]), TypeError, "reference must be an array (numpy.asarray makes one), got list"),
     (lambda: histeq.match(GREY, FLOAT), TypeError, "reference must have the image's dtype uint8, got float32"),
     (lambda: histeq.match(RGB, RGB[..., :2], layout="HWC"), ValueError, "reference must have 3 channels and 1 or 1 images, got shape (3, 4, 2)"),

@@ -16,6 +16,7 @@ from images import AS_SHIPPED, INTERPRETED, random_values, same
 from test_kernels import Guarded, channels_of, color_output, color_rows, each_tier, rows_of
 
 import histeq
+from histeq._core import rules as _rules
 from histeq._core import tile_grid as _tiles
 from histeq._core import ycrcb as _color
 
@@ -32,6 +33,12 @@ def level_parameters(levels, sign=0):
     entries[parameters.SPAN], entries[parameters.SIGN] = levels.span, sign
     entries[parameters.BIN_SHIFT], entries[parameters.LEVEL_SHIFT] = levels.bin_shift, levels.shift
     return entries
+
+
+def levels_within(low, high, dtype):
+    """Return the levels from low to high of an image with a bin for each value."""
+    out_range = _rules.whole_range(np.dtype(dtype))._replace(low=low, high=high)
+    return _tiles.levels_of(np.dtype(dtype), _rules.levels_of(dtype), out_range)
 
 
 def grid_of(shape, count):
@@ -52,7 +59,7 @@ def expected_tables(image, grid, clip, levels):
 def test_eight_bits(shape, count, clip, tier):
     rng = np.random.default_rng(shape[1])
     image = rows_of(rng, (1, *shape))
-    grid, levels = grid_of(shape, count), _tiles.levels_of(np.dtype(np.uint8), 256, (3, 250))
+    grid, levels = grid_of(shape, count), levels_within(3, 250, np.uint8)
     scratch, sums = np.zeros(SCRATCH, np.uint32), np.full(tile_tables.SUMS, 77, np.int32)
     tables = np.full((int(np.prod(grid.tiles)), 256), 77, np.uint8)
     positions = [grid.positions(axis) for axis in range(3)]
@@ -75,7 +82,7 @@ def test_luma_of_eight_bits(shape, count, stride, order, tier):
     image, planes = color_rows(np.random.default_rng(width), stride, width, height)
     in_order = planes[:3] if order == "rgb" else planes[2::-1]
     y = _color.luma(*in_order).astype(np.uint8)
-    grid, levels = grid_of(shape, count), _tiles.levels_of(np.dtype(np.uint8), 256, (3, 250))
+    grid, levels = grid_of(shape, count), levels_within(3, 250, np.uint8)
     k, kernel = COEFFICIENTS[order], luma.tile_tables_of_luma.variant("u8", tier)
     scratch, sums = np.zeros(SCRATCH, np.uint32), np.full(tile_tables.SUMS, 77, np.int32)
     tables, tile = np.full((int(np.prod(grid.tiles)), 256), 77, np.uint8), np.array(grid.tile)
@@ -145,8 +152,7 @@ def test_ranks(shape, count, dtype, values):
     image[0, ::3] = np.iinfo(dtype).max - image[0, ::3]
     image[0, :, ::4] += np.iinfo(dtype).min
     grid = grid_of(shape, count)
-    for out_range in (None, (70, 30_000)):
-        levels = _tiles.levels_of(np.dtype(dtype), 65536, out_range)
+    for levels in (_tiles.levels_of(np.dtype(dtype), 65536, None), levels_within(70, 30_000, dtype)):
         bits, numbers = image.view(np.uint16), level_parameters(levels, 32768 if dtype == "int16" else 0)
         entries = np.full((*grid.tiles[1:], ranks.ENTRIES), 77, np.uint32)
         spreads, number = np.full((*entries.shape[:2], 2), 77, np.int32), entries[..., 0].size

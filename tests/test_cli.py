@@ -169,6 +169,9 @@ class TestEqualize:
         run("equalize", tmp_path / "a.tif", tmp_path / "b.tif", *options)
         expected = histeq.equalize(pixels, bins=50, value_range=(10, 90.5), out_range=(-1, 2))
         holds(tmp_path / "b.tif", expected)
+        deep = picture(tmp_path / "a.tif", 30, 40, dtype="uint16")
+        run("equalize", tmp_path / "a.tif", tmp_path / "b.tif", "--value-range", "0", "4095", "--overwrite")
+        holds(tmp_path / "b.tif", histeq.equalize(deep, value_range=(0, 4095)))
         run("equalize", MOON, tmp_path / "b.png", "--out-range", "16", "235")
         assert (read(tmp_path / "b.png").pixels.min(), read(tmp_path / "b.png").pixels.max()) == (16, 235)
 

@@ -48,7 +48,7 @@ def check(image, **keywords):
     result = histeq.equalize(on_gpu(image), **keywords)
     assert type(result) is fake_cupy.ndarray
     assert same(result.array, expected)
-    counting = {k: v for k, v in keywords.items() if k not in ("rule", "out_range")}
+    counting = {k: v for k, v in keywords.items() if k not in ("rule", "out_range", "out_dtype")}
     expected = histeq.histogram(image, backend="numpy", **counting)
     assert same(histeq.histogram(on_gpu(image), **counting).array, expected)
 
@@ -96,7 +96,31 @@ def test_rules_and_contents(rule, dtype, cupy):
         image = random_values(rng, 41 * 57, dtype).reshape(41, 57)
         check(image, rule=rule)
         check(image, rule=rule, nodata=int(image[3, 3]))
-        check(image, rule=rule, out_range=(16, 235) if rule != "skimage" else (-1, 2.5))
+        check(image, rule=rule, out_range=(16, 100) if rule != "skimage" else (-1, 2.5))
+        check(image, rule=rule, value_range=(5, 99))
+        if rule != "skimage":
+            check(
+                image[:, 3:], rule=rule, value_range=(-9, 99) if dtype[0] == "i" else None, out_dtype=np.uint8
+            )
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_three_steps_of_a_range(dtype, cupy, monkeypatch):
+    """Batches in groups of images, with a table for each and with one for all."""
+    images = np.random.default_rng(14).integers(0, 127, (3, 25, 31)).astype(dtype)
+    span = {"value_range": (10, 90)}
+    check(images, layout="NHW", **span)
+    monkeypatch.setattr(device_module(), "COUNTS", 1)
+    check(images, layout="NHW", **span)
+    counts = histeq.histogram(on_gpu(images), layout="NHW", **span)
+    table = histeq.lookup_table(counts, dtype=dtype, out_dtype=np.uint8, **span)
+    result = histeq.apply(on_gpu(images), table, layout="NHW", **span)
+    expected = histeq.equalize(images, layout="NHW", out_dtype=np.uint8, backend="numpy", **span)
+    assert same(result.array, expected)
+    one = histeq.apply(on_gpu(images), table[1], layout="NHW", **span)
+    assert same(one.array, histeq.apply(images, table.array[1], layout="NHW", backend="numpy", **span))
+    matched = histeq.match(on_gpu(images), on_gpu(images[:1]), layout="NHW", **span)
+    assert same(matched.array, histeq.match(images, images[:1], layout="NHW", backend="numpy", **span))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -15,19 +15,20 @@ import histeq
 cupy = pytest.importorskip("cupy")
 pytestmark = pytest.mark.gpu
 
-INTEGERS = ("uint8", "uint16", "int16")
+INTEGERS = ("uint8", "int8", "uint16", "int16")
 FLOATS = ("float16", "float32", "float64")
 RULES = ("opencv", "pillow", "numpy", "skimage", "vips")
 
 
 def contents(rng, shape, dtype):
     """Yield images that the kernels treat differently."""
-    low, high = (0, 256) if dtype == "uint8" else (0, 65536) if dtype == "uint16" else (-32768, 32768)
     if dtype in FLOATS:
         image = rng.normal(size=shape).astype(dtype)
         image.flat[: min(3, image.size)] = (np.nan, np.inf, -np.inf)[: min(3, image.size)]
         yield from (image, np.full(shape, 0.5, dtype), rng.integers(0, 9, shape).astype(dtype))
         return
+    limits = np.iinfo(dtype)
+    low, high = int(limits.min), int(limits.max) + 1
     yield rng.integers(low, high, shape).astype(dtype)
     yield np.full(shape, high - 1, dtype)
     yield rng.choice([low, high - 1], shape).astype(dtype)
@@ -56,7 +57,10 @@ def test_rules(rule, dtype):
     for image in contents(rng, (301, 403), dtype):
         check(image, rule=rule)
         check(image, rule=rule, nodata=int(image[0, 0]))
-        check(image, rule=rule, out_range=(16, 235))
+        check(image, rule=rule, out_range=(16, 100))
+        check(image, rule=rule, value_range=(5, 99))
+        if rule != "skimage":
+            check(image, rule=rule, out_dtype=np.uint8)
 
 
 @pytest.mark.parametrize("dtype", INTEGERS)

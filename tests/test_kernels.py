@@ -268,10 +268,12 @@ def test_apply_every_value_through_every_entry(tier):
     [
         (lut.apply_to_float, "u8_f64", "u1", "f8"),
         (lut.apply_16, "u16", "u2", "u2"),
+        (lut.apply_16, "u16_u8", "u2", "u1"),
         (lut.apply_16, "u16_f64", "u2", "f8"),
         (lut.apply_16, "u16_f32", "u2", "f4"),
         (lut.apply_strided, "u8", "u1", "u1"),
         (lut.apply_strided, "u16", "u2", "u2"),
+        (lut.apply_strided, "u16_u8", "u2", "u1"),
         (lut.apply_strided, "u8_f64", "u1", "f8"),
         (lut.apply_strided, "u16_f64", "u2", "f8"),
         (lut.apply_strided, "u16_f32", "u2", "f4"),
@@ -547,7 +549,7 @@ def test_tiers():
 def test_tables(rule, dtype):
     rng = np.random.default_rng(0)
     limits = np.iinfo(dtype)
-    tag = {"uint8": "u8", "uint16": "u16", "int16": "i16"}[dtype]
+    tag = {"uint8": "u8", "int8": "i8", "uint16": "u16", "int16": "i16"}[dtype]
     for size in (1, 2, 3, 50, 3000):
         values = random_values(rng, size, dtype).astype(np.int64) - limits.min
         counts = np.bincount(values, minlength=_rules.levels_of(dtype))
@@ -556,13 +558,34 @@ def test_tables(rule, dtype):
         if rule == "vips":
             span = _rules.top(counts, span, None)
         getattr(getattr(rules, f"table_{rule}"), tag)(
-            counts, limits.min, limits.min, span, np.zeros(rules.SUMS), out
+            counts, limits.min, limits.max, limits.min, span, np.zeros(rules.SUMS), out
         )
         assert same(out, _rules.lookup_table(counts, rule, np.dtype(dtype), None))
     for counts in (np.zeros(256, np.int64), np.eye(1, 256, 255, dtype=np.int64)[0]):
         out = np.full(256, 77, np.uint8)
-        getattr(rules, f"table_{rule}").u8(counts, 0, 0, 255, np.zeros(rules.SUMS), out)
+        getattr(rules, f"table_{rule}").u8(counts, 0, 255, 0, 255, np.zeros(rules.SUMS), out)
         assert same(out, _rules.lookup_table(counts, rule, np.dtype("u1"), None))
+
+
+@pytest.mark.parametrize("rule", ["opencv", "numpy", "pillow", "vips"])
+def test_tables_of_other_lengths_than_their_levels(rule):
+    """A range of values; 8 bits of more; and where every pixel keeps its value."""
+    rng = np.random.default_rng(4)
+    for bins, out_range in (
+        (4096, _rules.OutRange(0, 4095, 0, 4095, np.dtype("u2"))),
+        (777, _rules.OutRange(-90, 1000, -90, 686, np.dtype("i2"))),
+        (4096, _rules.OutRange(16, 235, 16, 235, np.dtype("u1"))),
+        (220, _rules.OutRange(0, 255, 16, 235, np.dtype("u1"))),
+    ):
+        for occupied in (0, 1, bins):
+            counts = np.zeros(bins, np.int64)
+            counts[:occupied] = rng.integers(0, 900, occupied)
+            rng.shuffle(counts)
+            out = np.full(bins, 77, out_range.dtype)
+            span = out_range.high - out_range.low
+            kernel = getattr(getattr(rules, f"table_{rule}"), f"{out.dtype.kind}{8 * out.itemsize}")
+            kernel(counts, *out_range[2:4], out_range.low, span, np.zeros(rules.SUMS), out)
+            assert same(out, _rules.lookup_table(counts, rule, np.dtype("u2"), out_range))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])

@@ -18,8 +18,8 @@ VALID[-2:] = VALID[3, 4] = False
 def lookup(image, mask=None, *, fractions=False, **keywords):
     """Map through a table that has nothing to do with the image."""
     fractions = fractions or image.dtype.kind == "f"
-    entries = 13 if image.dtype.kind == "f" else 1 << (8 * image.itemsize)
-    levels = np.arange(entries) // 3 % 20
+    low, high = keywords.get("value_range", (0, 12 if image.dtype.kind == "f" else 256**image.itemsize - 1))
+    levels = low + np.arange(high - low + 1) // 3 % 20
     dtype = image.dtype.newbyteorder("=")
     if image.dtype.kind == "f":
         keywords["value_range"] = (0, 100)
@@ -37,9 +37,12 @@ def matched(image, mask=None, **keywords):
     )
 
 
-def windows(image, mask=None, *, tiles, out_range, out=None, **keywords):
+def windows(image, mask=None, *, out=None, tiles, out_range, value_range=None, out_dtype=None, **keywords):
     """Equalize locally in two windows."""
-    tables = histeq.tile_tables(image, mask=mask, tiles=tiles, out_range=out_range, **keywords)
+    tables = histeq.tile_tables(
+        image, mask=mask, tiles=tiles, out_range=out_range, value_range=value_range, out_dtype=out_dtype,
+        **keywords,
+    )  # fmt: skip
     parts = [
         histeq.apply_tiles(
             image[rows], tables, origin=(rows.start, 0), out=None if out is None else out[rows], **keywords
@@ -60,6 +63,22 @@ CASES = {
     "clahe bins": (histeq.clahe, {**LOCAL, "bins": 64}),
     "clahe out_range": (histeq.clahe, {**LOCAL, "out_range": (20, 90)}),
     "apply_tiles out_range": (windows, {**LOCAL, "out_range": (20, 90)}),
+    # Of integers only:
+    **{f"equalize {r} value_range": (histeq.equalize, {"rule": r, "value_range": (20, 60)}) for r in RULES},
+    "apply value_range": (lookup, {"value_range": (20, 60)}),
+    "match value_range": (matched, {"value_range": (20, 60)}),
+    "clahe value_range": (histeq.clahe, {**LOCAL, "value_range": (20, 60)}),
+    "equalize out_dtype": (histeq.equalize, {"out_dtype": np.uint8}),
+    "equalize value_range out_dtype": (
+        histeq.equalize, {"value_range": (20, 60), "out_range": (20, 90), "out_dtype": np.uint8},
+    ),
+    "clahe out_dtype": (histeq.clahe, {**LOCAL, "out_dtype": np.uint8}),
+    "clahe value_range out_dtype": (
+        histeq.clahe, {**LOCAL, "value_range": (20, 60), "out_range": (20, 90), "out_dtype": np.uint8},
+    ),
+    "apply_tiles value_range out_dtype": (
+        windows, {**LOCAL, "value_range": (20, 60), "out_range": (20, 90), "out_dtype": np.uint8},
+    ),
 }  # fmt: skip
 
 
@@ -67,14 +86,16 @@ def is_a_call(name, dtype, color):
     """Tell whether a case takes images of this dtype and color."""
     if dtype in FLOATS:
         rule = name.split()[1] if name.startswith("equalize") else "skimage"
-        return color != "luma" and rule == "skimage"
+        return color != "luma" and rule == "skimage" and "value_range" not in name and "out_dtype" not in name
+    if color == "luma" and "out_dtype" in name:
+        return dtype == "uint8"
     gives_fractions = "skimage" in name or "fractions" in name
-    return color != "luma" or (dtype != "int16" and not gives_fractions)
+    return color != "luma" or (dtype.startswith("u") and not gives_fractions)
 
 
 def lowest_of(name, dtype):
     """Return the lowest value that the result may have; None: the dtype's smallest, or 0 for fractions."""
-    if "out_range" in name:
+    if "out_range" in name or ("value_range" in name and "skimage" not in name):
         return 20
     return -np.inf if name == "match" and dtype in FLOATS else None
 
@@ -90,12 +111,13 @@ def random_picture(rng, dtype, color):
 def candidates(rng, image, result):
     """List values for nodata: what the rule gives, what the image has, the limits of either, and any."""
     levels, limits = np.unique(result[VALID]), (20, 90)
-    values = [levels[0], levels[-1], rng.choice(levels), rng.choice(levels), image[5, 5].flat[0], *limits]
+    values = [levels[0], levels[-1], result[5, 5].flat[0], rng.choice(levels), image[5, 5].flat[0], *limits]
     if image.dtype.kind == "f":
         return [*map(float, values), 0.0, 1.0, -9999.0, np.nan]
-    limits = np.iinfo(image.dtype)
-    values = [int(v) for v in (*values, 0, 1, limits.min, limits.max) if float(v).is_integer()]
-    return [v for v in values if limits.min <= v <= limits.max]
+    kinds = [image.dtype] if result.dtype.kind == "f" else [image.dtype, result.dtype]
+    low, high = max(np.iinfo(kind).min for kind in kinds), min(np.iinfo(kind).max for kind in kinds)
+    values = [int(v) for v in (*values, 0, 1, low, high) if float(v).is_integer()]
+    return [v for v in values if low <= v <= high]
 
 
 def with_nodata(image, nodata):
@@ -231,6 +253,23 @@ def test_alpha_may_be_nodata(backend):
             assert (result[..., 3] == 255).all()
             colors = np.ascontiguousarray(image[..., :3])
             assert same(np.ascontiguousarray(result[..., :3]), function(colors, **{**call, "alpha": None}))
+
+
+@pytest.mark.parametrize(("dtype", "nodata"), [("uint16", 256), ("int16", -1), ("int8", -1)])
+def test_the_result_must_hold_nodata(dtype, nodata, backend):
+    image, out = np.zeros((2, 4, 5), dtype), np.ones((2, 4, 5), np.uint8)
+    keywords = {"layout": "CHW", "color": "channels", "alpha": True, "nodata": nodata, "backend": backend}
+    tables = histeq.tile_tables(image, out_dtype=np.uint8, **keywords)
+    table = np.zeros(256**image.itemsize, np.uint8)
+    for call in (
+        lambda: histeq.equalize(image, out_dtype=np.uint8, out=out, **keywords),
+        lambda: histeq.clahe(image, out_dtype=np.uint8, out=out, **keywords),
+        lambda: histeq.apply_tiles(image, tables, out=out, **keywords),
+        lambda: histeq.apply(image, table, out=out, **keywords),
+    ):
+        with pytest.raises(ValueError, match=f"nodata must be a value that uint8 holds, got {nodata}"):
+            call()
+    assert (out == 1).all()  # alpha is not written, either
 
 
 def test_arguments_of_the_reference():

@@ -67,7 +67,10 @@ def test_images_of_many_pieces(dtype, pieces):
 @pytest.mark.parametrize("dtype", INTEGERS)
 def test_rules(rule, dtype, pieces):
     image = random_image(np.random.default_rng(1), dtype, (60, 130))
-    check(image, rule=rule, out_range=(16, 235) if rule != "skimage" else (-1, 2.5))
+    check(image, rule=rule, out_range=(16, 100) if rule != "skimage" else (-1, 2.5))
+    check(image, rule=rule, value_range=(5, 99))
+    if rule != "skimage":
+        check(image, rule=rule, out_dtype=np.uint8)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -14,12 +14,20 @@ def numpy_arrays(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
     assert_type(histeq.equalize(image, mask=mask, color="luma-bgr", out=image), NDArray[np.uint8])
     assert_type(histeq.equalize(image, rule="skimage"), NDArray[np.float32 | np.float64])
     assert_type(histeq.clahe(image, tiles=(6, 10), alpha=True), NDArray[np.uint8])
+    deep = image.astype(np.uint16)
+    assert_type(histeq.equalize(deep, value_range=(0, 4095)), NDArray[np.uint16])
+    assert_type(histeq.equalize(deep, out_dtype=np.uint8), NDArray[np.uint8])
+    assert_type(histeq.equalize(deep, rule="numpy", out_dtype="uint8", out=image), NDArray[np.uint8])
+    assert_type(histeq.clahe(deep, value_range=(0, 4095), out_dtype=image.dtype), NDArray[np.uint8])
+    assert_type(histeq.clahe(deep), NDArray[np.uint16])
     assert_type(histeq.match(image, image), NDArray[np.uint8])
     assert_type(histeq.match(image, image, reference_mask=mask, reference_nodata=None), NDArray[np.uint8])
     counts = histeq.histogram(image)
     assert_type(counts, NDArray[np.int64])
     table = histeq.lookup_table(counts, dtype=np.uint8)
     assert_type(table, NDArray[np.uint8])
+    assert_type(histeq.lookup_table(counts, dtype=np.uint16), NDArray[np.uint16])
+    assert_type(histeq.lookup_table(counts, dtype=np.uint16, out_dtype=np.uint8), NDArray[np.uint8])
     assert_type(histeq.apply(image, table), NDArray[np.uint8])
     assert_type(histeq.tile_tables(image), histeq.TileTables)
     assert_type(histeq.apply_tiles(image, histeq.tile_tables(image), origin=(3, 4)), NDArray[np.uint8])
@@ -46,6 +54,6 @@ def mistakes(image: NDArray[np.uint8]) -> None:
     histeq.equalize(image, rule="OpenCV")  # type: ignore[call-overload]
     histeq.equalize(image, color="rgb")  # type: ignore[call-overload]
     histeq.equalize([[1, 2]])  # type: ignore[call-overload]
-    histeq.clahe(image, backend="cuda")  # type: ignore[arg-type]
+    histeq.clahe(image, backend="cuda")  # type: ignore[call-overload]
     histeq.match(image, image, nodata="0")  # type: ignore[arg-type]
     histeq.match(image, image, reference_nodata="0")  # type: ignore[arg-type]

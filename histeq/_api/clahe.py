@@ -4,14 +4,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import NoneType
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from histeq._api.interop import any_array
 from histeq._api.layout import SPACE
-from histeq._api.request import Request, check_bins, check_out_range, request, same_kind
-from histeq._api.types import AnyArray, ArrayT, BackendName, Color, Range
+from histeq._api.request import Request, check_bins, check_levels, request, same_kind
+from histeq._api.types import AnyArray, ArrayT, BackendName, Color, Range, Uint8
 from histeq._core import dispatch, tile_grid
 from histeq._core.arguments import shown
 from histeq._core.backend import Array
@@ -28,9 +29,9 @@ class TileTables:
     ----------
     tables : array, read-only
         One table for each tile: the axes N and C where the image has them (C only for ``color="channels"``),
-        one axis of tiles for each spatial axis, the bins last. uint8 for uint8 images, else uint16. Entries
-        are levels above the dtype's smallest value, in units of ``2**16 / bins`` for fewer bins without
-        `out_range`.
+        one axis of tiles for each spatial axis, the bins last. uint8 for images of 8 bits, else uint16.
+        Entries are levels above the dtype's smallest value, in units of ``2**16 / bins`` for fewer bins
+        without `out_range`; with `value_range` or `out_dtype` they are levels above the lowest.
     image_shape : tuple of int
         The spatial axes of the image that was counted, to which an `origin` refers.
     tiles, tile_size : tuple of int
@@ -55,6 +56,44 @@ class TileTables:
         return f"TileTables({sizes[0]} tiles of {sizes[1]} pixels, {self.bins} bins, {self._levels.dtype})"
 
 
+@overload
+def clahe(
+    image: np.ndarray,
+    *,
+    clip_limit: float = 2.0,
+    tiles: Sizes = tile_grid.TILES,
+    tile_size: Sizes | None = None,
+    bins: int | None = None,
+    layout: str | None = None,
+    color: Color = "luma",
+    alpha: bool | None = None,
+    mask: np.ndarray | None = None,
+    nodata: float | None = None,
+    value_range: Range | None = None,
+    out_range: Range | None = None,
+    out_dtype: Uint8,
+    out: np.ndarray | None = None,
+    backend: BackendName | None = None,
+) -> NDArray[np.uint8]: ...
+@overload
+def clahe(
+    image: ArrayT,
+    *,
+    clip_limit: float = 2.0,
+    tiles: Sizes = tile_grid.TILES,
+    tile_size: Sizes | None = None,
+    bins: int | None = None,
+    layout: str | None = None,
+    color: Color = "luma",
+    alpha: bool | None = None,
+    mask: AnyArray | None = None,
+    nodata: float | None = None,
+    value_range: Range | None = None,
+    out_range: Range | None = None,
+    out_dtype: object = None,
+    out: ArrayT | None = None,
+    backend: BackendName | None = None,
+) -> ArrayT: ...
 @any_array
 def clahe(
     image: ArrayT,
@@ -70,6 +109,7 @@ def clahe(
     nodata: float | None = None,
     value_range: Range | None = None,
     out_range: Range | None = None,
+    out_dtype: object = None,
     out: ArrayT | None = None,
     backend: BackendName | None = None,
 ) -> ArrayT:
@@ -81,8 +121,8 @@ def clahe(
     Parameters
     ----------
     image : array
-        The image, of dtype uint8, uint16, int16 (one bin a value, exact), float16, float32 or float64, with
-        any strides and byte order. NaN and infinities are not counted and pass through unchanged.
+        The image, of dtype uint8, int8, uint16, int16 (one bin a value, exact), float16, float32 or float64,
+        with any strides and byte order. NaN and infinities are not counted and pass through unchanged.
     clip_limit : float
         How many times its even share of a tile's pixels a bin may hold before it is clipped: the limit on
         the amplification of contrast. 0, negative numbers and NaN mean no clipping, and so do infinity and
@@ -120,11 +160,17 @@ def clahe(
         nodata if its three channels all have this value. No other pixel comes out as nodata: one that would
         gets the next value instead, up where nodata is the lowest value that the result may have, else down.
     value_range : (low, high), optional
-        What the bins of floating-point images span; by default, the range from the smallest to the largest
-        finite counted value of each image. Values outside are not counted and are mapped as its limits are.
+        The values that are counted; those outside are not, and are mapped as the limits are. Integers have
+        one bin a value in it, and the result spans it unless `out_range` says otherwise: (0, 4095) for 12
+        bits in the low bits of uint16 (OpenCV's ``setBitShift(4)`` on an image shifted left by 4). By default
+        all values of an integer dtype, and the range from the smallest to the largest finite counted value of
+        each floating-point image, which `bins` divide.
     out_range : (low, high), optional
-        The lowest and the highest output level; by default the whole range of the dtype. For floating-point
-        images 0..1, in 65,536 steps.
+        The lowest and the highest output level; by default `value_range`, or the whole range of the dtype
+        where that is not given. For floating-point images 0..1, in 65,536 steps.
+    out_dtype : dtype, optional
+        uint8, for the result of an integer image: levels of 0..255, or of `out_range` within them. nodata
+        must be a value of it, too. By default the dtype of `image`.
     out : array, optional
         Where to write the result: an array of the image's library, shape and device and of the result's
         dtype, which does not require grad. It may be the image itself, but must share no memory with any
@@ -137,8 +183,8 @@ def clahe(
     Returns
     -------
     array
-        Of the library, shape, memory order and dtype of `image`; of dtype float32 for float16. A PyTorch
-        tensor is detached.
+        Of the library, shape, memory order and dtype of `image`, or of `out_dtype`; of dtype float32 for
+        float16. A PyTorch tensor is detached.
 
     Raises
     ------
@@ -174,19 +220,23 @@ def clahe(
     array([16, 32, 48, 48, 40, 40, 48, 64], dtype=uint8)
     """
     plain = mask is None and nodata is None and bins is None and value_range is None and out_range is None
-    if plain and tile_size is None and type(image) is np.ndarray and type(backend) in (str, NoneType):
+    plain = plain and tile_size is None and out_dtype is None
+    if plain and type(image) is np.ndarray and type(backend) in (str, NoneType):
         fast = dispatch.fast_path(backend)
         if fast:
             result = fast.clahe(image, clip_limit, tiles, layout, color, alpha, out)
             if result is not None:
                 return result
-    call = request(image, backend, layout=layout, color=color, alpha=alpha, mask=mask, nodata=nodata)
+    call = request(
+        image, backend, layout=layout, color=color, alpha=alpha, mask=mask, nodata=nodata,
+        value_range=value_range,
+    )  # fmt: skip
     limit = tile_grid.check_clip_limit(clip_limit)
     planes = call.pixels.histograms[1]  # images go one by one
-    grid, levels, bounds = _plan(call, planes, tiles, tile_size, bins, value_range, out_range)
+    grid, levels, bounds = _plan(call, planes, tiles, tile_size, bins, value_range, out_range, out_dtype)
     result = call.result(out, levels.result_dtype_for(call.dtype))
+    call = call.for_result(result.dtype, levels.lowest_pixel)
     if call.pixels.image.size:
-        call = call.for_result(result.dtype, levels.lowest_pixel)
         groups = call.with_edges(levels.bins, bounds)
         target = call.target(result)
         for images, pixels, edges in groups:
@@ -209,6 +259,7 @@ def tile_tables(
     nodata: float | None = None,
     value_range: Range | None = None,
     out_range: Range | None = None,
+    out_dtype: object = None,
     backend: BackendName | None = None,
 ) -> TileTables:
     """Return the lookup tables of an image's tiles: the first half of `clahe`.
@@ -219,8 +270,8 @@ def tile_tables(
     Parameters
     ----------
     image : array
-        The image, of dtype uint8, uint16, int16 (one bin a value, exact), float16, float32 or float64, with
-        any strides and byte order. NaN and infinities are not counted and pass through unchanged.
+        The image, of dtype uint8, int8, uint16, int16 (one bin a value, exact), float16, float32 or float64,
+        with any strides and byte order. NaN and infinities are not counted and pass through unchanged.
     clip_limit : float
         How many times its even share of a tile's pixels a bin may hold before it is clipped: the limit on
         the amplification of contrast. 0, negative numbers and NaN mean no clipping, and so do infinity and
@@ -257,11 +308,17 @@ def tile_tables(
         The value that is not counted. Where the luma is equalized, a pixel is nodata if its three channels
         all have this value.
     value_range : (low, high), optional
-        What the bins of floating-point images span; by default, the range from the smallest to the largest
-        finite counted value of each image. Values outside are not counted and are mapped as its limits are.
+        The values that are counted; those outside are not, and are mapped as the limits are. Integers have
+        one bin a value in it, and the result spans it unless `out_range` says otherwise: (0, 4095) for 12
+        bits in the low bits of uint16 (OpenCV's ``setBitShift(4)`` on an image shifted left by 4). By default
+        all values of an integer dtype, and the range from the smallest to the largest finite counted value of
+        each floating-point image, which `bins` divide.
     out_range : (low, high), optional
-        The lowest and the highest output level; by default the whole range of the dtype. For floating-point
-        images 0..1, in 65,536 steps.
+        The lowest and the highest output level; by default `value_range`, or the whole range of the dtype
+        where that is not given. For floating-point images 0..1, in 65,536 steps.
+    out_dtype : dtype, optional
+        uint8, for the result of an integer image: levels of 0..255, or of `out_range` within them. By default
+        the dtype of `image`.
     backend : {"numba", "numpy", "cupy"}, optional
         Which backend does the work. By default the fastest that serves the array where it is, or the one
         that the environment variable ``HISTEQ_BACKEND`` names. "cupy" with a NumPy array: on the GPU, and
@@ -286,10 +343,13 @@ def tile_tables(
     >>> histeq.tile_tables(np.zeros((480, 640), np.uint8), tiles=(4, 8))
     TileTables(4 x 8 tiles of 120 x 80 pixels, 256 bins, uint8)
     """
-    call = request(image, backend, layout=layout, color=color, alpha=alpha, mask=mask, nodata=nodata)
+    call = request(
+        image, backend, layout=layout, color=color, alpha=alpha, mask=mask, nodata=nodata,
+        value_range=value_range,
+    )  # fmt: skip
     limit = tile_grid.check_clip_limit(clip_limit)
     histograms = math.prod(call.pixels.histograms)
-    grid, levels, bounds = _plan(call, histograms, tiles, tile_size, bins, value_range, out_range)
+    grid, levels, bounds = _plan(call, histograms, tiles, tile_size, bins, value_range, out_range, out_dtype)
     edges = call.edges(levels.bins, bounds)
     tables = call.backend.tile_tables(call.pixels, grid, limit, levels, edges)
     if isinstance(tables, np.ndarray):
@@ -366,7 +426,7 @@ def apply_tiles(
     Returns
     -------
     array
-        Of the library, shape, memory order and dtype of `image`; of dtype float32 for float16. A PyTorch
+        Of the library, shape and memory order of `image` and of the dtype that `clahe` gives. A PyTorch
         tensor is detached.
 
     Raises
@@ -395,9 +455,9 @@ def apply_tiles(
     start = _check_window(call, tables, origin)
     levels = tables._levels
     result = call.result(out, levels.result_dtype_for(call.dtype), tables=tables._canonical)
+    pixels = call.for_result(result.dtype, levels.lowest_pixel).pixels
     target = call.target(result)
-    if call.pixels.image.size:
-        pixels = call.for_result(result.dtype, levels.lowest_pixel).pixels
+    if pixels.image.size:
         call.backend.apply_tiles(
             pixels, tables._canonical, tables._grid, start, levels, tables._edges, target
         )
@@ -412,22 +472,20 @@ def _plan(
     bins: Any,
     value_range: Any,
     out_range: Any,
+    out_dtype: Any,
 ) -> tuple[Grid, Levels, tuple[float, float] | None]:
     """Check the arguments that say what is counted; return the grid, the levels and the range of the bins.
 
     Of so many histograms the tables are held at once.
     """
-    shape = tuple(call.pixels.image.shape[2:])
-    bins = tile_grid.check_bins(bins, call.dtype)
-    grid = tile_grid.grid_of(shape, call.axes.spatial, SPACE, tiles, tile_size)
+    pixels, dtype = call.pixels, call.dtype
+    bins = tile_grid.check_bins(bins, dtype, pixels.value_range)
+    grid = tile_grid.grid_of(tuple(pixels.image.shape[2:]), call.axes.spatial, SPACE, tiles, tile_size)
     tile_grid.check_size("tiles" if tile_size is None else "tile_size", grid, bins, histograms)
-    _, value_range = check_bins(None, value_range, call.dtype)
-    rule = "skimage" if call.dtype.kind == "f" else "opencv"
-    return (
-        grid,
-        tile_grid.levels_of(call.dtype, bins, check_out_range(out_range, rule, call.dtype)),
-        value_range,
-    )
+    _, bounds = check_bins(None, value_range, dtype)
+    rule = "skimage" if dtype.kind == "f" else "opencv"
+    limits = check_levels(out_range, out_dtype, pixels.value_range, rule, dtype, pixels.luma)
+    return grid, tile_grid.levels_of(dtype, bins, limits, pixels.value_range or bounds), bounds
 
 
 def _check_window(call: Request, tables: TileTables, origin: Any) -> tuple[int, ...]:

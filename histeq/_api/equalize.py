@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from histeq._api.interop import any_array
-from histeq._api.request import check_bins, check_out_range, check_rule, request
-from histeq._api.types import AnyArray, ArrayT, BackendName, Color, Range, Rule
+from histeq._api.request import check_bins, check_levels, check_rule, request
+from histeq._api.types import AnyArray, ArrayT, BackendName, Color, IntegerRule, Range, Rule, Uint8
 from histeq._core import dispatch, rules
 
 
@@ -25,9 +25,27 @@ def equalize(
     bins: int | None = None,
     value_range: Range | None = None,
     out_range: Range | None = None,
+    out_dtype: None = None,
     out: np.ndarray | None = None,
     backend: BackendName | None = None,
 ) -> NDArray[np.float32 | np.float64]: ...
+@overload
+def equalize(
+    image: np.ndarray,
+    *,
+    rule: IntegerRule = "opencv",
+    layout: str | None = None,
+    color: Color = "luma",
+    alpha: bool | None = None,
+    mask: np.ndarray | None = None,
+    nodata: float | None = None,
+    bins: int | None = None,
+    value_range: Range | None = None,
+    out_range: Range | None = None,
+    out_dtype: Uint8,
+    out: np.ndarray | None = None,
+    backend: BackendName | None = None,
+) -> NDArray[np.uint8]: ...
 @overload
 def equalize(
     image: ArrayT,
@@ -41,6 +59,7 @@ def equalize(
     bins: int | None = None,
     value_range: Range | None = None,
     out_range: Range | None = None,
+    out_dtype: object = None,
     out: ArrayT | None = None,
     backend: BackendName | None = None,
 ) -> ArrayT: ...
@@ -57,6 +76,7 @@ def equalize(
     bins: int | None = None,
     value_range: Range | None = None,
     out_range: Range | None = None,
+    out_dtype: object = None,
     out: ArrayT | None = None,
     backend: BackendName | None = None,
 ) -> ArrayT:
@@ -65,8 +85,8 @@ def equalize(
     Parameters
     ----------
     image : array
-        The image, of dtype uint8, uint16, int16 (one bin a value, exact), float16, float32 or float64, with
-        any strides and byte order. NaN and infinities are not counted and pass through unchanged.
+        The image, of dtype uint8, int8, uint16, int16 (one bin a value, exact), float16, float32 or float64,
+        with any strides and byte order. NaN and infinities are not counted and pass through unchanged.
     rule : {"opencv", "pillow", "numpy", "skimage", "vips"}
         Whose arithmetic to reproduce, bit for bit: cv2.equalizeHist, PIL.ImageOps.equalize (torchvision's
         and kornia's too), the textbook formula ``(cdf - cdf_min) * 255 / (N - cdf_min)`` truncated,
@@ -94,12 +114,19 @@ def equalize(
         The number of bins for floating-point images, 256 by default. The histograms of all images and
         channels may have 2**27 bins together, or as many as there are pixels.
     value_range : (low, high), optional
-        What the bins of floating-point images span; by default, the range from the smallest to the largest
-        counted value of each image.
+        The values that are counted; those outside are not, and are mapped as the limits are. Integers have
+        one bin a value in it, and the result spans it unless `out_range` says otherwise: (0, 4095) for 12
+        bits in the low bits of uint16. By default all values of an integer dtype, and the range from the
+        smallest to the largest counted value of each floating-point image, which `bins` divide.
     out_range : (low, high), optional
-        The lowest and the highest output level, such as (16, 235) for limited-range video or (0, 4095) for
-        12 bits in uint16. By default the whole range of the dtype, and 0..1 for rule "skimage". An image of
-        one level keeps it.
+        The lowest and the highest output level, such as (16, 235) for limited-range video. By default
+        `value_range`, the whole range of the dtype where that is not given, and 0..1 for rule "skimage". An
+        image of one level keeps it.
+    out_dtype : dtype, optional
+        uint8, for the result of an integer image: the same rule with 255 for the top level, or with
+        `out_range` within 0..255. An image of one level goes as far up there as it lies in its own range.
+        nodata must be a value of it, too. By default the dtype of `image`; what rule "skimage" gives is
+        fractions in any case.
     out : array, optional
         Where to write the result: an array of the image's library, shape and device and of the result's
         dtype, which does not require grad. It may be the image itself, but must share no memory with any
@@ -112,8 +139,9 @@ def equalize(
     Returns
     -------
     array
-        Of the library, shape, memory order and dtype of `image`; for rule "skimage" of dtype float64 (float32
-        for float16 and float32 images), as scikit-image returns it. A PyTorch tensor is detached.
+        Of the library, shape, memory order and dtype of `image`, or of `out_dtype`; for rule "skimage" of
+        dtype float64 (float32 for float16 and float32 images), as scikit-image returns it. A PyTorch tensor
+        is detached.
 
     Raises
     ------
@@ -142,18 +170,21 @@ def equalize(
            [159, 223, 255]], dtype=uint8)
     """
     plain = mask is None and nodata is None and bins is None and value_range is None and out_range is None
-    if plain and type(image) is np.ndarray and type(backend) in (str, NoneType):
+    if plain and out_dtype is None and type(image) is np.ndarray and type(backend) in (str, NoneType):
         fast = dispatch.fast_path(backend)
         if fast and (result := fast.equalize(image, rule, layout, color, alpha, out)) is not None:
             return result
-    call = request(image, backend, layout=layout, color=color, alpha=alpha, mask=mask, nodata=nodata)
+    call = request(
+        image, backend, layout=layout, color=color, alpha=alpha, mask=mask, nodata=nodata,
+        value_range=value_range,
+    )  # fmt: skip
     name = check_rule(rule, call.dtype, call.pixels.luma)
-    bins, value_range = check_bins(bins, value_range, call.dtype)
-    out_range = check_out_range(out_range, name, call.dtype)
-    result = call.result(out, rules.result_dtype(name, call.dtype))
-    call = call.for_result(result.dtype, None if out_range is None else out_range[0])
-    groups = call.with_edges(bins, value_range)
+    bins, bounds = check_bins(bins, value_range, call.dtype)
+    levels = check_levels(out_range, out_dtype, call.pixels.value_range, name, call.dtype, call.pixels.luma)
+    result = call.result(out, rules.result_dtype(name, call.dtype, levels))
+    call = call.for_result(result.dtype, None if levels is None else levels.low)
+    groups = call.with_edges(bins, bounds)
     target = call.target(result)
     for images, pixels, edges in groups:
-        call.backend.equalize(pixels, name, out_range, edges, target[images])
+        call.backend.equalize(pixels, name, levels, edges, target[images])
     return result

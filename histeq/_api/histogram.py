@@ -11,13 +11,14 @@ from histeq._api.request import (
     Request,
     check_bins,
     check_dtype,
-    check_out_range,
+    check_levels,
     check_rule,
+    check_value_range,
     native,
     request,
     same_kind,
 )
-from histeq._api.types import AnyArray, ArrayT, BackendName, Color, IntegerRule, Range, Rule
+from histeq._api.types import AnyArray, ArrayT, BackendName, Color, IntegerRule, Range, Rule, Uint8
 from histeq._core import dispatch, rules
 from histeq._core.backend import Array
 
@@ -71,8 +72,8 @@ def histogram(
     Parameters
     ----------
     image : array
-        The image, of dtype uint8, uint16, int16 (one bin a value, exact), float16, float32 or float64, with
-        any strides and byte order. NaN and infinities are not counted and pass through unchanged.
+        The image, of dtype uint8, int8, uint16, int16 (one bin a value, exact), float16, float32 or float64,
+        with any strides and byte order. NaN and infinities are not counted and pass through unchanged.
     layout : str, optional
         One letter for each axis: N (or T) for independent images, C for channels, D, H and W for space.
         Arrays of two axes are "HW"; three and more must be named: "HWC", "CHW", "NHW", "NCHW", "DHW", ...
@@ -94,8 +95,9 @@ def histogram(
         The number of bins for floating-point images, 256 by default. The histograms of all images and
         channels may have 2**27 bins together, or as many as there are pixels.
     value_range : (low, high), optional
-        What the bins of floating-point images span; by default, the range from the smallest to the largest
-        counted value of each image.
+        The values that are counted. Integers have one bin a value in it, ``high - low + 1`` in all: (0, 4095)
+        for 12 bits in the low bits of uint16. By default all values of an integer dtype, and the range from
+        the smallest to the largest counted value of each floating-point image, which `bins` divide.
     backend : {"numba", "numpy", "cupy"}, optional
         Which backend does the work. By default the fastest that serves the array where it is, or the one
         that the environment variable ``HISTEQ_BACKEND`` names. "cupy" with a NumPy array: on the GPU, and
@@ -104,9 +106,9 @@ def histogram(
     Returns
     -------
     array of int64
-        256 counts for uint8, 65536 for uint16 and int16 (from the smallest value up), `bins` for
-        floating-point images, as np.histogram counts them. Leading axes: N where the layout has it, then C
-        where ``color="channels"``, without alpha.
+        One count for each value of an integer dtype, from the smallest up (256 for uint8), or for each of
+        `value_range`; `bins` for floating-point images, as np.histogram counts them. Leading axes: N where
+        the layout has it, then C where ``color="channels"``, without alpha.
 
     Raises
     ------
@@ -135,9 +137,12 @@ def histogram(
         fast = dispatch.fast_path(backend)
         if fast and (counts := fast.histogram(image, layout, color, alpha)) is not None:
             return counts
-    call = request(image, backend, layout=layout, color=color, alpha=alpha, mask=mask, nodata=nodata)
-    bins, value_range = check_bins(bins, value_range, call.dtype)
-    return call.public(call.backend.histogram(call.pixels, call.edges(bins, value_range)))
+    call = request(
+        image, backend, layout=layout, color=color, alpha=alpha, mask=mask, nodata=nodata,
+        value_range=value_range,
+    )  # fmt: skip
+    bins, bounds = check_bins(bins, value_range, call.dtype)
+    return call.public(call.backend.histogram(call.pixels, call.edges(bins, bounds)))
 
 
 @overload
@@ -145,8 +150,21 @@ def lookup_table(
     counts: np.ndarray,
     *,
     rule: IntegerRule = "opencv",
-    dtype: type[ScalarT] | np.dtype[ScalarT],
+    dtype: DTypeLike,
+    value_range: Range | None = None,
     out_range: Range | None = None,
+    out_dtype: Uint8,
+    backend: BackendName | None = None,
+) -> NDArray[np.uint8]: ...
+@overload
+def lookup_table(
+    counts: np.ndarray,
+    *,
+    rule: IntegerRule = "opencv",
+    dtype: type[ScalarT] | np.dtype[ScalarT],
+    value_range: Range | None = None,
+    out_range: Range | None = None,
+    out_dtype: None = None,
     backend: BackendName | None = None,
 ) -> NDArray[ScalarT]: ...
 @overload
@@ -155,7 +173,9 @@ def lookup_table(
     *,
     rule: Rule = "opencv",
     dtype: DTypeLike,
+    value_range: Range | None = None,
     out_range: Range | None = None,
+    out_dtype: DTypeLike | None = None,
     backend: BackendName | None = None,
 ) -> NDArray[np.generic]: ...
 @overload
@@ -164,7 +184,9 @@ def lookup_table(
     *,
     rule: Rule = "opencv",
     dtype: object,
+    value_range: Range | None = None,
     out_range: Range | None = None,
+    out_dtype: object = None,
     backend: BackendName | None = None,
 ) -> ArrayT: ...
 @any_array
@@ -173,7 +195,9 @@ def lookup_table(
     *,
     rule: Rule = "opencv",
     dtype: object,
+    value_range: Range | None = None,
     out_range: Range | None = None,
+    out_dtype: object = None,
     backend: BackendName | None = None,
 ) -> AnyArray:
     """Return the lookup table that equalizes an image with these counts.
@@ -181,9 +205,9 @@ def lookup_table(
     Parameters
     ----------
     counts : array of integers, shape (..., levels)
-        Counts as `histogram` returns them: 256 levels for uint8, 65536 for uint16 and int16, any number for
-        floating-point images. They are not negative and add up to less than 2**53, which is not checked of
-        counts on a device.
+        Counts as `histogram` returns them: one for each value of an integer dtype, or of `value_range`; any
+        number for floating-point images. They are not negative and add up to less than 2**53, which is not
+        checked of counts on a device.
     rule : {"opencv", "pillow", "numpy", "skimage", "vips"}
         Whose arithmetic to reproduce, bit for bit: cv2.equalizeHist, PIL.ImageOps.equalize (torchvision's
         and kornia's too), the textbook formula ``(cdf - cdf_min) * 255 / (N - cdf_min)`` truncated,
@@ -191,10 +215,16 @@ def lookup_table(
         only.
     dtype : dtype
         The dtype of the images, of NumPy or of the library of `counts`.
+    value_range : (low, high), optional
+        The values that were counted, as for `histogram`. It makes no difference for floating-point images.
     out_range : (low, high), optional
-        The lowest and the highest output level, such as (16, 235) for limited-range video or (0, 4095) for
-        12 bits in uint16. By default the whole range of the dtype, and 0..1 for rule "skimage". An image of
-        one level keeps it.
+        The lowest and the highest output level, such as (16, 235) for limited-range video. By default
+        `value_range`, the whole range of the dtype where that is not given, and 0..1 for rule "skimage". An
+        image of one level keeps it.
+    out_dtype : dtype, optional
+        uint8, for the result of an integer image: the same rule with 255 for the top level, or with
+        `out_range` within 0..255. An image of one level goes as far up there as it lies in its own range. By
+        default `dtype`; what rule "skimage" gives is fractions in any case.
     backend : {"numba", "numpy", "cupy"}, optional
         Which backend does the work. By default the fastest that serves the array where it is, or the one
         that the environment variable ``HISTEQ_BACKEND`` names. "cupy" with a NumPy array: on the GPU, and
@@ -203,8 +233,9 @@ def lookup_table(
     Returns
     -------
     array, shape (..., levels)
-        Of `dtype`; for rule "skimage" of dtype float64 (float32 for float16 and float32 images). Entry i
-        belongs to the i-th smallest value of an integer dtype, or to the centre of bin i.
+        Of `dtype`, or of `out_dtype`; for rule "skimage" of dtype float64 (float32 for float16 and float32
+        images). Entry i belongs to the i-th smallest value of an integer dtype, or of `value_range`, or to
+        the centre of bin i.
 
     Raises
     ------
@@ -225,14 +256,15 @@ def lookup_table(
     module, array = native(counts, backend, "counts")
     kind = check_dtype("dtype", dtype)
     name = check_rule(rule, kind)
-    out_range = check_out_range(out_range, name, kind)
+    bounds = check_value_range(value_range, kind) if kind.kind != "f" else None
+    levels = check_levels(out_range, out_dtype, bounds, name, kind)
     if array.dtype.kind not in "iu":
         raise TypeError(f"counts must be integers, got {array.dtype}")
-    levels = rules.levels_of(kind) if kind.kind != "f" else None
-    if array.ndim == 0 or levels not in (None, array.shape[-1]):
+    bins = _bins_of(kind, bounds)
+    if array.ndim == 0 or bins not in (None, array.shape[-1]):
         raise ValueError(
-            f"counts must have {levels or 'its bins'} entries on the last axis for {kind}, "
-            f"got shape {array.shape}"
+            f"counts must have {bins or 'its bins'} entries on the last axis for {kind}"
+            f"{f' and value_range={bounds}' if bounds else ''}, got shape {array.shape}"
         )
     # Counts on a device are not looked at: that would have to wait for it.
     if isinstance(array, np.ndarray) and array.size:
@@ -240,7 +272,14 @@ def lookup_table(
             raise ValueError(f"counts must not be negative, got {array.min()}")
         if array.sum(axis=-1, dtype=np.float64).max() >= 1 << 53:  # the least sum that float64 may round
             raise ValueError("counts must add up to less than 2**53, got more")
-    return module.lookup_table(array.astype(np.int64, copy=False), name, kind, out_range)
+    return module.lookup_table(array.astype(np.int64, copy=False), name, kind, levels)
+
+
+def _bins_of(dtype: np.dtype, value_range: tuple[int, int] | None) -> int | None:
+    """Return how many bins the images of a dtype have; None: floating ones have any number."""
+    if dtype.kind == "f":
+        return None
+    return rules.levels_of(dtype) if value_range is None else value_range[1] - value_range[0] + 1
 
 
 @overload
@@ -287,8 +326,8 @@ def apply(
     Parameters
     ----------
     image : array
-        The image, of dtype uint8, uint16, int16 (one bin a value, exact), float16, float32 or float64, with
-        any strides and byte order. NaN and infinities are not counted and pass through unchanged.
+        The image, of dtype uint8, int8, uint16, int16 (one bin a value, exact), float16, float32 or float64,
+        with any strides and byte order. NaN and infinities are not counted and pass through unchanged.
     table : array, shape (levels,) or (N, levels), (C, levels), (N, C, levels)
         A table as `lookup_table` returns it: one for all images and channels, or one for each histogram that
         `histogram` makes with this layout, color and alpha. A floating-point table may have levels that are
@@ -308,10 +347,12 @@ def apply(
         The value that passes through unchanged. Where the luma is mapped, a pixel is nodata if its three
         channels all have this value. No other pixel comes out as nodata: one that would gets the next value
         instead, up where nodata is the lowest value that the result may have, else down. The lowest is the
-        smallest of the dtype of `table`, and 0 for fractions.
+        lower limit of `value_range`, the smallest of the dtype of `table` without it or where that is another
+        than the image's, and 0 for fractions.
     value_range : (low, high)
-        What the table's bins span, for floating-point images, and required for them. Values between the
-        centres of bins are interpolated linearly.
+        The values that the table is for, as for `histogram`: those outside are mapped as the limits are. It
+        is required for floating-point images, where values between the centres of bins are interpolated
+        linearly.
     out : array, optional
         Where to write the result: an array of the image's library, shape and device and of the result's
         dtype, which does not require grad. It may be the image itself, but must share no memory with any
@@ -348,16 +389,18 @@ def apply(
         fast = dispatch.fast_path(backend)
         if fast and (result := fast.apply(image, table, layout, color, alpha, out)) is not None:
             return result
-    call = request(image, backend, layout=layout, color=color, alpha=alpha, nodata=nodata)
+    call = request(
+        image, backend, layout=layout, color=color, alpha=alpha, nodata=nodata, value_range=value_range
+    )
     _, entries = native(table, backend, "table")
     same_kind("table", entries, call.image)
     dtype = entries.dtype
     entries = _canonical_table(call, entries)
     if call.dtype.kind == "f" and value_range is None:
         raise ValueError("value_range must be given to apply a table to a floating image, got None")
-    _, value_range = check_bins(None, value_range, call.dtype)
+    _, bounds = check_bins(None, value_range, call.dtype)
     result = call.result(out, dtype, table=entries)
-    edges = call.edges(entries.shape[-1], value_range, "table")
+    edges = call.edges(entries.shape[-1], bounds, "table")
     pixels = call.for_result(result.dtype).pixels
     call.backend.apply(pixels, entries, edges, call.target(result))
     return result
@@ -367,15 +410,15 @@ def _canonical_table(call: Request, table: Array) -> Array:
     """Return the table as (N, P, levels), broadcast without copying."""
     dtype, luma = call.dtype, call.pixels.luma
     if dtype.kind != "f":
-        allowed = [dtype.newbyteorder("="), *([] if luma else [np.dtype(np.float64)])]
-        levels = rules.levels_of(dtype)
+        others = [np.dtype(np.uint8), np.dtype(np.float64)]
+        allowed = [dtype.newbyteorder("="), *([] if luma else others)]
     else:
-        allowed, levels = [rules.table_dtype("skimage", dtype)], None
+        allowed = [rules.table_dtype("skimage", dtype)]
     native_dtype = table.dtype.newbyteorder("=")
     if native_dtype not in allowed:
-        raise TypeError(
-            f"table must have dtype {' or '.join(map(str, allowed))} for {dtype}, got {table.dtype}"
-        )
+        names = " or ".join(dict.fromkeys(map(str, allowed)))
+        raise TypeError(f"table must have dtype {names} for {dtype}, got {table.dtype}")
+    levels = _bins_of(dtype, call.pixels.value_range)
     shape = call.pixels.histograms
     lead = tuple(n for n, present in zip(shape, call.lead, strict=True) if present)
     if table.ndim == 0 or levels not in (None, table.shape[-1]) or table.shape[:-1] not in ((), lead):

@@ -77,8 +77,9 @@ def _lend(guest: "_Guest", function: Callable[..., Any], first: str, options: di
                 f"{name} must be an array of the image's kind, {type(image).__name__}, "
                 f"got {type(value).__name__}"
             )
-    if type(options.get("dtype")).__module__ == "torch":
-        options["dtype"] = str(options["dtype"]).removeprefix("torch.")
+    for name in ("dtype", "out_dtype"):
+        if type(options.get(name)).__module__ == "torch":
+            options[name] = str(options[name]).removeprefix("torch.")
     out = options.get("out")
     with guest.at_home(image):
         lent = {

@@ -1,14 +1,14 @@
 """Histogram matching."""
 
+import math
 from dataclasses import replace
 from typing import Literal
 
-import numpy as np
-
 from histeq._api.interop import any_array
 from histeq._api.request import Request, request, same_kind
-from histeq._api.types import AnyArray, ArrayT, BackendName, Color
+from histeq._api.types import AnyArray, ArrayT, BackendName, Color, Range
 from histeq._core import rules
+from histeq._core.arguments import shown
 
 
 @any_array
@@ -23,6 +23,7 @@ def match(
     nodata: float | None = None,
     reference_mask: AnyArray | None = None,
     reference_nodata: float | Literal["same"] | None = "same",
+    value_range: Range | None = None,
     out: ArrayT | None = None,
     backend: BackendName | None = None,
 ) -> ArrayT:
@@ -31,8 +32,8 @@ def match(
     Parameters
     ----------
     image : array
-        The image, of dtype uint8, uint16, int16 (one bin a value, exact), float16, float32 or float64, with
-        any strides and byte order. NaN and infinities are not counted and pass through unchanged.
+        The image, of dtype uint8, int8, uint16, int16 (one bin a value, exact), float16, float32 or float64,
+        with any strides and byte order. NaN and infinities are not counted and pass through unchanged.
     reference : array
         The image whose histogram to take: of the same dtype and layout and as many channels, of any size. Its
         alpha channel, if it has one, is not counted; it may lack alpha where `image` has it. One reference
@@ -60,6 +61,8 @@ def match(
         without the axis C, or its spatial axes only.
     reference_nodata : number, "same" or None
         The value that is not counted in `reference`. By default the same as `nodata`; None: there is none.
+    value_range : (low, high), optional
+        The values of integer images that are counted in both; those outside are mapped as the limits are.
     out : array, optional
         Where to write the result: an array of the image's library, shape and device and of the result's
         dtype, which does not require grad. It may be the image itself, but must share no memory with any
@@ -91,21 +94,32 @@ def match(
     array([[ 0, 10],
            [20, 30]], dtype=uint8)
     """
-    call = request(image, backend, layout=layout, color=color, alpha=alpha, mask=mask, nodata=nodata)
-    model = _reference(call, reference, backend, layout, color, alpha, reference_mask, reference_nodata)
-    result = call.result(out, call.dtype, reference=model.image, reference_mask=model.pixels.mask)
-    call = call.for_result(call.dtype, -np.inf if call.dtype.kind == "f" else None)
+    call = request(
+        image, backend, layout=layout, color=color, alpha=alpha, mask=mask, nodata=nodata,
+        value_range=value_range,
+    )  # fmt: skip
+    if value_range is not None and call.dtype.kind == "f":
+        raise ValueError(
+            f"value_range is for integer images: {call.dtype} is matched value by value; "
+            f"got {shown(value_range)}"
+        )
+    found = _reference(call, reference, backend, layout, color, alpha, reference_mask, reference_nodata)
+    model = replace(found.pixels, value_range=call.pixels.value_range)
+    result = call.result(out, call.dtype, reference=found.image, reference_mask=model.mask)
+    call = call.for_result(call.dtype, -math.inf if call.dtype.kind == "f" else None)
     target = call.target(result)
     if call.dtype.kind == "f":
-        call.backend.match_values(call.pixels, model.pixels, target)
+        call.backend.match_values(call.pixels, model, target)
         return result
-    one = len(model.pixels.image) == 1
-    wanted = call.backend.histogram(model.pixels, None) if one else None
+    one = len(model.image) == 1
+    wanted = call.backend.histogram(model, None) if one else None
+    dtype = call.dtype.newbyteorder("=")
+    first = rules.whole_range(dtype).first + call.pixels.bins_in_range.start
 
     def match_group(images: slice, group: Request) -> None:
         counts = group.backend.histogram(group.pixels, None)
-        of_group = wanted if one else group.backend.histogram(model.pixels.part(images), None)
-        table = group.backend.match_table(counts, of_group, call.dtype.newbyteorder("="))
+        of_group = wanted if one else group.backend.histogram(model.part(images), None)
+        table = group.backend.match_table(counts, of_group, dtype, first)
         group.backend.apply(group.pixels, table, None, target[images])
 
     for images, group in call.groups(8 * rules.levels_of(call.dtype) * call.pixels.histograms[1]):

@@ -15,7 +15,8 @@ from histeq._core import nodata as _nodata
 from histeq._core.arguments import as_float, is_integer, shown
 from histeq._core.backend import Array, Backend, Order, Pixels
 
-DTYPES = ("uint8", "uint16", "int16", "float16", "float32", "float64")
+DTYPES = ("uint8", "int8", "uint16", "int16", "float16", "float32", "float64")
+_NEED = f"must have one of the dtypes {', '.join(DTYPES)}"
 COLORS = ("luma", "luma-bgr", "channels")
 _KEPT = 1 << 26
 """Bytes of counts, tables or edges that a call keeps for its images: memory must not grow with a batch."""
@@ -85,10 +86,17 @@ class Request:
             yield group, replace(self, pixels=self.pixels.part(group))
 
     def for_result(self, dtype: np.dtype, lowest: float | None = None) -> "Request":
-        """Return the request for a result of `dtype` whose lowest value is `lowest`: see `nodata.beside`."""
-        nodata = self.pixels.nodata
+        """Return the request for a result of `dtype` whose lowest value is `lowest`: see `nodata.beside`.
+
+        By default that of the value range, if it is the result's, too. An integer `dtype` must hold nodata.
+        """
+        nodata, value_range = self.pixels.nodata, self.pixels.value_range
         if nodata is None:
             return self
+        if dtype.kind != "f":
+            _check_nodata(nodata, dtype, "nodata")
+        if lowest is None and value_range is not None and dtype == self.dtype:
+            lowest = value_range[0]
         beside = _nodata.beside(nodata, dtype, lowest)
         return replace(self, pixels=replace(self.pixels, beside_nodata=beside))
 
@@ -123,6 +131,7 @@ def request(
     alpha: bool | None,
     mask: Any = None,
     nodata: Any = None,
+    value_range: Any = None,
     name: str = "image",
 ) -> Request:
     """Check the arguments that say which pixels are meant.
@@ -144,6 +153,7 @@ def request(
         None if nodata is None else _check_nodata(nodata, dtype, f"{prefix}nodata"),
         luma=luma,
         alpha=has_alpha,
+        value_range=check_value_range(value_range, dtype) if dtype.kind != "f" else None,
     )
     return Request(module, image, axes, pixels, dtype)
 
@@ -171,29 +181,47 @@ def check_dtype(name: str, dtype: Any) -> np.dtype:
     """Return `dtype` as NumPy's; raise TypeError unless images may have it."""
     if isinstance(dtype, np.dtype):
         return _check_dtype(name, dtype)
-    try:
-        known = None if dtype is None else np.dtype(dtype)  # of None NumPy makes float64
-    except Exception:  # NumPy raises what it likes
-        known = None
+    known = _dtype_of(dtype)
     if known is None:
-        raise TypeError(f"{name} must have one of the dtypes {', '.join(DTYPES)}, got {shown(dtype)}")
+        raise TypeError(f"{name} {_NEED}, got {shown(dtype)}")
     return _check_dtype(name, known)
+
+
+def _dtype_of(value: Any) -> np.dtype | None:
+    """Return the dtype that a value names; None: it names none."""
+    try:
+        return None if value is None else np.dtype(value)  # of None NumPy makes float64
+    except Exception:  # NumPy raises what it likes
+        return None
 
 
 @functools.cache
 def _check_dtype(name: str, dtype: np.dtype) -> np.dtype:
     if dtype.newbyteorder("=").name not in DTYPES:
-        raise TypeError(f"{name} must have one of the dtypes {', '.join(DTYPES)}, got {dtype}")
+        raise TypeError(f"{name} {_NEED}, got {dtype}{_conversion_of(dtype)}")
     return dtype
 
 
+def _conversion_of(dtype: np.dtype) -> str:
+    """Say, for the end of an error, how an image of a dtype that is not served becomes one that is."""
+    match dtype.kind, dtype.itemsize:
+        case "b", _:
+            return "; .astype(np.uint8) makes 0 and 1 of it"
+        case "i" | "u", _:
+            return (
+                "; .astype(np.uint16) serves values of 0..65535, .astype(np.int16) those of -32768..32767, "
+                ".astype(np.float64) all others, in bins"
+            )
+        case "f", _:
+            return "; .astype(np.float64) serves"
+    return ""
+
+
 def check_bins(bins: Any, value_range: Any, dtype: np.dtype) -> tuple[int, tuple[float, float] | None]:
-    """Check how a floating image is to be counted; return (bins, value_range)."""
+    """Check how a floating image is to be counted; return (bins, value_range). For integers see `Pixels`."""
     if dtype.kind != "f":
-        for name, value in (("bins", bins), ("value_range", value_range)):
-            if value is not None:
-                got = shown(value)
-                raise ValueError(f"{name} is for floating images: {dtype} has one bin a value; got {got}")
+        if bins is not None:
+            raise ValueError(f"bins is for floating images: {dtype} has one bin a value; got {shown(bins)}")
         return rules.levels_of(dtype), None
     if bins is None:
         bins = 256
@@ -211,20 +239,83 @@ def check_bins(bins: Any, value_range: Any, dtype: np.dtype) -> tuple[int, tuple
     return int(bins), limits
 
 
+def check_value_range(value_range: Any, dtype: np.dtype) -> tuple[int, int] | None:
+    """Check the range of an integer image's values; None where it is the whole of the dtype."""
+    if value_range is None:
+        return None
+    low, high = _integers("value_range", value_range, dtype)
+    return None if high - low + 1 == rules.levels_of(dtype) else (low, high)
+
+
 def check_out_range(out_range: Any, rule: str, dtype: np.dtype) -> tuple[float, float] | None:
-    """Check the limits of the output levels."""
+    """Check the limits of the output levels, which are of `dtype` unless the rule gives fractions."""
     if out_range is None:
         return None
+    if rule != "skimage":
+        return _integers("out_range", out_range, dtype)
     low, high = map(float, _pair("out_range", out_range))
-    if rule == "skimage":
-        kind = rules.table_dtype(rule, dtype)
-        with np.errstate(over="ignore"):
-            if not (np.isfinite(np.array([low, high], kind)).all() and math.isfinite(high - low)):
-                raise ValueError(f"out_range must be finite in {kind}, got {shown(out_range)}")
-        return low, high
+    kind = rules.table_dtype(rule, dtype)
+    with np.errstate(over="ignore"):
+        if not (np.isfinite(np.array([low, high], kind)).all() and math.isfinite(high - low)):
+            raise ValueError(f"out_range must be finite in {kind}, got {shown(out_range)}")
+    return low, high
+
+
+def check_levels(
+    out_range: Any,
+    out_dtype: Any,
+    value_range: tuple[int, int] | None,
+    rule: str,
+    dtype: np.dtype,
+    luma: Order | None = None,
+) -> rules.OutRange | None:
+    """Check what levels are asked for; None: all those of the image's dtype.
+
+    Parameters
+    ----------
+    value_range : (low, high), optional
+        That of an integer image, checked.
+    rule : str
+        The rule in force: "skimage" for floating images.
+    """
+    own = dtype.newbyteorder("=")
+    kind = _check_out_dtype(out_dtype, rule, own, luma)
+    limits = check_out_range(out_range, rule, kind)
+    if limits is None and value_range is None and kind == own:
+        return None
+    if dtype.kind == "f":
+        return None if limits is None else rules.OutRange(*limits, 0, 0, kind)
+    first, last = value_range or rules.whole_range(own)[:2]
+    low, high = limits or ((0.0, 1.0) if rule == "skimage" else (first, last) if kind == own else (0, 255))
+    if kind != own:
+        first, last = low, high
+    return rules.OutRange(low, high, int(first), int(last), kind)
+
+
+def _check_out_dtype(out_dtype: Any, rule: str, dtype: np.dtype, luma: Order | None) -> np.dtype:
+    """Return the dtype of levels, the image's or uint8; the image's where the rule gives fractions."""
+    if out_dtype is None:
+        return dtype
+    fractions = rule == "skimage"
+    served = [rules.table_dtype(rule, dtype), *([] if fractions else [np.dtype(np.uint8)])]
+    kind = _dtype_of(out_dtype)
+    kind = None if kind is None else kind.newbyteorder("=")
+    if kind not in served:
+        names = " or ".join(dict.fromkeys(map(str, served)))
+        raise TypeError(f"out_dtype must be {names} for {dtype} and rule={rule!r}, got {shown(out_dtype)}")
+    if luma is not None and kind != dtype:
+        raise ValueError(
+            f"out_dtype={kind} is for grey images and color='channels'; the luma of {dtype} keeps its dtype"
+        )
+    return dtype if fractions else kind
+
+
+def _integers(name: str, value: Any, dtype: np.dtype) -> tuple[int, int]:
+    """Return (low, high) as integers, low < high; raise unless `dtype` holds both."""
+    low, high = map(float, _pair(name, value))
     limits = np.iinfo(dtype)
     if not (low.is_integer() and high.is_integer() and limits.min <= low and high <= limits.max):
-        raise ValueError(f"out_range must be two values that {dtype} holds, got {shown(out_range)}")
+        raise ValueError(f"{name} must be two values that {dtype} holds, got {shown(value)}")
     return int(low), int(high)
 
 

@@ -2,6 +2,8 @@
 
 from typing import Literal, Protocol, TypeVar
 
+import numpy as np
+
 
 class AnyArray(Protocol):
     """An array of any library: NumPy, CuPy, PyTorch, JAX, or whatever else has a shape and a dtype."""
@@ -23,3 +25,5 @@ IntegerRule = Literal["opencv", "pillow", "numpy", "vips"]
 Color = Literal["luma", "luma-bgr", "channels"]
 BackendName = Literal["numba", "numpy", "cupy"]
 Range = tuple[float, float]
+Uint8 = type[np.uint8] | np.dtype[np.uint8] | Literal["uint8"]
+"""What stands for the dtype uint8."""

@@ -87,7 +87,8 @@ value_range = click.option(
     type=float,
     nargs=2,
     metavar="LO HI",
-    help="Floating pictures: what the bins span.  [default: the values' own range]",
+    help="The values that are counted: 0 4095 for 12 bits in the lower bits of 16.  "
+    "[default: all; of floating pictures their own range]",
 )
 jobs = click.option("-j", "--jobs", type=click.IntRange(1), default=1, help="Files at a time.  [default: 1]")
 tiling = together(

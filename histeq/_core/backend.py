@@ -10,7 +10,10 @@ are: a device backend keeps counts, edges and tables on the device and need not 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import numpy as np
+
 from histeq._core import rules
+from histeq._core.rules import OutRange
 
 if TYPE_CHECKING:
     from histeq._core.tile_grid import Grid, Levels
@@ -37,6 +40,8 @@ class Pixels:
     """The order of the three channels whose luma is the image; None: every channel is an image."""
     alpha: bool = False
     """In memory a fourth channel follows the three. Copying it along with them is harmless."""
+    value_range: tuple[int, int] | None = None
+    """Of integers: values outside are not counted, and mapped as the limits are; None: there are none."""
 
     @property
     def histograms(self) -> tuple[int, int]:
@@ -61,7 +66,18 @@ class Pixels:
 
     def bins(self, edges: Array | None) -> int:
         """Return how many bins a histogram has: one a value, or those between the edges."""
-        return rules.levels_of(self.image.dtype) if edges is None else edges.shape[-1] - 1
+        if edges is not None:
+            return edges.shape[-1] - 1
+        bins = self.bins_in_range
+        return bins.stop - bins.start
+
+    @property
+    def bins_in_range(self) -> slice:
+        """Which of the bins of all integers are those of the value range."""
+        if self.value_range is None:
+            return slice(0, rules.levels_of(self.image.dtype))
+        smallest = int(np.iinfo(self.image.dtype).min)
+        return slice(self.value_range[0] - smallest, self.value_range[1] - smallest + 1)
 
     def part(self, images: slice) -> "Pixels":
         """Return some of the images."""
@@ -123,11 +139,11 @@ class Backend(Protocol):
     def histogram(self, pixels: Pixels, edges: Array | None) -> Array:
         """Count the pixels: (N, P, levels or bins), int64. `edges` for floating images only."""
 
-    def lookup_table(self, counts: Array, rule: str, dtype: Any, out_range: tuple[Any, Any] | None) -> Array:
+    def lookup_table(self, counts: Array, rule: str, dtype: Any, out_range: OutRange | None) -> Array:
         """Return the table of a rule for each histogram: (..., levels), of dtype `table_dtype`."""
 
-    def match_table(self, counts: Array, reference: Array, dtype: Any) -> Array:
-        """Return the table that gives `counts` the distribution of the counts `reference`."""
+    def match_table(self, counts: Array, reference: Array, dtype: Any, first: int) -> Array:
+        """Return the table that gives `counts`, from value `first` up, the distribution of `reference`."""
 
     def match_values(self, pixels: Pixels, reference: Pixels, out: Array) -> None:
         """Match a floating image to a floating reference, value by value."""
@@ -139,7 +155,7 @@ class Backend(Protocol):
         self,
         pixels: Pixels,
         rule: str,
-        out_range: tuple[Any, Any] | None,
+        out_range: OutRange | None,
         edges: Array | None,
         out: Array,
     ) -> None:

@@ -6,11 +6,25 @@ a value) and `span`, the number of the highest output level (255 for uint8), and
 """
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 Counts = NDArray[np.int64]
+
+
+class OutRange(NamedTuple):
+    """What levels a table has; None in its stead: all those of the image's dtype, or the fractions 0..1."""
+
+    low: float
+    high: float
+    """The lowest and the highest level, or fraction."""
+    first: int
+    last: int
+    """What the first and the last bin of an integer image become where every pixel keeps its value."""
+    dtype: np.dtype
+    """The dtype of integer levels."""
 
 
 def opencv(counts: Counts, span: int) -> NDArray[np.int64] | None:
@@ -69,21 +83,32 @@ NAMES = (*INTEGER_RULES, "skimage")
 
 
 def lookup_table(
-    counts: Counts, rule: str, dtype: np.dtype, out_range: tuple[float, float] | None
+    counts: Counts, rule: str, dtype: np.dtype, out_range: OutRange | None
 ) -> NDArray[np.generic]:
-    """Return the table of one histogram, of `table_dtype(rule, dtype)`."""
+    """Return the table of one histogram, of `table_dtype(rule, dtype, out_range)`."""
     if rule == "skimage":
         return cdf_table(counts, dtype, out_range)
+    levels = out_range or whole_range(dtype)
+    span = int(levels.high) - int(levels.low)
+    entries = INTEGER_RULES[rule](counts, top(counts, span, out_range) if rule == "vips" else span)
+    entries = unchanged(len(counts), levels) if entries is None else entries + int(levels.low)
+    return entries.astype(levels.dtype)
+
+
+def whole_range(dtype: np.dtype) -> OutRange:
+    """Return all levels of an integer dtype."""
     limits = np.iinfo(dtype)
-    low, high = (limits.min, limits.max) if out_range is None else (int(out_range[0]), int(out_range[1]))
-    span = top(counts, high - low, out_range) if rule == "vips" else high - low
-    levels = INTEGER_RULES[rule](counts, span)
-    if levels is None:
-        return np.arange(limits.min, limits.max + 1).astype(dtype)
-    return (levels + low).astype(dtype)
+    low, high = int(limits.min), int(limits.max)
+    return OutRange(low, high, low, high, dtype.newbyteorder("="))
 
 
-def cdf_table(counts: Counts, dtype: np.dtype, out_range: tuple[float, float] | None) -> NDArray[np.generic]:
+def unchanged(bins: int, levels: OutRange) -> NDArray[np.int64]:
+    """Return the table where every pixel keeps its value: from the first to the last, evenly."""
+    step = (levels.last - levels.first) / (bins - 1)
+    return levels.first + np.rint(np.arange(bins) * step).astype(np.int64)
+
+
+def cdf_table(counts: Counts, dtype: np.dtype, out_range: OutRange | None) -> NDArray[np.generic]:
     """scikit-image's equalize_hist: the cumulative distribution itself.
 
     Where nothing was counted every pixel keeps its value, as by the other rules: an integer table holds the
@@ -93,19 +118,21 @@ def cdf_table(counts: Counts, dtype: np.dtype, out_range: tuple[float, float] | 
     if len(counts) == 0 or cumulative[-1] == 0:
         if dtype.kind == "f":
             return np.full(len(counts), np.nan, table_dtype("skimage", dtype))
-        limits = np.iinfo(dtype)
-        return np.arange(limits.min, limits.max + 1).astype(np.float64)
+        return unchanged(len(counts), out_range or whole_range(dtype)).astype(np.float64)
     cdf = cumulative / float(cumulative[-1])
     if dtype.kind != "f":
         cdf[: _first(counts)] = cdf[_first(counts)]  # np.interp holds the first value below the data
     if out_range is not None:
-        cdf = out_range[0] + cdf * (out_range[1] - out_range[0])
+        cdf = out_range.low + cdf * (out_range.high - out_range.low)
     return cdf.astype(table_dtype("skimage", dtype))
 
 
-def match_table(counts: Counts, reference: Counts, dtype: np.dtype) -> NDArray[np.generic]:
-    """scikit-image's match_histograms for one channel of integers: values truncated to `dtype`."""
-    values = np.arange(np.iinfo(dtype).min, np.iinfo(dtype).max + 1)
+def match_table(counts: Counts, reference: Counts, dtype: np.dtype, first: int) -> NDArray[np.generic]:
+    """scikit-image's match_histograms for one channel of integers: values truncated to `dtype`.
+
+    `first` is the value of the first bin.
+    """
+    values = first + np.arange(len(counts))
     occupied = np.flatnonzero(reference)
     if counts.sum() == 0 or len(occupied) == 0:
         return values.astype(dtype)
@@ -114,16 +141,29 @@ def match_table(counts: Counts, reference: Counts, dtype: np.dtype) -> NDArray[n
     return np.interp(quantiles, reference_quantiles, values[occupied]).astype(dtype)
 
 
-def table_dtype(rule: str, dtype: np.dtype) -> np.dtype:
+def extend(table: Any, first: int, full: Any) -> Any:
+    """Write a table of the bins from `first` on into one of all values: those outside go where the limits go.
+
+    Arrays are NumPy's or CuPy's; the levels are on the last axis.
+    """
+    stop = first + table.shape[-1]
+    full[..., :first] = table[..., :1]
+    full[..., first:stop] = table
+    full[..., stop:] = table[..., -1:]
+    return full
+
+
+def table_dtype(rule: str, dtype: np.dtype, out_range: OutRange | None = None) -> np.dtype:
     """Return the dtype of a rule's table, for images of `dtype`."""
     if rule != "skimage":
-        return dtype.newbyteorder("=")
+        return dtype.newbyteorder("=") if out_range is None else out_range.dtype
     return np.dtype(np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64)
 
 
-def result_dtype(rule: str, dtype: np.dtype) -> np.dtype:
+def result_dtype(rule: str, dtype: np.dtype, out_range: OutRange | None = None) -> np.dtype:
     """Return the dtype of the result: the image's own, byte order included, where the rule keeps it."""
-    return table_dtype(rule, dtype) if rule == "skimage" else dtype
+    table = table_dtype(rule, dtype, out_range)
+    return dtype if rule != "skimage" and table == dtype.newbyteorder("=") else table
 
 
 def levels_of(dtype: DTypeLike) -> int:
@@ -136,7 +176,7 @@ def _first(counts: Counts) -> int:
     return int(np.argmax(counts > 0))
 
 
-def top(counts: Counts, span: int, out_range: tuple[float, float] | None) -> int:
+def top(counts: Counts, span: int, out_range: OutRange | None) -> int:
     """Return the level that libvips sends the brightest pixel to.
 
     Its histogram of an 8-bit image has 256 bins; that of a 16-bit image ends at the brightest pixel, and

@@ -78,48 +78,83 @@ class Levels:
     """The image's, in native byte order."""
     bins: int
     lowest: int
-    """The level that the darkest pixels go to at the least; levels begin at the dtype's smallest value."""
+    """The level that the darkest pixels go to at the least."""
     span: int
     """The number of levels above it."""
     shift: int
     """By how much a level is shifted left to give a pixel."""
     fractions: tuple[float, float] | None
     """For floating images: what level 0 and level 65535 become."""
+    value_range: tuple[float, float] | None = None
+    """Values outside are not counted, and are mapped as the limits are. Integers within have a bin each."""
+    out_dtype: np.dtype | None = None
+    """The dtype of the result where it is another integer dtype than the image's."""
+    offset: int = 0
+    """By how much the pixel of level 0 lies above the smallest value of the result's dtype."""
 
     @property
     def table_dtype(self) -> np.dtype:
         """The dtype of the tables."""
-        return np.dtype(np.uint8 if self.dtype == np.uint8 else np.uint16)
+        return np.dtype(np.uint8 if self.dtype.itemsize == 1 else np.uint16)
+
+    @property
+    def first_bin(self) -> int:
+        """Which of the bins of all integers is the first that a table has."""
+        return 0 if self._integer_range is None else self._integer_range[0] - int(np.iinfo(self.dtype).min)
 
     @property
     def bin_shift(self) -> int:
         """By how much an integer is shifted right to give a bin."""
+        if self._integer_range is not None:
+            return 0
         return (_rules.levels_of(self.dtype) // self.bins).bit_length() - 1
+
+    @property
+    def _integer_range(self) -> tuple[int, int] | None:
+        if self.value_range is None or self.fractions is not None:
+            return None
+        return int(self.value_range[0]), int(self.value_range[1])
 
     @property
     def result_dtype(self) -> np.dtype:
         """The dtype of the result, but for its byte order."""
-        return self.dtype if self.fractions is None else _rules.table_dtype("skimage", self.dtype)
+        if self.fractions is not None:
+            return _rules.table_dtype("skimage", self.dtype)
+        return self.out_dtype or self.dtype
 
     @property
     def lowest_pixel(self) -> float:
         """The lowest value that the result may have."""
-        return self.lowest + int(np.iinfo(self.dtype).min) if self.fractions is None else self.fractions[0]
+        if self.fractions is not None:
+            return self.fractions[0]
+        return self.lowest + self.offset + int(np.iinfo(self.result_dtype).min)
 
     def result_dtype_for(self, dtype: np.dtype) -> np.dtype:
         """Return the dtype of the result for an image's dtype, which integers keep with its byte order."""
-        return dtype if self.fractions is None else self.result_dtype
+        return dtype if self.fractions is None and self.out_dtype is None else self.result_dtype
 
     def index(self, values: Array) -> NDArray[np.int64]:
         """Return the bins of integers."""
-        return (values.astype(np.int64) - int(np.iinfo(self.dtype).min)) >> self.bin_shift
+        return self.bins_of(values.astype(np.int64) - int(np.iinfo(self.dtype).min))
+
+    def bins_of(self, above: Array) -> Array:
+        """Return the bins of integers, given by how much they lie above the dtype's smallest value."""
+        if self._integer_range is None:
+            return above >> self.bin_shift
+        first = self.first_bin
+        return np.clip(above, first, first + self.bins - 1) - first
+
+    def inside(self, values: Array, edges: Array | None) -> NDArray[np.bool_]:
+        """Tell which values lie within the range; `edges` are those of floating images."""
+        low, high = (edges[0], edges[-1]) if edges is not None else self._integer_range or (-np.inf, np.inf)
+        return (values >= low) & (values <= high)
 
     def pixels(self, levels: Array) -> Array:
         """Return the pixels that levels stand for."""
         if self.fractions is not None:
             return self.fraction_table()[levels]
-        smallest = int(np.iinfo(self.dtype).min)
-        return ((levels.astype(np.int64) << self.shift) + smallest).astype(self.dtype)
+        smallest = int(np.iinfo(self.result_dtype).min)
+        return ((levels.astype(np.int64) << self.shift) + self.offset + smallest).astype(self.result_dtype)
 
     def fraction_table(self) -> Array:
         """Return what each level of a floating image becomes."""
@@ -157,15 +192,23 @@ def grid_of(shape: tuple[int, ...], letters: str, spatial: str, tiles: Any, tile
         tile = tuple(max(1, min(sizes.get(axis, 1), n)) for axis, n in zip(spatial, shape, strict=True))
         return Grid(shape, tuple(max(1, -(-n // t)) for n, t in zip(shape, tile, strict=True)), tile)
     counts = dict.fromkeys(letters, 8) if _is_default(tiles) else _by_axis("tiles", tiles, letters)
-    there = [axis in letters for axis in spatial]
     many = tuple(counts.get(axis, 1) for axis in spatial)
-    divides = all(n % t == 0 for n, t, present in zip(shape, many, there, strict=True) if present)
-    # OpenCV's quirk: as soon as one axis does not divide, one that does is extended by a pixel a tile, too.
-    extended = (
-        n if divides or not present else n + t - n % t
-        for n, t, present in zip(shape, many, there, strict=True)
-    )
+    extended = _extended(shape, many, letters, spatial)
     return Grid(shape, many, tuple(max(1, n // t) for n, t in zip(extended, many, strict=True)))
+
+
+def _extended(shape: tuple[int, ...], tiles: tuple[int, ...], letters: str, spatial: str) -> list[int]:
+    """Return the size along each axis to which the image is extended: one that its tiles divide.
+
+    OpenCV's quirk: as soon as one of H and W does not divide, one that does is extended by a pixel a tile,
+    too. Depth, which OpenCV does not have, goes by itself: a volume of one slice comes out as the image.
+    """
+    divides = {axis: n % t == 0 for axis, n, t in zip(spatial, shape, tiles, strict=True)}
+    fits = {"D": divides["D"], "H": divides["H"] and divides["W"], "W": divides["H"] and divides["W"]}
+    return [
+        n if fits[axis] or axis not in letters else n + t - n % t
+        for axis, n, t in zip(spatial, shape, tiles, strict=True)
+    ]
 
 
 def check_size(name: str, grid: Grid, bins: int, histograms: int = 1) -> None:
@@ -222,8 +265,14 @@ def check_clip_limit(clip_limit: Any) -> float:
     return as_float(clip_limit)
 
 
-def check_bins(bins: Any, dtype: np.dtype) -> int:
-    """Return how many bins a tile's histogram has."""
+def check_bins(bins: Any, dtype: np.dtype, value_range: tuple[int, int] | None = None) -> int:
+    """Return how many bins a tile's histogram has; `value_range` is that of integers."""
+    if value_range is not None:
+        if bins is not None:
+            raise ValueError(
+                f"bins must be None beside value_range: {dtype} has one bin a value; got {shown(bins)}"
+            )
+        return value_range[1] - value_range[0] + 1
     most = _rules.levels_of(dtype) if dtype.kind != "f" else 65536
     if bins is None:
         return 256 if dtype.kind == "f" else most
@@ -236,14 +285,25 @@ def check_bins(bins: Any, dtype: np.dtype) -> int:
     return bins
 
 
-def levels_of(dtype: np.dtype, bins: int, out_range: tuple[float, float] | None) -> Levels:
+def levels_of(
+    dtype: np.dtype,
+    bins: int,
+    out_range: _rules.OutRange | None,
+    value_range: tuple[float, float] | None = None,
+) -> Levels:
     """Return what pixels of `dtype` become."""
     dtype = dtype.newbyteorder("=")
     if dtype.kind == "f":
-        return Levels(dtype, bins, 0, 65535, 0, out_range or (0.0, 1.0))
+        fractions = (0.0, 1.0) if out_range is None else (out_range.low, out_range.high)
+        return Levels(dtype, bins, 0, 65535, 0, fractions, value_range)
     if out_range is not None:
-        low, high = int(out_range[0]), int(out_range[1])
-        return Levels(dtype, bins, low - int(np.iinfo(dtype).min), high - low, 0, None)
+        low, span = int(out_range.low), int(out_range.high) - int(out_range.low)
+        above = low - int(np.iinfo(out_range.dtype).min)
+        if value_range is None and out_range.dtype == dtype:
+            return Levels(dtype, bins, above, span, 0, None)
+        # Blended from 0 up, a range gives the same pixels wherever it lies: an offset counts in float32.
+        result = None if out_range.dtype == dtype else out_range.dtype
+        return Levels(dtype, bins, 0, span, 0, None, value_range, result, above)
     return Levels(dtype, bins, 0, bins - 1, (_rules.levels_of(dtype) // bins).bit_length() - 1, None)
 
 

@@ -50,6 +50,10 @@ def has_alpha_by_default(color: str, channels: int) -> bool:
 
 
 def alpha_for(dtype: np.dtype, alpha: Any) -> Any:
-    """Return an alpha channel for a result of some dtype: beside fractions it is a fraction, too."""
-    fractions = dtype.kind == "f" and alpha.dtype.kind != "f"
-    return alpha / np.iinfo(alpha.dtype).max if fractions else alpha
+    """Return an alpha channel for a result of some dtype: scaled to it, a fraction beside fractions."""
+    if alpha.dtype.kind == "f" or alpha.dtype == dtype:
+        return alpha
+    fraction = alpha / np.iinfo(alpha.dtype).max
+    if dtype.kind == "f":
+        return fraction
+    return (fraction * (alpha > 0) * np.iinfo(dtype).max + 0.5).astype(dtype)

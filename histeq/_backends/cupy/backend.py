@@ -24,6 +24,7 @@ from histeq._backends.numpy.backend import edges_between
 from histeq._backends.numpy.backend import overlap as overlap_on_cpu
 from histeq._core import rules as _rules
 from histeq._core.backend import Pixels
+from histeq._core.rules import OutRange
 
 try:
     import cupy
@@ -155,15 +156,20 @@ def bin_edges(pixels: Pixels, bins: int, value_range: tuple[float, float] | None
 def histogram(pixels: Pixels, edges: Array | None) -> Array:
     """Count the pixels: (N, P, levels or bins), int64."""
     with on(pixels.image):
-        bins = pixels.bins(edges)
+        bins = _rules.levels_of(pixels.image.dtype) if edges is None else pixels.bins(edges)
         counts = cupy.empty((*pixels.histograms, bins), np.int64)
         _count(pixels, edges, rule_of("none", bins, pixels.image.dtype, None, pixels), None, counts)
+        if pixels.value_range is not None:
+            counts = cupy.ascontiguousarray(counts[..., pixels.bins_in_range])
     return counts
 
 
 def apply(pixels: Pixels, table: Array, edges: Array | None, out: Array) -> None:
     """Map every pixel through its table into `out`; masks play no part."""
     if pixels.image.size == 0:
+        return
+    if pixels.value_range is not None:
+        _apply_within_range(pixels, table, out)
         return
     with on(pixels.image), aligned_target(out) as target:
         if pixels.luma:
@@ -174,23 +180,49 @@ def apply(pixels: Pixels, table: Array, edges: Array | None, out: Array) -> None
             _apply_interpolated(pixels, edges, table, target)
 
 
-def equalize(
-    pixels: Pixels, rule: str, out_range: tuple[Any, Any] | None, edges: Array | None, out: Array
-) -> None:
+def equalize(pixels: Pixels, rule: str, out_range: OutRange | None, edges: Array | None, out: Array) -> None:
     """Count, make tables and map at once: the last block of the histogram makes the table."""
     image = pixels.image
+    if pixels.value_range is not None:
+        _equalize_within_range(pixels, rule, out_range, out)
+        return
     with on(image):
         if _fused.equalize(pixels, rule, out_range, out):
             return
         bins, (images, planes) = pixels.bins(edges), pixels.histograms
         workspace = _device.device(image.device.id).workspace()
-        dtype = _rules.table_dtype(rule, image.dtype)
+        dtype = _rules.table_dtype(rule, image.dtype, out_range)
         of_rule = rule_of(rule, bins, image.dtype, out_range, pixels)
         for part in image_groups(images, 8 * bins * planes):
             group, bounds = pixels.part(part), None if edges is None else edges[part]
             table = workspace.empty("table", (*group.histograms, bins), dtype)
             _count(group, bounds, of_rule, table, None)
             apply(group, table, bounds, out[part])
+
+
+# Within a range of values ----------------------------------------------------------------------------
+#
+# All values are counted and mapped, by the same kernels; only tables are made of those within the range.
+
+
+def _equalize_within_range(pixels: Pixels, rule: str, out_range: OutRange | None, out: Array) -> None:
+    """Equalize integers, groups of images one after the other."""
+    images, planes = pixels.histograms
+    for part in image_groups(images, 8 * _rules.levels_of(pixels.image.dtype) * planes):
+        group = pixels.part(part)
+        table = lookup_table(histogram(group, None), rule, pixels.image.dtype, out_range)
+        apply(group, table, None, out[part])
+
+
+def _apply_within_range(pixels: Pixels, table: Array, out: Array) -> None:
+    """Map integers through tables of the range, groups of images one after the other."""
+    images, planes = pixels.histograms
+    levels, first = _rules.levels_of(pixels.image.dtype), pixels.bins_in_range.start
+    for part in image_groups(images, table.itemsize * levels * planes):
+        with on(pixels.image):
+            some = table[part]
+            full = _rules.extend(some, first, cupy.empty((*some.shape[:-1], levels), table.dtype))
+        apply(replace(pixels.part(part), value_range=None), full, None, out[part])
 
 
 # Counting ------------------------------------------------------------------------------------------
@@ -250,8 +282,7 @@ def _count_integers(gpu: Device, pixels: Pixels, rule: np.ndarray, results: np.n
     grid, shared = _grid_of_counters(gpu, region, image.dtype, 1)
     name = f"histogram_{tag_of(image.dtype)}" + ("" if region.is_contiguous else "_strided")
     mask = () if region.is_contiguous else (region.mask,)
-    flip = () if image.itemsize == 1 else (flip_of(image.dtype),)
-    arguments = (region.layout, region.image, *mask, *flip, rule, results)
+    arguments = (region.layout, region.image, *mask, flip_of(image.dtype), rule, results)
     gpu.launch("histogram", name, grid, arguments, shared)
 
 
@@ -281,9 +312,9 @@ def _apply_lut(pixels: Pixels, table: Array, out: Array) -> None:
     gpu = _device.device(image.device.id)
     table = with_contiguous_levels(table)
     region = merged_region_of(image, None, out)
-    fractions = table.dtype == np.float64
-    name = f"apply_lut_{tag_of(image.dtype)}" + ("_f64" if fractions else "")
-    name += "" if region.is_contiguous and not fractions else "_strided"
+    name = f"apply_lut_{tag_of(image.dtype)}"
+    name += f"_{tag_of(table.dtype)}" if table.itemsize != image.itemsize else ""
+    name += "" if region.is_contiguous else "_strided"
     arguments = (region.layout, region.image, tables_of(table, pixels), region.out)
     shared = 0 if image.itemsize == 2 else SCRATCH + TABLE_U8
     gpu.launch("lut", name, region.grid(gpu, image.itemsize), arguments, shared)

@@ -160,9 +160,10 @@ def _levels(levels: Levels, pixels: Pixels, clip_limit: float) -> np.ndarray:
         values = pixels.nodata_and_beside(np.nan)
     elif pixels.nodata is not None:
         nodata, beside = pixels.nodata_and_beside(-1)
-        bits = int(nodata) & 0xFFFF, int(beside) & 0xFFFF
+        all_bits = (1 << 8 * levels.dtype.itemsize) - 1
+        bits = int(nodata) & all_bits, int(beside) & all_bits
     return structure(
         LEVELS, levels.bins, levels.table_dtype.itemsize, 0 if floating else levels.bin_shift,
-        int(flip_of(levels.dtype)), levels.lowest, levels.span, levels.shift, *bits, *values, low, high - low,
-        clip_limit,
+        int(flip_of(levels.dtype)), levels.first_bin, levels.lowest, levels.span, levels.shift,
+        levels.offset, int(levels.out_dtype is not None), *bits, *values, low, high - low, clip_limit,
     )  # fmt: skip

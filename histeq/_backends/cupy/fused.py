@@ -10,11 +10,12 @@ from histeq._backends.cupy.device import Device, address, structure
 from histeq._backends.cupy.layout import Region, merged_region_of, tables_of
 from histeq._backends.cupy.rules import rule_of
 from histeq._core.backend import Pixels
+from histeq._core.rules import OutRange
 
 Array = Any
 
 
-def equalize(pixels: Pixels, rule: str, out_range: tuple[Any, Any] | None, out: Array) -> bool:
+def equalize(pixels: Pixels, rule: str, out_range: OutRange | None, out: Array) -> bool:
     """Equalize uint8 images in one launch where that is faster than two; tell whether it was done."""
     image = pixels.image
     if image.dtype != np.uint8 or out.dtype != np.uint8 or pixels.mask is not None or pixels.luma:

@@ -127,13 +127,13 @@ def _merge(shape: tuple[int, ...], strides: list[list[int]]) -> list[tuple[int, 
 
 
 def tag_of(dtype: Any) -> str:
-    """Name a kernel's variant: u8, u16 (int16 too), f16, f32, f64."""
+    """Name a kernel's variant: u8, u16 (signed integers too), f16, f32, f64."""
     return f"{'f' if dtype.kind == 'f' else 'u'}{8 * dtype.itemsize}"
 
 
 def flip_of(dtype: Any) -> np.uint32:
-    """Return what turns the bits of a 16-bit integer into its place among the values."""
-    return np.uint32(0x8000 if dtype.kind == "i" else 0)
+    """Return what turns the bits of an integer into its place among the values."""
+    return np.uint32(1 << (8 * dtype.itemsize - 1) if dtype.kind == "i" else 0)
 
 
 def red_first(pixels: Pixels, image: Array) -> Array:

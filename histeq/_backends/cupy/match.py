@@ -14,8 +14,8 @@ from histeq._core.backend import Pixels
 Array = Any
 
 
-def match_table(counts: Array, reference: Array, dtype: Any) -> Array:
-    """Return the table that gives `counts` the distribution of the counts `reference`."""
+def match_table(counts: Array, reference: Array, dtype: Any, first: int) -> Array:
+    """Return the table that gives `counts`, from value `first` up, the distribution of `reference`."""
     with on(counts):
         _refuse_capture()
         counts = cupy.ascontiguousarray(counts)
@@ -26,6 +26,7 @@ def match_table(counts: Array, reference: Array, dtype: Any) -> Array:
         if histograms:
             quantiles, values = (cupy.empty(counts.shape, np.float64) for _ in range(2))
             rule = rule_of("none", bins, np.dtype(dtype), None)
+            rule["first"] = first
             arguments = (counts, reference, np.int64(histograms), rule, quantiles, values, table)
             gpu = _device.device(counts.device.id)
             gpu.launch("match", "match_table", grid_of(histograms), arguments, SCRATCH)

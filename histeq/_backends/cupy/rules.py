@@ -10,15 +10,16 @@ from histeq._backends.cupy import device as _device
 from histeq._backends.cupy.device import grid_of, on, structure
 from histeq._core import rules as _rules
 from histeq._core.backend import Pixels
+from histeq._core.rules import OutRange
 
 Array = Any
 
 
-def lookup_table(counts: Array, rule: str, dtype: Any, out_range: tuple[Any, Any] | None) -> Array:
+def lookup_table(counts: Array, rule: str, dtype: Any, out_range: OutRange | None) -> Array:
     """Return the table of a rule for each histogram: (..., levels)."""
     with on(counts):
         counts = cupy.ascontiguousarray(counts)
-        table = cupy.empty(counts.shape, _rules.table_dtype(rule, dtype))
+        table = cupy.empty(counts.shape, _rules.table_dtype(rule, dtype, out_range))
         bins = counts.shape[-1]
         histograms = counts.size // bins if bins else 0
         if histograms:
@@ -29,7 +30,7 @@ def lookup_table(counts: Array, rule: str, dtype: Any, out_range: tuple[Any, Any
 
 
 def rule_of(
-    rule: str, bins: int, dtype: Any, out_range: tuple[Any, Any] | None, pixels: Pixels | None = None
+    rule: str, bins: int, dtype: Any, out_range: OutRange | None, pixels: Pixels | None = None
 ) -> np.ndarray:
     """Return struct Rule of rules.cuh; "none" makes no table.
 
@@ -38,18 +39,21 @@ def rule_of(
     """
     floating = dtype.kind == "f"
     bottom = 0 if floating else smallest(dtype)
-    low, span, fractions = bottom, bins - 1, (0.0, 1.0)
+    low, span, first, last, fractions = bottom, bins - 1, bottom, bottom + bins - 1, (0.0, 1.0)
     nodata = -1
-    if rule == "skimage":
-        if out_range is not None:
-            fractions = (float(out_range[0]), float(out_range[1]) - float(out_range[0]))
-    elif out_range is not None:
-        low, span = int(out_range[0]), int(out_range[1]) - int(out_range[0])
+    if out_range is not None:
+        first, last = out_range.first, out_range.last
+        if rule == "skimage":
+            fractions = (float(out_range.low), float(out_range.high) - float(out_range.low))
+        else:
+            low, span = int(out_range.low), int(out_range.high) - int(out_range.low)
     if pixels is not None and pixels.luma is None and not floating:
         nodata = nodata_bin(pixels)
     to_brightest = rule == "vips" and out_range is None and bins != 256
-    width = (dtype if rule == "none" else _rules.table_dtype(rule, dtype)).itemsize
-    values = (RULES[rule], bins, width, nodata, bottom, low, span, to_brightest, floating, *fractions)
+    width = (dtype if rule == "none" else _rules.table_dtype(rule, dtype, out_range)).itemsize
+    values = (
+        RULES[rule], bins, width, nodata, first, last, low, span, to_brightest, floating, *fractions
+    )  # fmt: skip
     return structure(RULE, *values)
 
 

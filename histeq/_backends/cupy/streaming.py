@@ -21,6 +21,7 @@ from histeq._backends.cupy.transfer import TransferStream, for_each_piece, refus
 from histeq._backends.numpy.backend import as_mask, copy_alpha, empty_like, overlap
 from histeq._core import dispatch
 from histeq._core.backend import Pixels
+from histeq._core.rules import OutRange
 from histeq._core.tile_grid import Grid, Levels
 
 __all__ = [
@@ -49,16 +50,16 @@ def histogram(pixels: Pixels, edges: Array | None) -> np.ndarray:
     return _count(pixels, edges, _pieces.cut(pixels), PieceCache(0))
 
 
-def lookup_table(counts: Array, rule: str, dtype: Any, out_range: tuple[Any, Any] | None) -> np.ndarray:
+def lookup_table(counts: Array, rule: str, dtype: Any, out_range: OutRange | None) -> np.ndarray:
     """Return the table of a rule for each histogram: (..., levels)."""
     refuse_host_arrays()
     return cupy.asnumpy(gpu.lookup_table(cupy.asarray(counts), rule, dtype.newbyteorder("="), out_range))
 
 
-def match_table(counts: Array, reference: Array, dtype: Any) -> np.ndarray:
-    """Return the table that gives `counts` the distribution of the counts `reference`."""
+def match_table(counts: Array, reference: Array, dtype: Any, first: int) -> np.ndarray:
+    """Return the table that gives `counts`, from value `first` up, the distribution of `reference`."""
     refuse_host_arrays()
-    return cupy.asnumpy(gpu.match_table(cupy.asarray(counts), cupy.asarray(reference), dtype))
+    return cupy.asnumpy(gpu.match_table(cupy.asarray(counts), cupy.asarray(reference), dtype, first))
 
 
 def match_values(pixels: Pixels, reference: Pixels, out: Array) -> None:
@@ -76,9 +77,7 @@ def apply(pixels: Pixels, table: Array, edges: Array | None, out: Array) -> None
     _map(pixels, table, edges, out, _pieces.cut(pixels), PieceCache(0))
 
 
-def equalize(
-    pixels: Pixels, rule: str, out_range: tuple[Any, Any] | None, edges: Array | None, out: Array
-) -> None:
+def equalize(pixels: Pixels, rule: str, out_range: OutRange | None, edges: Array | None, out: Array) -> None:
     """Count, make tables and map: at once where whole images make a piece, else in two passes."""
     boxes = _pieces.groups(pixels.image)
     if boxes is None:
@@ -98,7 +97,7 @@ def equalize(
 
 
 def _equalize_in_two_passes(
-    pixels: Pixels, rule: str, out_range: tuple[Any, Any] | None, edges: Array | None, out: Array
+    pixels: Pixels, rule: str, out_range: OutRange | None, edges: Array | None, out: Array
 ) -> None:
     """Equalize one image that is larger than a piece."""
     boxes, cache = _pieces.cut(pixels), PieceCache(_pieces.free_memory() // 2)

@@ -45,6 +45,7 @@ from histeq._core import nodata as _nodata
 from histeq._core import rules as _rules
 from histeq._core import threads as _threads
 from histeq._core.backend import Pixels
+from histeq._core.rules import OutRange
 
 __all__ = [
     "apply", "apply_tiles", "as_mask", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
@@ -94,42 +95,50 @@ def histogram(pixels: Pixels, edges: Array | None) -> NDArray[np.int64]:
 
 def _count_unit(pixels: Pixels, edges: Array | None, at: At, parts: int) -> NDArray[np.int64]:
     """Count an image's interleaved channels, its luma, or one plane."""
-    if len(at) == 1:
-        return _colors.count_channels(pixels, at[0], parts)
-    if pixels.luma:
-        return _colors.count_luma(pixels, at[0], parts)
     if edges is None:
-        return _count_values(pixels, at, parts)
+        return _count_all_values(pixels, at, parts)[..., pixels.bins_in_range]
     if pixels.image.dtype.itemsize == 2:
         return _count_halves(pixels, at, edges[at], parts)
     return _count_bins(pixels, at, edges[at], parts)
 
 
-def lookup_table(
-    counts: NDArray[np.int64], rule: str, dtype: np.dtype, out_range: tuple[float, float] | None
-) -> Array:
+def _count_all_values(pixels: Pixels, at: At, parts: int) -> NDArray[np.int64]:
+    """Count an image's interleaved channels, its luma, or one plane, of integers."""
+    if len(at) == 1:
+        return _colors.count_channels(pixels, at[0], parts)
+    if pixels.luma:
+        return _colors.count_luma(pixels, at[0], parts)
+    return _count_values(pixels, at, parts)
+
+
+def lookup_table(counts: NDArray[np.int64], rule: str, dtype: np.dtype, out_range: OutRange | None) -> Array:
     """Return the table of a rule for each histogram: (..., levels)."""
     if rule == "skimage":
         return _reference.lookup_table(counts, rule, dtype, out_range)
-    bottom, top = _limits(dtype)
-    low, high = (bottom, top) if out_range is None else (int(out_range[0]), int(out_range[1]))
-    table = np.empty(counts.shape, _rules.table_dtype(rule, dtype))
+    low, high, first, last, _ = out_range or _whole_range(dtype)
+    table = np.empty(counts.shape, _rules.table_dtype(rule, dtype, out_range))
     kernel, sums = getattr(getattr(_tables, f"table_{rule}"), tag(table)), workspace().sums
     histograms = np.ascontiguousarray(counts).reshape(-1, counts.shape[-1])
     for histogram, levels in zip(histograms, table.reshape(histograms.shape), strict=True):
-        span = _rules.top(histogram, high - low, out_range) if rule == "vips" else high - low
-        kernel(histogram, bottom, low, span, sums, levels)
+        span = int(high - low)
+        span = _rules.top(histogram, span, out_range) if rule == "vips" else span
+        kernel(histogram, first, last, int(low), span, sums, levels)
     return table
 
 
-def match_table(counts: NDArray[np.int64], reference: NDArray[np.int64], dtype: np.dtype) -> Array:
-    """Return the table that gives `counts` the distribution of the counts `reference`."""
+_whole_range = functools.cache(_rules.whole_range)  # np.iinfo takes as long as a small table
+
+
+def match_table(
+    counts: NDArray[np.int64], reference: NDArray[np.int64], dtype: np.dtype, first: int
+) -> Array:
+    """Return the table that gives `counts`, from value `first` up, the distribution of `reference`."""
     table = np.empty(counts.shape, dtype)
-    kernel, (bottom, _) = getattr(_match.match_table, tag(table)), _limits(dtype)
+    kernel = getattr(_match.match_table, tag(table))
     counts, reference = np.ascontiguousarray(counts), np.ascontiguousarray(reference)
     reference = np.broadcast_to(reference, counts.shape)
     _threads.run(
-        lambda at: kernel(counts[at], reference[at], bottom, table[at]), np.ndindex(counts.shape[:-1])
+        lambda at: kernel(counts[at], reference[at], first, table[at]), np.ndindex(counts.shape[:-1])
     )
     return table
 
@@ -155,6 +164,7 @@ def _apply_unit(pixels: Pixels, table: Array, edges: Array | None, at: At, out: 
     """Map an image's interleaved channels, its luma, or one plane."""
     target = out[at[:1] if pixels.luma else at]
     new = target if served(target) else np.empty_like(target, target.dtype.newbyteorder("="))
+    table = _reference.over_all_values(pixels, table)
     if len(at) == 1:
         _colors.apply_channels(pixels, at[0], table, new, parts)
     elif pixels.luma:
@@ -168,9 +178,7 @@ def _apply_unit(pixels: Pixels, table: Array, edges: Array | None, at: At, out: 
         np.copyto(target, new)
 
 
-def equalize(
-    pixels: Pixels, rule: str, out_range: tuple[float, float] | None, edges: Array | None, out: Array
-) -> None:
+def equalize(pixels: Pixels, rule: str, out_range: OutRange | None, edges: Array | None, out: Array) -> None:
     """Count, make the tables and map, image by image while it is in the cache."""
     dtype = pixels.image.dtype
     together = _rows_for_all_threads(pixels, rule, out)
@@ -208,7 +216,7 @@ def _equalize_plane(kernel: Callable[..., None], plane: Array, out: Array) -> No
 
 
 def _fused_kernel(
-    pixels: Pixels, rule: str, out_range: tuple[float, float] | None, out: Array
+    pixels: Pixels, rule: str, out_range: OutRange | None, out: Array
 ) -> Callable[..., None] | None:
     """Return the kernel that equalizes a plane in one call, where there is one for these."""
     image = pixels.image
@@ -233,6 +241,7 @@ def _rows_for_all_threads(pixels: Pixels, rule: str, out: Array) -> list[Array] 
         rule == "skimage"
         or pixels.mask is not None
         or pixels.nodata is not None
+        or pixels.value_range is not None
         or _threads.num_threads() == 1
     ):
         return None
@@ -256,7 +265,7 @@ def _count_values(pixels: Pixels, at: At, parts: int) -> NDArray[np.int64]:
 def _count_bits(pixels: Pixels, at: At, parts: int) -> NDArray[np.int64]:
     """Count a plane of 8- or 16-bit elements by their bit pattern."""
     plane = bits(pixels.image[at])
-    levels = pixels.bins(None)
+    levels = _rules.levels_of(plane.dtype)
     in_rows = rows(plane, join=_tiers.in_use().joins_rows) if pixels.mask is None else None
     if in_rows is None:
         kernel = getattr(_histogram.histogram_strided, tag(plane))
@@ -349,7 +358,7 @@ def _apply_values(pixels: Pixels, at: At, table: Array, out: Array, parts: int) 
     """Map a plane of 8- or 16-bit elements through a table with one entry a bit pattern."""
     plane = bits(pixels.image[at])
     if out.dtype.kind == "i":
-        table, out = table.view(np.uint16), out.view(np.uint16)
+        table, out = bits(table), bits(out)
     in_rows = rows(plane, out)
     if in_rows is not None and plane.dtype == table.dtype == _UINT8:
         kernel = _lut.apply.u8

@@ -236,7 +236,7 @@ def _int64(*numbers: int) -> NDArray[np.int64]:
 
 def _sign_bit(levels: Levels) -> int:
     """Return the bit to flip in an integer so that the smallest value becomes 0."""
-    return 1 << 15 if levels.dtype.kind == "i" else 0
+    return 1 << (8 * levels.dtype.itemsize - 1) if levels.dtype.kind == "i" else 0
 
 
 # Planes as they are --------------------------------------------------------------------------------
@@ -247,16 +247,24 @@ def _plain(pixels: Pixels, at: At, levels: Levels) -> Array | None:
     image = pixels.image
     if image.size == 0 or pixels.mask is not None or pixels.nodata is not None or image.dtype.kind == "f":
         return None
-    return None if pixels.luma else _plain_output(image[at], levels)
+    plane = None if pixels.luma else _plain_output(image[at], levels)
+    if plane is None or levels.value_range is None or _is_within_range(plane, levels):
+        return plane
+    return None
+
+
+def _is_within_range(plane: Array, levels: Levels) -> bool:
+    """Tell whether the bins of a plane are its values, none beyond the last, and its levels the pixels."""
+    return levels.first_bin == levels.offset == 0 and _bins_in_use(plane, levels)[1] <= levels.bins
 
 
 def _plain_output(plane: Array, levels: Levels) -> Array | None:
     """Return a plane of integers that the kernels write as it is; None: any other."""
     if not served(plane) or (plane.strides[2] != plane.itemsize and plane.shape[2] > 1):
         return None
-    if plane.itemsize == 1 and levels.bins != 256:
+    if plane.itemsize == 1 and (levels.bins != 256 or plane.dtype.kind == "i"):
         return None
-    return bits(plane) if plane.dtype.kind in "iu" else None
+    return bits(plane) if plane.dtype == levels.dtype and plane.dtype.kind in "iu" else None
 
 
 def _tables_of(
@@ -410,7 +418,8 @@ def _tables_in_parts(
         for z in range(len(zs)):
             for start in range(0, len(ys), rows):
                 box = _slices(zs[z : z + 1], ys[start : start + rows], xs)
-                _count(*_bins(pixels, at, box, levels, edges), _mask(pixels, at[0], box), counts)
+                mask = _mask(pixels, at, box, levels, edges)
+                _count(*_bins(pixels, at, box, levels, edges), mask, counts)
         empty[tile] = not counts.any()
         if not empty[tile]:
             kernel(counts, clip_limit, parameters, np.empty_like(counts), out[tile])
@@ -426,10 +435,14 @@ def _slices(*positions: NDArray[np.int64]) -> Any:
     return np.ix_(*positions)
 
 
-def _mask(pixels: Pixels, n: int, box: Any) -> Array | None:
-    """Return the mask of some pixels of image n; None: all count."""
-    mask = pixels.mask_of(n)
-    return None if mask is None else mask[box]
+def _mask(pixels: Pixels, at: At, box: Any, levels: Levels, edges: Array | None) -> Array | None:
+    """Return which of some pixels count, by the mask and the range of values; None: all."""
+    mask = pixels.mask_of(at[0])
+    mask = None if mask is None else mask[box]
+    if levels.value_range is None:
+        return mask
+    inside = _reference.inside(pixels, *at, box, levels, edges)
+    return inside if mask is None else mask & inside
 
 
 def _count(index: Array, maps: Array | None, mask: Array | None, counts: NDArray[np.int64]) -> None:
@@ -452,7 +465,8 @@ def _bins(
 ) -> tuple[Array, Array | None]:
     """Return the bins of some pixels, contiguous, in the tables' dtype; and which are mapped, None: all."""
     image = pixels.image[at[0]]
-    if pixels.nodata is not None or image.dtype.kind == "f" or (pixels.luma and levels.bin_shift):
+    special_luma = pixels.luma and (levels.bin_shift or levels.value_range is not None)
+    if pixels.nodata is not None or image.dtype.kind == "f" or special_luma:
         index, maps = _reference.indices(pixels, *at, box, levels, edges)
         return index.astype(levels.table_dtype, order="C"), maps
     if pixels.luma:
@@ -461,7 +475,7 @@ def _bins(
         getattr(_strided.extract_luma, tag(luma))(*channels, luma)
         return luma, None
     values = bits(image[at[1]][box])
-    return np.ascontiguousarray((values ^ values.dtype.type(_sign_bit(levels))) >> levels.bin_shift), None
+    return np.ascontiguousarray(levels.bins_of(values ^ values.dtype.type(_sign_bit(levels)))), None
 
 
 def _blend_in_parts(
@@ -509,10 +523,12 @@ def _put(
         _reference.put(pixels, *at, box, level, mapped, levels, out)
     elif pixels.luma:
         rgb = pixels.channels_of(0)
-        new = level << levels.shift
+        new = (level << levels.shift) + levels.offset
         old = [bits(image[c][box]) for c in rgb]
         top = np.iinfo(levels.dtype).max
         getattr(_strided.replace_luma, tag(level))(*old, new, top, *(target[c][box] for c in rgb))
+    elif levels.out_dtype is not None:
+        target[at[1]][box] = level + levels.offset
     else:
-        new = (level << levels.shift) ^ level.dtype.type(_sign_bit(levels))
+        new = ((level << levels.shift) + levels.offset) ^ level.dtype.type(_sign_bit(levels))
         target[at[1]][box] = new.view(levels.dtype)

@@ -27,6 +27,7 @@ from histeq._backends.numba.views import (
 from histeq._core import nodata as _nodata
 from histeq._core import threads as _threads
 from histeq._core.backend import Pixels
+from histeq._core.rules import levels_of
 
 Array = NDArray[Any]
 
@@ -57,7 +58,7 @@ def count_luma(pixels: Pixels, n: int, parts: int) -> NDArray[np.int64]:
     kernel = getattr(_strided.histogram_luma_strided, tag(channels[0]))
     nodata = -1 if pixels.nodata is None else pixels.nodata
     pieces = split(parts, *channels, mask_of(pixels, n, channels[0]))
-    return add_up(kernel, [(*piece, nodata) for piece in pieces], (pixels.bins(None),))
+    return add_up(kernel, [(*piece, nodata) for piece in pieces], (levels_of(channels[0].dtype),))
 
 
 def apply_luma(pixels: Pixels, n: int, table: Array, out: Array, parts: int) -> None:

@@ -147,7 +147,7 @@ def clahe(
 def _table_opencv(counts: NDArray[np.int64]) -> Array:
     """Return the table of the default rule for 8 bits."""
     table = np.empty(256, np.uint8)
-    _rules.table_opencv.u8(counts, 0, 0, 255, workspace().sums, table)
+    _rules.table_opencv.u8(counts, 0, 255, 0, 255, workspace().sums, table)
     return table
 
 

@@ -145,7 +145,7 @@ def native(array: Array) -> Array:
 def bits(array: Array) -> Array:
     """Return 8- or 16-bit elements as unsigned integers."""
     array = native(array)
-    return array if array.dtype.kind == "u" else array.view(np.uint16)
+    return array if array.dtype.kind == "u" else array.view(f"u{array.itemsize}")
 
 
 def mask_of(pixels: Pixels, n: int, plane: Array) -> Array:

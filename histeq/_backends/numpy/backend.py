@@ -14,6 +14,7 @@ from histeq._core import nodata as _nodata
 from histeq._core import rules as _rules
 from histeq._core import ycrcb as _color
 from histeq._core.backend import Pixels
+from histeq._core.rules import OutRange
 
 __all__ = [
     "apply", "apply_tiles", "as_mask", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
@@ -101,6 +102,8 @@ def histogram(pixels: Pixels, edges: Array | None) -> NDArray[np.int64]:
                 index = index[inside]
             else:
                 index = values.astype(np.int64) - np.iinfo(pixels.image.dtype).min
+                index = index - pixels.bins_in_range.start
+                index = index[(index >= 0) & (index < length)]
             counts[n, p] += np.bincount(index, minlength=length)
     return counts
 
@@ -115,22 +118,22 @@ def bin_index(values: Array, edges: Array) -> tuple[NDArray[np.int64], NDArray[n
     return np.minimum(index, len(edges) - 2), inside
 
 
-def lookup_table(
-    counts: NDArray[np.int64], rule: str, dtype: np.dtype, out_range: tuple[float, float] | None
-) -> Array:
+def lookup_table(counts: NDArray[np.int64], rule: str, dtype: np.dtype, out_range: OutRange | None) -> Array:
     """Return the table of a rule for each histogram: (..., levels)."""
-    table = np.empty(counts.shape, _rules.table_dtype(rule, dtype))
+    table = np.empty(counts.shape, _rules.table_dtype(rule, dtype, out_range))
     for at in np.ndindex(counts.shape[:-1]):
         table[at] = _rules.lookup_table(counts[at], rule, dtype, out_range)
     return table
 
 
-def match_table(counts: NDArray[np.int64], reference: NDArray[np.int64], dtype: np.dtype) -> Array:
-    """Return the table that gives `counts` the distribution of the counts `reference`."""
+def match_table(
+    counts: NDArray[np.int64], reference: NDArray[np.int64], dtype: np.dtype, first: int
+) -> Array:
+    """Return the table that gives `counts`, from value `first` up, the distribution of `reference`."""
     table = np.empty(counts.shape, dtype.newbyteorder("="))
     reference = np.broadcast_to(reference, counts.shape)
     for at in np.ndindex(counts.shape[:-1]):
-        table[at] = _rules.match_table(counts[at], reference[at], dtype)
+        table[at] = _rules.match_table(counts[at], reference[at], dtype, first)
     return table
 
 
@@ -162,18 +165,28 @@ def apply(pixels: Pixels, table: Array, edges: Array | None, out: Array) -> None
     """Map every pixel through its table into `out`; masks play no part."""
     for n in range(len(pixels.image)):
         if pixels.luma:
-            _apply_luma(pixels, n, table[n, 0], out[n])
+            _apply_luma(pixels, n, over_all_values(pixels, table[n, 0]), out[n])
             continue
         for p in range(pixels.image.shape[1]):
+            levels = over_all_values(pixels, table[n, p])
             for block, result in zip(_blocks(pixels.image[n, p]), _blocks(out[n, p]), strict=True):
                 if edges is None:
-                    mapped = table[n, p][block.astype(np.int64) - np.iinfo(block.dtype).min]
-                elif np.isnan(table[n, p, 0]):  # nothing was counted
+                    mapped = levels[block.astype(np.int64) - np.iinfo(block.dtype).min]
+                elif np.isnan(levels[0]):  # nothing was counted
                     mapped = block
                 else:
-                    mapped = interpolate(block, edges[n, p], table[n, p])
+                    mapped = interpolate(block, edges[n, p], levels)
                 (mapped,) = _nodata.apart([mapped], pixels)
-                np.copyto(result, np.where(_maps(block, pixels), mapped, block), casting="same_kind")
+                passed = block.astype(mapped.dtype)  # its nodata, which the result holds
+                np.copyto(result, np.where(_maps(block, pixels), mapped, passed), casting="same_kind")
+
+
+def over_all_values(pixels: Pixels, table: Array) -> Array:
+    """Return a table (..., levels) of the value range as one of all values of an integer image."""
+    if pixels.value_range is None:
+        return table
+    full = np.empty((*table.shape[:-1], _rules.levels_of(pixels.image.dtype)), table.dtype)
+    return _rules.extend(table, pixels.bins_in_range.start, full)
 
 
 def interpolate(values: Array, edges: Array, table: Array) -> Array:
@@ -189,9 +202,7 @@ def centres_of(edges: Array) -> Array:
     return np.where(np.isfinite(centres), centres, edges[:-1] / 2.0 + edges[1:] / 2.0)
 
 
-def equalize(
-    pixels: Pixels, rule: str, out_range: tuple[float, float] | None, edges: Array | None, out: Array
-) -> None:
+def equalize(pixels: Pixels, rule: str, out_range: OutRange | None, edges: Array | None, out: Array) -> None:
     """Do histogram, lookup_table and apply at once, image by image: the tables of one are held at a time."""
     for n in range(len(pixels.image)):
         part = slice(n, n + 1)

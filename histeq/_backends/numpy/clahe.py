@@ -26,6 +26,8 @@ def tile_tables(pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, e
             index, maps = indices(pixels, n, p, (z, y, x), levels, edges)
             if mask is not None:
                 maps = maps & mask[z, y, x]
+            if levels.value_range is not None:
+                maps = maps & inside(pixels, n, p, (z, y, x), levels, edges)
             counts = np.bincount(index[maps], minlength=levels.bins)
             empty[at] = not counts.any()
             if not empty[at]:
@@ -78,12 +80,19 @@ def indices(
     values = [pixels.image[n, c][at] for c in pixels.channels_of(p)]
     maps = ~_nodata.is_nodata(values, pixels)
     if pixels.luma:
-        return _color.luma(*values) >> levels.bin_shift, maps
+        return levels.bins_of(_color.luma(*values)), maps
     if edges is None:
         return levels.index(values[0]), maps
     maps &= np.isfinite(values[0])
     index = np.searchsorted(edges[min(n, len(edges) - 1), p], values[0], side="right") - 1
     return np.clip(index, 0, levels.bins - 1), maps
+
+
+def inside(pixels: Pixels, n: int, p: int, at: Any, levels: Levels, edges: Array | None) -> NDArray[np.bool_]:
+    """Tell which of some pixels lie within the range of values."""
+    values = [pixels.image[n, c][at] for c in pixels.channels_of(p)]
+    luma = _color.luma(*values) if pixels.luma else values[0]
+    return levels.inside(luma, None if edges is None else edges[min(n, len(edges) - 1), p])
 
 
 def put(

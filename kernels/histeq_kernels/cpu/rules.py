@@ -17,33 +17,33 @@ SUMS = BLOCK + 8
 """Entries of the memory for them (one more, whole cache lines): float64, of any content."""
 
 _SIGNATURES = {
-    tag: f"void({COUNTS}, int64, int64, int64, float64[::1], {element}[::1])"
-    for tag, element in (("u8", "uint8"), ("u16", "uint16"), ("i16", "int16"))
+    tag: f"void({COUNTS}, int64, int64, int64, int64, float64[::1], {element}[::1])"
+    for tag, element in (("u8", "uint8"), ("i8", "int8"), ("u16", "uint16"), ("i16", "int16"))
 }
 
 
 @kernel(**_SIGNATURES)
-def table_opencv(counts, bottom, low, span, sums, table):
+def table_opencv(counts, first, last, low, span, sums, table):
     """cv2.equalizeHist: float32 throughout."""
-    fill(counts, bottom, (low, span), (opencv_number, opencv_level), sums, table)
+    fill(counts, (first, last), (low, span), (opencv_number, opencv_level), sums, table)
 
 
 @kernel(**_SIGNATURES)
-def table_numpy(counts, bottom, low, span, sums, table):
+def table_numpy(counts, first, last, low, span, sums, table):
     """(cdf - cdf_min) * span / (cdf_max - cdf_min) in float64, truncated."""
-    fill(counts, bottom, (low, span), (numpy_number, numpy_level), sums, table)
+    fill(counts, (first, last), (low, span), (numpy_number, numpy_level), sums, table)
 
 
 @kernel(**_SIGNATURES)
-def table_pillow(counts, bottom, low, span, sums, table):
+def table_pillow(counts, first, last, low, span, sums, table):
     """PIL.ImageOps.equalize: whole numbers throughout."""
-    fill(counts, bottom, (low, span), (pillow_number, pillow_level), sums, table)
+    fill(counts, (first, last), (low, span), (pillow_number, pillow_level), sums, table)
 
 
 @kernel(**_SIGNATURES)
-def table_vips(counts, bottom, low, span, sums, table):
+def table_vips(counts, first, last, low, span, sums, table):
     """Scale the cumulative count by span / pixels in float32, truncated (libvips' hist_equal)."""
-    fill(counts, bottom, (low, span), (vips_number, vips_level), sums, table)
+    fill(counts, (first, last), (low, span), (vips_number, vips_level), sums, table)
 
 
 @inline
@@ -96,10 +96,11 @@ def vips_level(below, upto, darkest, number, span):
 
 
 @inline
-def fill(counts, bottom, levels, rule, sums, table):
+def fill(counts, kept, levels, rule, sums, table):
     """Write the levels of all values, by the two functions of a rule.
 
-    `bottom` is the smallest value of the dtype, `levels` the lowest level and how many there are above it.
+    `levels` is the lowest level and how many there are above it. Where every pixel keeps its value, `kept`
+    says what the first and the last bin become; the others lie evenly between.
     """
     first, last = occupied(counts)
     low, _ = levels
@@ -107,8 +108,10 @@ def fill(counts, bottom, levels, rule, sums, table):
     for i in range(first, last + one):
         total += counts[i]
     if not fill_occupied(counts, (first, last), total, levels, rule, sums, table):
+        start, end = kept
+        step = np.float64(end - start) / np.float64(table.size - 1)
         for i in range(np.uint64(table.size)):
-            table[i] = bottom + np.int64(i)
+            table[i] = start + np.int64(np.rint(np.float64(i) * step))
         return
     for i in range(first):
         table[i] = low

@@ -13,31 +13,53 @@ struct Tiles {
 // How pixels become bins, and levels become pixels.
 struct Levels {
     i64 bins, width;           // entries of a table, and their bytes
-    i64 bin_shift, flip;       // integers: bits to the right give a bin; 0x8000 for int16
+    i64 bin_shift, flip;       // integers: bits to the right give a bin; what `bin_of` needs
+    i64 first;                 // integers: of the bins of all values, the first that a table has
     i64 lowest, span, shift;   // of the levels; bits to the left give a pixel
+    i64 offset;                // integers: what is added to that
+    i64 narrow;                // integers: the result has 8 bits, whatever the image has
     i64 nodata, beside_nodata; // integers, by their bits: what is not counted and not changed (-1: none), and what
                                // other pixels become that would become it
     double nodata_value, beside_nodata_value;  // the same for floating images; NaN: none
     double low, range;         // floating: what level 0 stands for, and how much more level 65535
     double clip_limit;
+
+    // The bin of an integer, by its place among all values; those out of range go to the first or the last.
+    __device__ __forceinline__ u32 bin(u32 place, bool& counted) const {
+        const i64 bin = static_cast<i64>(place >> bin_shift) - first;
+        const i64 nearest = max(0ll, min(bin, bins - 1));
+        counted = bin == nearest;
+        return static_cast<u32>(nearest);
+    }
+    // The integer of a level, by its place among all values.
+    __device__ __forceinline__ i64 place(i64 level) const { return (level << shift) + offset; }
 };
 
-// A kind of pixel: bin() tells whether a pixel is mapped, and its bin; put() writes the pixel of a level, or the same
-// pixel again. `edges` are those of the plane.
+// A kind of pixel: bin() tells whether a pixel is mapped, its bin, and whether it counts; put() writes the pixel of a
+// level, or the same pixel again. `edges` are those of the plane.
 
 template <class T>
 struct Integers {
     typedef T Edge;
     __device__ __forceinline__ Integers(const Levels&, const T*, const Strides&, const Strides&) {}
-    __device__ __forceinline__ bool bin(const Levels& levels, const char* at, u32& bin) const {
+    __device__ __forceinline__ bool bin(const Levels& levels, const char* at, u32& bin, bool& counted) const {
         const T value = *reinterpret_cast<const T*>(at);
-        bin = (value ^ static_cast<u32>(levels.flip)) >> levels.bin_shift;
+        bin = levels.bin(bin_of(value, static_cast<u32>(levels.flip)), counted);
         return value != levels.nodata;
     }
     __device__ __forceinline__ void put(const Levels& levels, const char* from, char* to, bool maps, i64 level) const {
-        T value = static_cast<T>((level << levels.shift) ^ levels.flip);
-        if (value == levels.nodata) value = static_cast<T>(levels.beside_nodata);
-        *reinterpret_cast<T*>(to) = maps ? value : *reinterpret_cast<const T*>(from);
+        const i64 place = levels.place(level);
+        if (levels.narrow)
+            put_as<u8>(levels, from, to, maps, place);
+        else
+            put_as<T>(levels, from, to, maps, place ^ levels.flip);
+    }
+    template <class Result>
+    static __device__ __forceinline__ void put_as(const Levels& levels, const char* from, char* to, bool maps,
+                                                  i64 mapped) {
+        Result value = static_cast<Result>(mapped);
+        if (value == levels.nodata) value = static_cast<Result>(levels.beside_nodata);
+        *reinterpret_cast<Result*>(to) = maps ? value : static_cast<Result>(*reinterpret_cast<const T*>(from));
     }
 };
 
@@ -47,15 +69,15 @@ struct Luma {
     i64 to_next, to_next_out;
     __device__ __forceinline__ Luma(const Levels&, const T*, const Strides& image, const Strides& out)
         : to_next(image.plane), to_next_out(out.plane) {}
-    __device__ __forceinline__ bool bin(const Levels& levels, const char* at, u32& bin) const {
+    __device__ __forceinline__ bool bin(const Levels& levels, const char* at, u32& bin, bool& counted) const {
         const Pixel<T> pixel(at, to_next);
-        bin = static_cast<u32>(pixel.luma()) >> levels.bin_shift;
+        bin = levels.bin(static_cast<u32>(pixel.luma()), counted);
         return !pixel.is(levels.nodata);
     }
     __device__ __forceinline__ void put(const Levels& levels, const char* from, char* to, bool maps, i64 level) const {
         Pixel<T> pixel(from, to_next);
         if (maps) {
-            pixel.change_luma(pixel.luma(), static_cast<typename Pixel<T>::Wide>(level << levels.shift));
+            pixel.change_luma(pixel.luma(), static_cast<typename Pixel<T>::Wide>(levels.place(level)));
             if (pixel.is(levels.nodata)) pixel.fill(levels.beside_nodata);
         }
         pixel.store(to, to_next_out);
@@ -69,8 +91,9 @@ struct Floats {
     Bins<T> bins;
     __device__ __forceinline__ Floats(const Levels& levels, const T* edges, const Strides&, const Strides&)
         : bins(edges, levels.bins) {}
-    __device__ __forceinline__ bool bin(const Levels& levels, const char* at, u32& bin) const {
+    __device__ __forceinline__ bool bin(const Levels& levels, const char* at, u32& bin, bool& counted) const {
         const typename Number<T>::Value value = Number<T>::load(at);
+        counted = bins.has(value);
         const bool maps = is_finite(widen(value)) && widen(value) != levels.nodata_value;
         bin = maps ? static_cast<u32>(bins.of(value)) : 0;
         return maps;
@@ -120,8 +143,9 @@ __device__ __forceinline__ void tile_histogram(const Layout& at, const Tiles& ti
                 const i64 x = folded(x0 + i, tiles.shape[2]);
                 if (masked != nullptr && !masked[z * at.mask.layer + y * at.mask.row + x * at.mask.column]) continue;
                 u32 bin;
-                if (kind.bin(levels, pixels + z * at.image.layer + y * at.image.row + x * at.image.column, bin))
-                    counters.add(bin);
+                bool counted;
+                const char* const pixel = pixels + z * at.image.layer + y * at.image.row + x * at.image.column;
+                if (kind.bin(levels, pixel, bin, counted) && counted) counters.add(bin);
             }
         }
         __syncthreads();
@@ -346,7 +370,8 @@ __device__ __forceinline__ void apply_tiles(const Layout& at, const Tiles& tiles
                 const char* const from = pixels + row.image + i * at.image.column;
                 const Between x(tiles, 2, i, by[2]);
                 u32 bin;
-                const bool maps = kind.bin(levels, from, bin);
+                bool counted;  // of no interest here
+                const bool maps = kind.bin(levels, from, bin, counted);
                 const i64 before = static_cast<i64>(x.before) * bins + bin;
                 const i64 after = static_cast<i64>(x.after) * bins + bin;
                 const auto along = [&](const Level* row) {

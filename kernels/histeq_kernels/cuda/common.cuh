@@ -245,7 +245,7 @@ struct Tables {
     i64 nodata;            // the bin that passes through unchanged; -1: none
     double nodata_level;   // its level,
     double beside_nodata;  // and what other bins of that level get instead: the same where there is no nodata
-    u32 flip;              // 0x8000 for int16
+    u32 flip;              // what `bin_of` needs
 
     template <class Level>
     __device__ __forceinline__ const Level* of(const Plane& at) const {
@@ -253,8 +253,8 @@ struct Tables {
     }
 };
 
-// int16 pixels go by the kernels of uint16: the same bits, and `flip` 0x8000 turns them into the place among the
-// values, the smallest first. It is 0 for unsigned pixels.
+// Signed pixels go by the kernels of unsigned ones: the same bits, and `flip`, the bit of the sign, turns them into the
+// place among the values, the smallest first. It is 0 for unsigned pixels.
 template <class T>
 __device__ __forceinline__ u32 bin_of(T value, u32 flip) { return value ^ flip; }
 

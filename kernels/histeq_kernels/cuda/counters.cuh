@@ -8,6 +8,7 @@ struct CopiedCounters {
     u32* counters;
     i64 bins;
     int copies;  // a power of two up to 32
+    u32 flip = 0;  // turns a counter's number into its bin
 
     __device__ __forceinline__ void clear(u64*) const {
         for (i64 i = threadIdx.x; i < bins * copies; i += blockDim.x) counters[i] = 0;
@@ -20,14 +21,14 @@ struct CopiedCounters {
             u64 sum = 0;
             // Neighbouring threads begin with different copies: in different banks.
             for (int c = 0; c < copies; ++c) sum += counters[bin * copies + ((c + bin) & (copies - 1))];
-            if (sum) atomicAdd(&counts[bin], sum);
+            if (sum) atomicAdd(&counts[bin ^ flip], sum);
         }
     }
 };
 
-// The 256 bins of uint8: all constants, so that an address is one shift and one addition.
-__device__ __forceinline__ CopiedCounters counters_u8() {
-    return CopiedCounters{behind_scratch<u32>(), 256, COPIES_U8};
+// The 256 bins of 8 bits, counted by bit pattern: all constants, so that an address is one shift and one addition.
+__device__ __forceinline__ CopiedCounters counters_u8(u32 flip = 0) {
+    return CopiedCounters{behind_scratch<u32>(), 256, COPIES_U8, flip};
 }
 
 // 65,536 bins, two counters of 16 bits a word: 128 KB, which is more than the shared memory of sm_75, 86, 89

@@ -44,8 +44,8 @@ __device__ __forceinline__ void histogram_strided(const Layout& at, const char* 
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
-histogram_u8(Layout at, const char* image, const __grid_constant__ Rule rule, Results results) {
-    histogram_contiguous<u8>(at, image, 0, counters_u8(), rule, results);
+histogram_u8(Layout at, const char* image, u32 flip, const __grid_constant__ Rule rule, Results results) {
+    histogram_contiguous<u8>(at, image, 0, counters_u8(flip), rule, results);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
@@ -54,9 +54,9 @@ histogram_u16(Layout at, const char* image, u32 flip, const __grid_constant__ Ru
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
-histogram_u8_strided(Layout at, const char* image, const u8* mask, const __grid_constant__ Rule rule,
+histogram_u8_strided(Layout at, const char* image, const u8* mask, u32 flip, const __grid_constant__ Rule rule,
                      Results results) {
-    histogram_strided<u8>(at, image, mask, 0, counters_u8(), rule, results);
+    histogram_strided<u8>(at, image, mask, 0, counters_u8(flip), rule, results);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)

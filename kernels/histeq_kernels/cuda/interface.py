@@ -86,8 +86,8 @@ LAYOUT = np.dtype(
 )
 RULE = np.dtype(
     [
-        *_fields(np.int64, "name", "bins", "width", "nodata", "bottom", "low", "span", "to_brightest"),
-        *_fields(np.int64, "floating"),
+        *_fields(np.int64, "name", "bins", "width", "nodata", "first", "last", "low", "span"),
+        *_fields(np.int64, "to_brightest", "floating"),
         *_fields(np.float64, "fraction_low", "fraction_span"),
     ]
 )
@@ -105,8 +105,8 @@ POINT = np.dtype(_fields(np.float64, "centre", "level", "slope"))
 TILES = np.dtype([(name, np.int64, 3) for name in ("count", "size", "shape", "origin")])
 LEVELS = np.dtype(
     [
-        *_fields(np.int64, "bins", "width", "bin_shift", "flip", "lowest", "span", "shift", "nodata"),
-        *_fields(np.int64, "beside_nodata"),
+        *_fields(np.int64, "bins", "width", "bin_shift", "flip", "first"),
+        *_fields(np.int64, "lowest", "span", "shift", "offset", "narrow", "nodata", "beside_nodata"),
         *_fields(np.float64, "nodata_value", "beside_nodata_value", "low", "range", "clip_limit"),
     ]
 )

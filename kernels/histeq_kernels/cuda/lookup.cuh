@@ -1,7 +1,7 @@
 // Tables where lookups are fast, and the pixels of contiguous rows mapped through them. In place is allowed: every
 // thread stores only where it has loaded.
 
-// A number as a level; int16 by its bits.
+// A number as a level; signed integers by their bits.
 template <class Level>
 __device__ __forceinline__ Level to_level(double number) { return static_cast<Level>(__double2ll_rz(number)); }
 template <>
@@ -30,7 +30,7 @@ struct BankedTable {
     __device__ __forceinline__ void load(const u8* table, const Tables& all) const {
         const Apart<u8> apart(all);
         for (i64 i = threadIdx.x; i < TABLE_U8; i += blockDim.x) {
-            const u32 bin = static_cast<u32>(i / (4 * WARP) * 4 + i % 4);
+            const u32 bin = bin_of(static_cast<u32>(i / (4 * WARP) * 4 + i % 4), all.flip);
             bytes[i] = apart(bin, table[bin]);
         }
     }
@@ -45,7 +45,10 @@ struct SharedTable {
 
     __device__ __forceinline__ void load(const double* table, const Tables& all) const {
         const Apart<double> apart(all);
-        for (u32 bin = threadIdx.x; bin < 256; bin += blockDim.x) levels[bin] = apart(bin, __ldg(table + bin));
+        for (u32 value = threadIdx.x; value < 256; value += blockDim.x) {
+            const u32 bin = bin_of(value, all.flip);
+            levels[value] = apart(bin, __ldg(table + bin));
+        }
     }
     __device__ __forceinline__ double operator()(u8 value) const { return levels[value]; }
 };

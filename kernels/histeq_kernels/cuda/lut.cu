@@ -58,6 +58,11 @@ apply_lut_u16_strided(Layout at, const char* image, Tables tables, char* out) {
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
+apply_lut_u16_u8_strided(Layout at, const char* image, Tables tables, char* out) {
+    apply_lut_strided<u16, u8>(at, image, tables, CachedTable<u8>(tables), out);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 apply_lut_u8_f64_strided(Layout at, const char* image, Tables tables, char* out) {
     apply_lut_strided<u8, double>(at, image, tables, SharedTable{behind_scratch<double>()}, out);
 }

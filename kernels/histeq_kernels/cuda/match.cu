@@ -84,12 +84,12 @@ match_table(const u64* counts, const u64* reference, i64 histograms, const __gri
             reference + index * bins, bins, [&](i64 bin, u64 here, u64 upto, u64 total, i64 place) {
                 if (here) {
                     xs[place] = divide(__ll2double_rn(upto), __ll2double_rn(total));
-                    ys[place] = __ll2double_rn(rule.bottom + bin);
+                    ys[place] = __ll2double_rn(rule.first + bin);
                 }
             });
         __syncthreads();  // all threads read what all have written
         for_each_quantile(counts + index * bins, bins, [&](i64 bin, u64, u64 upto, u64 total, i64) {
-            i64 value = rule.bottom + bin;
+            i64 value = rule.first + bin;
             if (total && occupied) {
                 const double quantile = divide(__ll2double_rn(upto), __ll2double_rn(total));
                 value = __double2ll_rz(interpolate(quantile, xs, ys, occupied));

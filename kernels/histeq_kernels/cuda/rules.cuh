@@ -7,7 +7,7 @@ struct Rule {
     i64 bins;          // entries of a histogram and of a table
     i64 width;         // bytes of a table's entry: an integer level, or a fraction by "skimage"
     i64 nodata;        // the bin that does not count; -1: none
-    i64 bottom;        // the smallest value of an integer dtype: what bin 0 stands for
+    i64 first, last;   // integers: what the first and the last bin become where every pixel keeps its value
     i64 low, span;     // the lowest output level, and how many levels above it the highest lies
     i64 to_brightest;  // "vips", 16 bits: the highest level is that of the brightest pixel
     i64 floating;      // the images are: where nothing was counted, the table is NaN
@@ -85,11 +85,17 @@ __device__ __forceinline__ i64 level_of(const Rule& rule, const Summary& all, i6
     }
 }
 
+// What a bin of an integer image becomes where every pixel keeps its value: evenly between the first and the last.
+__device__ __forceinline__ i64 unchanged(const Rule& rule, i64 bin) {
+    const double step = divide(__ll2double_rn(rule.last - rule.first), __ll2double_rn(rule.bins - 1));
+    return rule.first + __double2ll_rn(multiply(__ll2double_rn(bin), step));
+}
+
 // The fraction of a bin by "skimage": the cumulative distribution. Below the darkest pixel of an integer image
 // np.interp holds the first value.
 __device__ __forceinline__ double fraction_of(const Rule& rule, const Summary& all, i64 bin, u64 upto) {
     if (all.total == 0)
-        return rule.floating ? __longlong_as_double(0x7ff8000000000000ll) : __ll2double_rn(rule.bottom + bin);
+        return rule.floating ? __longlong_as_double(0x7ff8000000000000ll) : __ll2double_rn(unchanged(rule, bin));
     const u64 pixels = !rule.floating && bin < all.first ? all.at_first : upto;
     const double cdf = divide(__ll2double_rn(pixels), __ll2double_rn(all.total));
     return add(rule.fraction_low, multiply(cdf, rule.fraction_span));
@@ -163,7 +169,7 @@ __device__ __noinline__ void write_table(const u64* counts, const Rule& rule, vo
                 store_fraction(table, rule.width, bin, fraction_of(rule, all, bin, upto + scanned));
             else
                 store_level(table, rule.width, bin,
-                            identity ? rule.bottom + bin : level_of(rule, all, bin, upto + scanned, here));
+                            identity ? unchanged(rule, bin) : level_of(rule, all, bin, upto + scanned, here));
         }
         upto += __shfl_sync(0xffffffffu, scanned, WARP - 1);
     }

@@ -32,7 +32,7 @@ def table_of_bitplanes(c, pixels, memory, table):
 def table_of_counts(counts, memory, table):
     """Write the levels of all values."""
     sums = part_f64(memory, CUMULATIVE, rules.SUMS)
-    fill(counts, 0, (0, 255), (opencv_number, opencv_level), sums, table)
+    fill(counts, (0, 255), (0, 255), (opencv_number, opencv_level), sums, table)
 
 
 @inline

@@ -31,6 +31,7 @@ def apply_to_float(image, table, out):
 
 @kernel(
     u16=f"void({plane('uint16')}, {flat('uint16')}, {plane_out('uint16')})",
+    u16_u8=f"void({plane('uint16')}, {flat('uint8')}, {plane_out('uint8')})",
     u16_f64=f"void({plane('uint16')}, {flat('float64')}, {plane_out('float64')})",
     u16_f32=f"void({plane('uint16')}, {flat('float32')}, {plane_out('float32')})",
 )
@@ -44,6 +45,7 @@ def apply_16(image, table, out):
 @kernel(
     u8=f"void({plane('uint8')}, {flat('uint8')}, {plane_out('uint8')})",
     u16=f"void({plane('uint16')}, {flat('uint16')}, {plane_out('uint16')})",
+    u16_u8=f"void({plane('uint16')}, {flat('uint8')}, {plane_out('uint8')})",
     u8_f64=f"void({plane('uint8')}, {flat('float64')}, {plane_out('float64')})",
     u16_f64=f"void({plane('uint16')}, {flat('float64')}, {plane_out('float64')})",
     u16_f32=f"void({plane('uint16')}, {flat('float32')}, {plane_out('float32')})",
