@@ -1,4 +1,4 @@
-"""`histeq clahe`."""
+"""The command `histeq clahe`."""
 
 import time
 from collections.abc import Sequence
