@@ -52,7 +52,7 @@ def _result(path: Path, nodata: Any, max_pixels: int) -> dict[str, Any]:
 
 
 def _statistics(channel: NDArray[Any], nodata: Any) -> dict[str, Any]:
-    """Return the range, the mean and the number of levels of a channel's valid values."""
+    """Return the extent, the mean and the number of levels of a channel's valid values."""
     if str(channel.dtype) in ("uint8", "uint16", "int16"):
         counts = histeq.histogram(channel, layout="NHW", nodata=nodata).sum(axis=0)
         levels = np.flatnonzero(counts)
