@@ -21,7 +21,7 @@ from histeq._files import Picture
 @options.equalizing
 @options.tiling
 @click.option(
-    "--dpi", type=click.IntRange(20, 600), default=120, show_default=True, help="Dots an inch of a PNG file."
+    "--dpi", type=click.IntRange(20, 600), default=120, show_default=True, help="Dots per inch of a PNG file."
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @options.max_pixels

@@ -122,7 +122,7 @@ class Backend(Protocol):
         """Match a floating image to a floating reference, value by value."""
 
     def apply(self, pixels: Pixels, table: Array, edges: Array | None, out: Array) -> None:
-        """Map every pixel through its table into `out`, whatever the mask says."""
+        """Map every pixel through its table into `out`, regardless of the mask."""
 
     def equalize(
         self,
