@@ -127,7 +127,7 @@ def run(work: Callable[[Any], object], pieces: Iterable[Any]) -> None:
         return done, counts[i]
 
     def wait_for_helpers(count: int) -> None:
-        while not _look_out(done, 0, count) and any(thread and thread.is_alive() for thread in busy):
+        while not _spin(done, 0, count) and any(thread and thread.is_alive() for thread in busy):
             time.sleep(1e-4)
 
     try:
