@@ -10,7 +10,7 @@ from images import same
 import histeq
 
 TILES = 600
-MOST = 150_000_000
+MOST = 200_000_000
 """Bytes: the counts and tables of all tiles together would take 390 MB."""
 
 
@@ -26,7 +26,7 @@ CALLS = {
     "swapped": lambda tiles, **how: histeq.equalize(tiles.astype(">u2"), layout="NHW", **how),
     "fractions": lambda tiles, **how: histeq.equalize(tiles, layout="NHW", rule="skimage", **how),
     "floats": lambda tiles, **how: histeq.equalize(
-        tiles[:300].astype(np.float64), layout="NHW", bins=1 << 16, **how
+        tiles[:500].astype(np.float64), layout="NHW", bins=1 << 16, **how
     ),
     "match": lambda tiles, **how: histeq.match(tiles, tiles[:1], layout="NHW", **how),
     "match all": lambda tiles, **how: histeq.match(tiles[::-1], tiles, layout="NHW", **how),

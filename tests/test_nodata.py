@@ -180,7 +180,8 @@ def test_no_other_pixel_comes_out_as_nodata(name, dtype, color, backend):
         options = {**layout, **keywords, "nodata": value, "backend": backend}
         assert same(call(function, given, kind, expected, options), expected), (value, kind)
         all_moved += moved
-    assert all_moved or name == "equalize pillow"  # it leaves so few pixels as they are
+    # These leave so few pixels as they are, or give so few levels, that perhaps none comes out as nodata.
+    assert all_moved or name in ("equalize pillow", "clahe bins")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -90,7 +90,7 @@ FORKS_WHILE_COMPILING = """
     warnings.simplefilter("ignore")
     small = image[:30, :40]
     expected = histeq.equalize(small, backend="numpy")
-    deep = [small.astype(dtype) for dtype in (np.uint16, np.int16, np.float32, np.float64)]
+    deep = [small.astype(dtype) for dtype in (np.uint16, np.float32)]
 
     def work():
         for each in deep:
@@ -116,7 +116,7 @@ FORKS_WHILE_COMPILING = """
 def test_fork_while_another_thread_imports_and_compiles(tmp_path):
     code = """
     children = []
-    for pause in (0, 0.2, 0.5, 1, 2, 3):
+    for pause in (0, 0.5, 2):
         time.sleep(pause)
         children.append(forked())
     compiling.join()
@@ -135,7 +135,7 @@ def test_pool_that_a_thread_forks_while_another_compiles(tmp_path):
             results += pool.map_async(is_right, [small] * 20).get(timeout=100)
 
     loaders, results = [], []
-    for pause in (0.3, 1, 2):
+    for pause in (0.3, 2):
         time.sleep(pause)
         loaders.append(threading.Thread(target=load, args=(results,)))
         loaders[-1].start()
@@ -143,7 +143,7 @@ def test_pool_that_a_thread_forks_while_another_compiles(tmp_path):
         thread.join()
     print(len(results), set(results))
     """
-    assert run(FORKS_WHILE_COMPILING + code, NUMBA_CACHE_DIR=str(tmp_path)) == "60 {True}"
+    assert run(FORKS_WHILE_COMPILING + code, NUMBA_CACHE_DIR=str(tmp_path)) == "40 {True}"
 
 
 def test_multiprocessing_pool():

@@ -1,4 +1,4 @@
-"""The command line. Files in, files out; numbers on standard output, all else on standard error."""
+"""The command line interface: results go to standard output, errors and progress to standard error."""
 
 import logging
 import warnings
@@ -13,7 +13,7 @@ from histeq._cli import backends, clahe, equalize, info, plot
 @click.version_option(histeq.__version__, package_name="histeq", message="%(prog)s %(version)s")
 def cli() -> None:
     """Equalize the histograms of pictures: PNG, JPEG, WebP, BMP and TIFF."""
-    # What the libraries find odd in a file is either reported as an error, or harmless: without a handler
+    # Whatever the libraries log about a file is either reported as an error or harmless. Without a handler
     # Python would print it.
     logging.getLogger().addHandler(logging.NullHandler())
     warnings.filterwarnings("ignore", module=r"PIL\.")

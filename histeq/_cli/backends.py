@@ -1,4 +1,4 @@
-"""`histeq backends`."""
+"""The command `histeq backends`."""
 
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ from histeq._cli.pixels import equalized
 from histeq._cli.report import Failure, one_line, print_json
 from histeq._files import Picture
 
-_BUDGET = 1.0  # seconds to time a backend
+_BUDGET = 1.0  # seconds for timing a backend
 
 
 @click.command()
@@ -26,7 +26,7 @@ _BUDGET = 1.0  # seconds to time a backend
 @options.max_pixels
 @options.as_json
 def backends(image: Path | None, color: str, max_pixels: int, as_json: bool) -> None:
-    """List the backends; with IMAGE, time each on it and compare what they make of it."""
+    """List the backends; with IMAGE, time each of them on it and compare their results."""
     with one_line(image):
         rows = [dataclasses.asdict(backend) for backend in histeq.backends()]
         if image is not None:
@@ -43,7 +43,7 @@ def backends(image: Path | None, color: str, max_pixels: int, as_json: bool) -> 
 
 
 def _time_all(rows: list[dict[str, Any]], picture: Picture, color: str) -> None:
-    """Note each available backend's best time, and whether its result is that of the first."""
+    """Add each available backend's best time to its row, and whether its result equals the first one's."""
     expected: Picture | None = None
     timed = [row for row in rows if row["available"]]
     for row in timed:
@@ -59,7 +59,7 @@ def _time_all(rows: list[dict[str, Any]], picture: Picture, color: str) -> None:
 
 
 def _best_time(run: Callable[[], Any]) -> float:
-    """Return the shortest of 3 to 20 runs, in seconds."""
+    """Return the shortest time of 3 to 20 runs, in seconds."""
     times: list[float] = []
     while len(times) < 3 or (len(times) < 20 and sum(times) < _BUDGET):
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Many files: where each goes, several at a time, a bar on the terminal."""
+"""Processing of several files: their output paths, parallel jobs and the progress bar."""
 
 import contextlib
 import sys
@@ -16,7 +16,7 @@ Result = dict[str, Any]
 
 
 def targets(inputs: Sequence[Path], output: str, overwrite: bool) -> list[Path]:
-    """Return the file that each input goes to; refuse before any work what cannot go well."""
+    """Return the output path of each input; raise an error, before any work, if one cannot be used."""
     folder = Path(output)
     if _is_folder(output) or folder.is_dir():
         found = [folder / path.name for path in inputs]
@@ -30,7 +30,7 @@ def targets(inputs: Sequence[Path], output: str, overwrite: bool) -> list[Path]:
     for path, target in zip(inputs, found, strict=True):
         with one_line():
             _files.format_of(target)
-        other = taken.setdefault(str(target).casefold(), path)  # as on file systems that ignore case
+        other = taken.setdefault(str(target).casefold(), path)  # some file systems ignore case
         if other is not path:
             raise click.UsageError(f"{other} and {path} would both be written to {target}")
     for target in found:
@@ -40,7 +40,7 @@ def targets(inputs: Sequence[Path], output: str, overwrite: bool) -> list[Path]:
 
 
 def make_folder(output: str) -> None:
-    """Make the folder that OUT names, if it says so with a slash."""
+    """Create the folder OUT if its name ends in a slash."""
     if _is_folder(output):
         try:
             Path(output).mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def _is_folder(output: str) -> bool:
 def run(
     work: Callable[[Path, Path], Result], inputs: Sequence[Path], targets: Sequence[Path], jobs: int
 ) -> list[Result]:
-    """Run the work on every file; a failure is noted and does not stop the others."""
+    """Run `work` on every file; a failure is recorded in the result and does not stop the others."""
 
     def attempt(source: Path, target: Path) -> Result:
         names = {"input": str(source), "output": str(target)}
@@ -82,7 +82,7 @@ def run(
 
 @contextlib.contextmanager
 def _progress(count: int) -> Iterator[Callable[[Result], Result]]:
-    """Show a bar for several files, on a terminal only."""
+    """Show a progress bar if there are several files and standard error is a terminal."""
     if count < 2 or not sys.stderr.isatty():
         yield lambda result: result
         return

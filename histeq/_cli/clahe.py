@@ -1,4 +1,4 @@
-"""`histeq clahe`."""
+"""The command `histeq clahe`."""
 
 import time
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from histeq._cli.pixels import localized, read_mask
     type=click.IntRange(2),
     metavar="N",
     help="Bins of a tile's histogram: 4096 for 12 bits in the upper bits of 16.  "
-    "[default: one a value; 256 for floating pictures]",
+    "[default: one per value; 256 for floating pictures]",
 )
 @options.value_range
 @options.color("luma", "equalize")

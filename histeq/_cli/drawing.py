@@ -1,4 +1,4 @@
-"""One picture of an image before and after, each time above its histogram and cumulative curve."""
+"""A plot of images side by side, each above its histogram and its cumulative curve."""
 
 import dataclasses
 import warnings
@@ -8,29 +8,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_DISPLAY = 1600  # pixels a side handed to matplotlib, which averages them down to the panel's size
+_DISPLAY = 1600  # pixels per side passed to matplotlib, which averages them down to the panel's size
 _BARS = 256
-_COLUMN = 5.5  # inches, at 120 dots
-_PANEL = 4.55  # inches of it that a panel gets, without its labels
+_COLUMN = 5.5  # width of a column, in inches
+_PANEL = 4.55  # width of the panel in it, in inches, without the labels
 _GREY, _CURVE = "#5b6770", "#c8501e"
 _CHANNELS = ("#d62728", "#2ca02c", "#1f77b4", "#7f7f7f")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Panel:
-    """One column of the picture."""
+    """One column of the plot."""
 
     title: str
     pixels: NDArray[Any]
-    """(H, W, C); the last of two or four is alpha, of five and more the first three are shown."""
+    """(H, W, C). The last of two or four channels is alpha; of five or more, the first three are shown."""
     counts: NDArray[np.int64]
     """(1, bins), or (C, bins) for the histogram of each channel."""
     extent: tuple[float, float]
-    """What the bins span, from the lower edge of the first to the upper edge of the last."""
+    """The range of the bins, from the lower edge of the first to the upper edge of the last."""
     label: str = "value"
-    """What is counted, below the histogram."""
+    """The label below the histogram: what is counted."""
     orientation: int = 1
-    """EXIF's, to show the image upright."""
+    """The EXIF orientation, needed to show the image upright."""
 
 
 def draw(path: Path, panels: tuple[Panel, ...], dpi: int = 120) -> None:
@@ -39,11 +39,11 @@ def draw(path: Path, panels: tuple[Panel, ...], dpi: int = 120) -> None:
     Parameters
     ----------
     path : Path
-        Where to; the suffix names the format: .png, .svg or .pdf.
-    panels : sequence of Panel
-        Before and after.
+        The file to write; its suffix determines the format: .png, .svg or .pdf.
+    panels : tuple of Panel
+        The panels, from left to right.
     dpi : int
-        Dots an inch of a PNG file; a panel is 5.5 inches wide.
+        Dots per inch of a PNG file; a panel is 5.5 inches wide.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -59,12 +59,12 @@ def draw(path: Path, panels: tuple[Panel, ...], dpi: int = 120) -> None:
         _show(axes[0, column], panel, image)
         _histogram(axes[1, column], panel, top, outer=(column == 0, column == len(panels) - 1))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a file name with letters that the font lacks
+        warnings.simplefilter("ignore")  # the font may lack characters of a file name
         figure.savefig(path, dpi=dpi)
 
 
 def displayed(panel: Panel) -> NDArray[Any]:
-    """Return what to show: small, upright, uint8, (H, W) or RGB(A)."""
+    """Return the image of a panel as displayed: reduced, upright, uint8, (H, W) or RGB(A)."""
     height, width = panel.pixels.shape[:2]
     step = max(1, -(-max(height, width) // _DISPLAY))
     pixels = _upright(panel.pixels[::step, ::step], panel.orientation)
@@ -76,14 +76,14 @@ def displayed(panel: Panel) -> NDArray[Any]:
 
 
 def _levels(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Scale to 0..255: uint8 as it is, all else from its own smallest to its own largest value."""
+    """Scale the range of the finite values to 0..255; uint8 is left unchanged."""
     if pixels.dtype == np.uint8:
         return pixels
     values = pixels.astype(np.float64)
     colour = values[..., :3] if values.ndim == 3 else values
     finite = colour[np.isfinite(colour)]
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
-    if values.shape[2:] == (4,):  # alpha has a scale of its own
+    if values.shape[2:] == (4,):  # alpha has its own scale
         values[..., 3] *= (high - low) / (np.iinfo(pixels.dtype).max if pixels.dtype.kind in "ui" else 1)
         values[..., 3] += low
     scaled = (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low) * (255 / ((high - low) or 1))
@@ -91,14 +91,14 @@ def _levels(pixels: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Turn and mirror as the EXIF orientation asks."""
+    """Rotate and mirror pixels according to the EXIF orientation."""
     turns = {3: 2, 4: 2, 5: 3, 6: 3, 7: 1, 8: 1}.get(orientation, 0)
     pixels = np.rot90(pixels, turns)
     return pixels[:, ::-1] if orientation in (2, 4, 5, 7) else pixels
 
 
 def folded(panel: Panel) -> NDArray[np.float64]:
-    """Return the shares of the pixels in at most 256 bars, (channels, bars)."""
+    """Return the fraction of the pixels in each of at most 256 bars, (channels, bars)."""
     counts = panel.counts.astype(np.float64)
     group = -(-counts.shape[1] // _BARS)
     counts = np.pad(counts, ((0, 0), (0, -counts.shape[1] % group)))
@@ -107,7 +107,7 @@ def folded(panel: Panel) -> NDArray[np.float64]:
 
 
 def _ceiling(shares: list[NDArray[np.float64]]) -> float:
-    """Return the top of the axis: a single huge bar (a black background) must not flatten the others."""
+    """Return the upper limit of the axis, which lets no single bar (a black background) flatten the rest."""
     used = np.concatenate([s[s > 0] for s in shares])
     if used.size == 0:
         return 1.0
@@ -148,11 +148,11 @@ def _histogram(axes: Any, panel: Panel, top: float, outer: tuple[bool, bool]) ->
         right.set_ylabel("cumulative", color=_CURVE if single else "black")
     if panel.extent == (-0.5, 255.5):
         axes.set_xticks([0, 64, 128, 192, 255])
-    _name_tallest(axes, shares, edges, top)
+    _annotate_tallest(axes, shares, edges, top)
 
 
-def _name_tallest(axes: Any, shares: NDArray[np.float64], edges: NDArray[np.float64], top: float) -> None:
-    """Write the height of the tallest bar beside it where it leaves the axis."""
+def _annotate_tallest(axes: Any, shares: NDArray[np.float64], edges: NDArray[np.float64], top: float) -> None:
+    """Annotate the tallest bar with its height if the axis cuts it off."""
     bar = int(shares.max(axis=0).argmax())
     if shares[:, bar].max() <= top:
         return

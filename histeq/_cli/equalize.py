@@ -1,4 +1,4 @@
-"""`histeq equalize` and `histeq match`."""
+"""The commands `histeq equalize` and `histeq match`."""
 
 import time
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""`histeq info`."""
+"""The command `histeq info`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from histeq._cli.pixels import nodata_of, valid
 @options.max_pixels
 @options.as_json
 def info(inputs: Sequence[Path], nodata: Any, max_pixels: int, as_json: bool) -> None:
-    """Say what pictures hold: size, dtype, channels, the values and how many levels they use."""
+    """Describe pictures: size, dtype, channels, range of values and number of levels."""
     results = []
     for path in inputs:
         try:

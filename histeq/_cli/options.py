@@ -1,4 +1,4 @@
-"""The arguments and options that several commands take."""
+"""Arguments and options that several commands share."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def together(*options: Decorator) -> Decorator:
-    """Make one decorator of several; help lists their options in this order."""
+    """Combine several decorators into one; --help lists their options in this order."""
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in reversed(options):
@@ -23,7 +23,7 @@ def together(*options: Decorator) -> Decorator:
 
 
 def _number_or_none(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
-    """Read the value of --nodata: a number, "none", or None where it is not given."""
+    """Parse the value of --nodata: a number, "none", or None where it is not given."""
     if value is None or value == "none":
         return value
     try:
@@ -36,7 +36,7 @@ def _number_or_none(context: click.Context, parameter: click.Parameter, value: s
 def _rows_by_columns(
     context: click.Context, parameter: click.Parameter, value: str | None
 ) -> tuple[int, int] | None:
-    """Read the value of --tiles and --tile-size: one number, or rows x columns."""
+    """Parse the value of --tiles or --tile-size: one number, or rows x columns."""
     if value is None:
         return None
     parts = value.lower().split("x")
@@ -46,7 +46,7 @@ def _rows_by_columns(
 
 
 def check_tiling(arguments: dict[str, Any]) -> None:
-    """Bring --tiles and --tile-size into the form that `histeq.clahe` takes; one may be given."""
+    """Convert --tiles and --tile-size to arguments of `histeq.clahe`; only one of them may be given."""
     if arguments["tiles"] is None:
         del arguments["tiles"]
     elif arguments["tile_size"] is not None:
@@ -54,7 +54,7 @@ def check_tiling(arguments: dict[str, Any]) -> None:
 
 
 def color(default: str, does: str) -> Decorator:
-    """Make the option --color of a command."""
+    """Return the option --color for a command."""
     choice = click.Choice(["luma", "channels"])
     return click.option(
         "--color", type=choice, default=default, show_default=True, help=f"What to {does} in colour."

@@ -1,4 +1,4 @@
-"""Pictures through histeq: the file says whether the last channel is alpha."""
+"""histeq's functions for pictures, whose files determine the layout, the alpha channel and nodata."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,12 +15,12 @@ from histeq._files import Picture
 
 
 def equalized(picture: Picture, *, color: str, nodata: Any = None, **options: Any) -> Picture:
-    """Return the picture with its colours equalized."""
+    """Return the picture with its histogram equalized."""
     return _through(histeq.equalize, picture, color=color, nodata=nodata, **options)
 
 
 def localized(picture: Picture, *, color: str, nodata: Any = None, **options: Any) -> Picture:
-    """Return the picture with its colours equalized locally."""
+    """Return the picture equalized locally (CLAHE)."""
     return _through(histeq.clahe, picture, color=color, nodata=nodata, **options)
 
 
@@ -37,7 +37,7 @@ def _through(
 
 
 def matched(picture: Picture, model: Picture, *, color: str, nodata: Any, **options: Any) -> Picture:
-    """Return the picture with the model's histograms."""
+    """Return the picture with its histograms matched to those of `model`."""
     ours, theirs = (each.channels - each.alpha for each in (picture, model))
     if ours != theirs:
         raise ValueError(f"the reference has {theirs} channels and the picture {ours} (alpha not counted)")
@@ -49,27 +49,27 @@ def matched(picture: Picture, model: Picture, *, color: str, nodata: Any, **opti
 
 
 def checked_color(picture: Picture, color: str) -> str:
-    """Return `color`; ValueError where the picture has four bands that are no colour."""
+    """Return `color`; raise ValueError for the luma of four bands, none of which is alpha."""
     if color == "luma" and picture.channels == 4 and not picture.alpha:
         raise ValueError("the picture has four bands, none of them alpha: use --color channels")
     return color
 
 
 def nodata_of(picture: Picture, asked: Any) -> Any:
-    """Return what --nodata asks for, or else what the file says."""
+    """Return the nodata value that --nodata gives, by default the file's own."""
     if asked is None:
         return picture.nodata
     return None if asked == "none" else asked
 
 
 def valid(pixels: NDArray[Any], nodata: Any) -> NDArray[Any]:
-    """Return the values that count: finite and not nodata."""
+    """Return the valid values: those that are finite and not nodata."""
     values = pixels[np.isfinite(pixels)]
     return values if nodata is None else values[values != pixels.dtype.type(nodata)]
 
 
 def read_mask(path: Path | None, max_pixels: int) -> NDArray[np.bool_] | None:
-    """Return where a picture is not zero in any of its colours, (H, W) or (N, H, W)."""
+    """Return the mask in a file, (H, W) or (N, H, W): where any colour of the picture is not zero."""
     if path is None:
         return None
     with one_line(path):

@@ -1,4 +1,4 @@
-"""`histeq plot`: what `drawing` draws."""
+"""The command `histeq plot`."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from histeq._files import Picture
 @options.equalizing
 @options.tiling
 @click.option(
-    "--dpi", type=click.IntRange(20, 600), default=120, show_default=True, help="Dots an inch of a PNG file."
+    "--dpi", type=click.IntRange(20, 600), default=120, show_default=True, help="Dots per inch of a PNG file."
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @options.max_pixels
@@ -62,16 +62,16 @@ def plot(
 def _localized(
     picture: Picture, mask: NDArray[np.bool_] | None, local: dict[str, Any], asked: dict[str, Any]
 ) -> Picture:
-    """Return the picture through CLAHE, with what is asked of both ways."""
+    """Return the picture equalized by CLAHE, with the options that `equalize` takes as well."""
     common = {name: value for name, value in asked.items() if name != "rule"}
     if picture.pixels.dtype.kind in "ui" and asked["rule"] == "skimage":
-        common["out_range"] = None  # that of fractions
+        common["out_range"] = None  # it is a range of fractions
     given = {name: value for name, value in local.items() if name != "tiles" or value is not None}
     return localized(picture, mask=mask, **common, **given)
 
 
 def _tiling(local: dict[str, Any]) -> str:
-    """Say what --clip, --tiles and --tile-size ask for."""
+    """Describe --clip, --tiles and --tile-size, for the title of the panel."""
     if local["tile_size"]:
         sizes, what = local["tile_size"], "pixels a tile"
     else:
@@ -82,7 +82,7 @@ def _tiling(local: dict[str, Any]) -> str:
 def _panel(
     picture: Picture, title: str, mask: NDArray[np.bool_] | None, asked: dict[str, Any]
 ) -> drawing.Panel:
-    """Return one side of the plot: the first page, its counts and what they span."""
+    """Return one panel of the plot: the first page, its counts and the range of the bins."""
     color, nodata = checked_color(picture, asked["color"]), nodata_of(picture, asked["nodata"])
     pixels, colors = picture.batch[:1], picture.channels - picture.alpha
     arguments: dict[str, Any] = {"layout": "NHWC", "color": color, "alpha": picture.alpha, "nodata": nodata}
@@ -97,7 +97,7 @@ def _panel(
         counts, extent = _used(counts, pixels.dtype)
     label = "luma" if color == "luma" and colors == 3 else "value"
     shown = pixels[0]
-    if not picture.alpha and picture.channels in (2, 4):  # the plot would take the last one for alpha
+    if not picture.alpha and picture.channels in (2, 4):  # a panel's last channel would be alpha
         shown = shown[..., :-1]
     return drawing.Panel(title, shown, counts, extent, label, picture.orientation)
 
@@ -109,7 +109,7 @@ def _float_extent(pixels: NDArray[Any], nodata: Any) -> tuple[float, float]:
 
 
 def _used(counts: NDArray[np.int64], dtype: np.dtype[Any]) -> tuple[NDArray[np.int64], tuple[float, float]]:
-    """Cut the counts of 16-bit pixels down to the values in use; return them with what they span."""
+    """Trim the counts of 16-bit pixels to the values that occur; return them and the range of the bins."""
     levels = np.flatnonzero(counts.any(axis=0))
     whole = counts.shape[1] == 256 or levels.size == 0
     first, last = (0, counts.shape[1] - 1) if whole else (levels[0], levels[-1])

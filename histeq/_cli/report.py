@@ -1,4 +1,4 @@
-"""What the commands say: failures in one line, results as JSON."""
+"""Output of the commands: error messages of one line, and results as JSON."""
 
 import contextlib
 import json
@@ -14,18 +14,18 @@ from histeq._files import FileError, Picture
 
 
 class Failure(click.ClickException):
-    """A failure in one line, exit code 1."""
+    """An error that is reported in one line; the exit code is 1."""
 
     exit_code = 1
 
     def show(self, file: Any = None) -> None:
-        """Print it to standard error."""
+        """Print the message to standard error."""
         click.echo(f"histeq: error: {self.message}", file=file, err=True)
 
 
 @contextlib.contextmanager
 def one_line(subject: Path | None = None) -> Iterator[None]:
-    """Turn what a user can mend (a file, an argument, a missing library) into a failure in one line."""
+    """Turn errors that a user can fix (a bad file or argument, a missing library) into a `Failure`."""
     about = f"{subject}: " if subject else ""
     try:
         yield
@@ -40,20 +40,20 @@ def one_line(subject: Path | None = None) -> Iterator[None]:
 
 
 def description(picture: Picture) -> dict[str, Any]:
-    """Return what every result says of a picture."""
+    """Return the entries about a picture that every result has."""
     pages, height, width, channels = picture.batch.shape
     dtype = str(picture.pixels.dtype)
     return {"width": width, "height": height, "pages": pages, "channels": channels, "dtype": dtype}
 
 
 def seconds(*moments: float) -> dict[str, float]:
-    """Return how long each step took, from the moments between them."""
+    """Return the duration of each step, from the times between which the steps lie."""
     steps = zip(("read", "compute", "write"), moments[:-1], moments[1:], strict=True)
     return {name: round(after - before, 6) for name, before, after in steps}
 
 
 def finish(results: list[dict[str, Any]], as_json: bool) -> None:
-    """Print the failures, and the results where asked; exit with 1 after a failure."""
+    """Print the errors, and the results if JSON was requested; exit with code 1 if there are errors."""
     if as_json:
         print_json(results)
     failures = [result["error"] for result in results if "error" in result]

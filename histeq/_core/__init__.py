@@ -1,1 +1,1 @@
-"""What every backend shares: the Protocol, dispatch, rules, CLAHE's grid, YCrCb, threads."""
+"""Code that all backends share: the protocol, dispatch, rules, CLAHE's tile grid, YCrCb and threads."""

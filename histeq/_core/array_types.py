@@ -1,4 +1,4 @@
-"""Which library an array comes from, told by the names of its classes, so that no library is imported."""
+"""Recognition of an array's library by the names of its type's classes, without importing any library."""
 
 import functools
 from typing import Literal
@@ -8,9 +8,9 @@ Library = Literal["numpy", "masked", "cupy", "torch", "jax", "other"]
 
 @functools.cache
 def library_of(kind: type) -> Library:
-    """Return the library of an array type, of its subclasses too.
+    """Return the library of an array type or of a subclass of one.
 
-    "masked" stands for NumPy's masked arrays, "other" for everything unknown, arrays or not.
+    "masked" stands for NumPy's masked arrays, "other" for all other types.
     """
     if any(base.__module__ == "numpy.ma" or base.__name__ == "MaskedArray" for base in kind.__mro__):
         return "masked"

@@ -1,10 +1,11 @@
-"""What a backend is: a module with the functions of `Backend`.
+"""The interface of a backend: a module with the functions of `Backend`.
 
-Every function works on *canonical* arrays: five axes N C D H W (images, channels, depth, rows,
-columns), made from the caller's array by transposing and inserting axes, never by copying, so any
-stride can occur. Counts and tables keep two leading axes, N and P: P is 1 for grey images and for
-luma, else one a channel. All arrays of a call are of the backend's own library and stay where they
-are: a device backend keeps counts, edges and tables on the device and need not synchronise.
+Every function takes *canonical* arrays with five axes N C D H W (images, channels, depth, rows, columns).
+They are views of the caller's arrays with axes transposed and inserted, never copies, so that any strides
+can occur. Counts and tables have two leading axes, N and P, where P is the number of histograms per image:
+1 for grey images and for luma, else the number of channels. All arrays of a call belong to the backend's own
+library and stay on their device: a device backend keeps counts, edges and tables there, and need not
+synchronize.
 """
 
 from dataclasses import dataclass, replace
@@ -25,19 +26,19 @@ Order = Literal["rgb", "bgr"]
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
-    """The pixels of one call, in canonical form."""
+    """The pixels of one call, as canonical arrays."""
 
     image: Array
     """(N, C, D, H, W); C is 3 when `luma` is set."""
     mask: Array | None = None
-    """(N or 1, 1, D, H, W), bool: the pixels that are counted; None: all."""
+    """(N or 1, 1, D, H, W), bool: which pixels are counted. None counts all of them."""
     nodata: float | int | None = None
     """The value that is not counted and passes through unchanged. With `luma`: in all three channels."""
     beside_nodata: float | int | None = None
     """What a pixel becomes that would be mapped to nodata: see `histeq/_core/nodata.py`. With `luma`: in all
     three channels."""
     luma: Order | None = None
-    """The order of the three channels whose luma is the image; None: every channel is an image."""
+    """The order of the three channels whose luma is processed. None processes every channel by itself."""
     alpha: bool = False
     """In memory a fourth channel follows the three. Copying it along with them is harmless."""
     value_range: tuple[int, int] | None = None
@@ -45,7 +46,7 @@ class Pixels:
 
     @property
     def histograms(self) -> tuple[int, int]:
-        """The leading axes N and P of counts and tables: images, and histograms an image."""
+        """The leading axes N and P of counts and tables: images, and histograms per image."""
         return len(self.image), 1 if self.luma else self.image.shape[1]
 
     def nodata_and_beside(self, none: float) -> tuple[float, float]:
@@ -55,13 +56,13 @@ class Pixels:
         return self.nodata, self.nodata if self.beside_nodata is None else self.beside_nodata
 
     def channels_of(self, p: int) -> tuple[int, ...]:
-        """Return the channels that the p-th histogram of an image counts: red, green, blue, or one."""
+        """Return the channels that the p-th histogram counts: red, green and blue, or a single one."""
         if self.luma is None:
             return (p,)
         return (2, 1, 0) if self.luma == "bgr" else (0, 1, 2)
 
     def mask_of(self, n: int) -> Array | None:
-        """Return the mask of image n, (D, H, W); None: all pixels count."""
+        """Return the mask of image n, (D, H, W), or None if all of its pixels are counted."""
         return None if self.mask is None else self.mask[min(n, len(self.mask) - 1), 0]
 
     def bins(self, edges: Array | None) -> int:
@@ -86,9 +87,9 @@ class Pixels:
 
 
 class FastPath(Protocol):
-    """The public functions for calls that need no views and few checks, at the least cost of a call.
+    """The public functions with the least overhead, for calls that need no views and few checks.
 
-    Each returns None for everything else, wrong arguments among it: the general path then serves the call or
+    Each returns None for any other call, including invalid ones: the general path then serves the call or
     raises the error. Images are NumPy arrays.
     """
 
@@ -103,7 +104,7 @@ class FastPath(Protocol):
     def apply(
         self, image: Array, table: Array, layout: Any, color: Any, alpha: Any, out: Any
     ) -> Array | None:
-        """Map a contiguous grey image."""
+        """Map a contiguous grey image through a table."""
 
     def clahe(
         self, image: Array, clip_limit: Any, tiles: Any, layout: Any, color: Any, alpha: Any, out: Any
@@ -116,28 +117,28 @@ class Backend(Protocol):
 
     name: str
     fast_path: FastPath | None
-    """Functions for the commonest calls, where the general path costs more than a small image."""
+    """Functions for the most common calls, since the general path takes longer than a small image does."""
 
     def device(self) -> str:
         """Return the name of the processor that does the work."""
 
     def empty_like(self, image: Array, dtype: Any) -> Array:
-        """Return a new array: the shape, device and memory order of `image`, with `dtype`."""
+        """Return a new array of `dtype`, with the shape, device and memory order of `image`."""
 
     def overlap(self, a: Array, b: Array) -> bool:
-        """Tell whether two arrays share any memory."""
+        """Return whether two arrays share any memory."""
 
     def as_mask(self, mask: Array) -> Array:
         """Return a mask of bool or unsigned integers as booleans: where it is not zero."""
 
     def copy_alpha(self, source: Array, target: Array) -> None:
-        """Copy an alpha channel into that of a result: beside fractions it becomes a fraction."""
+        """Copy an alpha channel into that of a result; it becomes a fraction if the result has fractions."""
 
     def bin_edges(self, pixels: Pixels, bins: int, value_range: tuple[float, float] | None) -> Array:
         """Return the edges of the bins of a floating image, (N, P, bins + 1), in its dtype."""
 
     def histogram(self, pixels: Pixels, edges: Array | None) -> Array:
-        """Count the pixels: (N, P, levels or bins), int64. `edges` for floating images only."""
+        """Return the counts, (N, P, levels or bins), int64; only floating images have `edges`."""
 
     def lookup_table(self, counts: Array, rule: str, dtype: Any, out_range: OutRange | None) -> Array:
         """Return the table of a rule for each histogram: (..., levels), of dtype `table_dtype`."""
@@ -149,7 +150,7 @@ class Backend(Protocol):
         """Match a floating image to a floating reference, value by value."""
 
     def apply(self, pixels: Pixels, table: Array, edges: Array | None, out: Array) -> None:
-        """Map every pixel through its table into `out`; masks play no part."""
+        """Map every pixel through its table into `out`, regardless of the mask."""
 
     def equalize(
         self,
@@ -159,7 +160,7 @@ class Backend(Protocol):
         edges: Array | None,
         out: Array,
     ) -> None:
-        """Do histogram, lookup_table and apply at once."""
+        """Combine `histogram`, `lookup_table` and `apply` in one call."""
 
     def tile_tables(
         self, pixels: Pixels, grid: "Grid", clip_limit: float, levels: "Levels", edges: Array | None
@@ -176,7 +177,7 @@ class Backend(Protocol):
         edges: Array | None,
         out: Array,
     ) -> None:
-        """Blend a window of the image, which begins at `origin` (D, H, W), into `out`."""
+        """Map a window of an image, which begins at `origin` (D, H, W), into `out` by blending the tables."""
 
     def clahe(
         self,
@@ -187,4 +188,4 @@ class Backend(Protocol):
         edges: Array | None,
         out: Array,
     ) -> None:
-        """Do tile_tables and apply_tiles at once."""
+        """Combine `tile_tables` and `apply_tiles` in one call."""

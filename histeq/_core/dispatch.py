@@ -1,4 +1,4 @@
-"""Where a backend is chosen: by the caller's word, the environment, or the type of the array."""
+"""The choice of a backend: by the argument `backend`, the environment or the type of the array."""
 
 import functools
 import importlib
@@ -14,7 +14,7 @@ from histeq_kernels.locks import importing
 from histeq._core.array_types import library_of
 from histeq._core.backend import Backend, FastPath
 
-# Every backend, with the command that adds it where its library is missing.
+# Every backend, with the command that installs its library.
 _BACKENDS = {
     "numba": "pip install numba",
     "numpy": "pip install numpy",
@@ -118,9 +118,9 @@ def choose(image: Any, backend: str | None, name: str = "image") -> Backend:
 
 @functools.cache
 def fast_path(backend: str | None) -> FastPath | None:
-    """Return the fast path of the backend that NumPy arrays go to; None where it has none.
+    """Return the fast path of the backend for NumPy arrays, or None if it has no fast path.
 
-    None as well where `backend` is wrong or not available: the general path raises the error.
+    Also return None if `backend` is invalid or not available: the general path raises the error.
     """
     try:
         return _for_type(np.ndarray, backend, "image").fast_path
@@ -134,7 +134,7 @@ def _for_type(kind: Any, backend: str | None, name: str) -> Backend:
 
 @functools.cache
 def _default(kind: type, name: str) -> Backend:
-    """Return the backend for arrays of a type where the caller names none.
+    """Return the backend for arrays of a type if the caller does not name one.
 
     The environment is read once: reading it takes as long as equalizing a small image.
     """
@@ -146,7 +146,7 @@ def _default(kind: type, name: str) -> Backend:
 
 
 def _named_for(kind: type, backend: Any, source: str, name: str) -> Backend:
-    """Return the backend of a name, in its form for arrays of this type."""
+    """Return the named backend, in its variant for arrays of a type."""
     _check_type(kind, name)
     if not isinstance(backend, str):
         raise TypeError(f"backend must be one of {', '.join(_BACKENDS)}, got {type(backend).__name__}")

@@ -1,8 +1,8 @@
-"""The rules: from a histogram to a lookup table, in NumPy. Every backend reproduces these functions.
+"""The rules in NumPy: how a histogram becomes a lookup table. Every backend reproduces these functions.
 
-A rule answers which level each value goes to. An integer rule takes the counts of one image (1-D, one
-a value) and `span`, the number of the highest output level (255 for uint8), and returns levels in
-0..span, or None: every pixel keeps its value. The rule "skimage" returns fractions in 0..1 instead.
+A rule determines the level that each value is mapped to. An integer rule takes the counts of one image (1-D,
+one per value) and `span`, the highest output level (255 for uint8). It returns levels in 0..span, or None if
+every pixel keeps its value. The rule "skimage" returns fractions in 0..1 instead.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ class OutRange(NamedTuple):
 
 
 def opencv(counts: Counts, span: int) -> NDArray[np.int64] | None:
-    """OpenCV's cv2.equalizeHist: float32 throughout; the darkest level goes to 0."""
+    """Reproduce OpenCV's cv2.equalizeHist: float32 throughout; the darkest value is mapped to 0."""
     first = _first(counts)
     total = int(counts.sum())
     if total == counts[first]:
@@ -52,7 +52,7 @@ def numpy(counts: Counts, span: int) -> NDArray[np.int64] | None:
 
 
 def pillow(counts: Counts, span: int) -> NDArray[np.int64] | None:
-    """Pillow's ImageOps.equalize, torchvision's and kornia's equalize: whole numbers throughout."""
+    """Reproduce the equalize of Pillow's ImageOps, torchvision and kornia: integer arithmetic throughout."""
     occupied = np.flatnonzero(counts)
     if len(occupied) < 2:
         return None
@@ -167,12 +167,12 @@ def result_dtype(rule: str, dtype: np.dtype, out_range: OutRange | None = None) 
 
 
 def levels_of(dtype: DTypeLike) -> int:
-    """Return how many values an integer dtype has: one bin each."""
+    """Return how many values an integer dtype has, which is its number of bins."""
     return 1 << (8 * np.dtype(dtype).itemsize)
 
 
 def _first(counts: Counts) -> int:
-    """Return the first non-empty bin, 0 where all are empty."""
+    """Return the first non-empty bin, or 0 if all are empty."""
     return int(np.argmax(counts > 0))
 
 

@@ -1,4 +1,4 @@
-"""The CPU backends' threads: how many, and one way to run pieces of work on them.
+"""The threads of the CPU backends: their number, and how pieces of work are run on them.
 
 Numba's own `parallel=True` is not used. Under its `workqueue` layer two calling threads abort the
 process, and under `omp` a child that was forked after the first use is killed, which breaks PyTorch's
@@ -127,7 +127,7 @@ def run(work: Callable[[Any], object], pieces: Iterable[Any]) -> None:
         return done, counts[i]
 
     def wait_for_helpers(count: int) -> None:
-        while not _look_out(done, 0, count) and any(thread and thread.is_alive() for thread in busy):
+        while not _spin(done, 0, count) and any(thread and thread.is_alive() for thread in busy):
             time.sleep(1e-4)
 
     try:
@@ -172,18 +172,18 @@ class helping:  # noqa: N801, it reads like a function
 
 
 def tell(state: NDArray[np.int64], which: int) -> None:
-    """Add one to state[which], for threads that `wait` for it."""
+    """Add one to state[which], and so end the `wait` of other threads."""
     _waiting().raise_by.i64(state, which, 1)
 
 
 def wait(state: NDArray[np.int64], which: int, value: int) -> None:
     """Wait until state[which] has reached `value`."""
-    while not _look_out(state, which, value):
-        time.sleep(1e-4)  # the others may be at it for long, or lack a processor
+    while not _spin(state, which, value):
+        time.sleep(1e-4)  # the other threads may need long, or lack a processor
 
 
-def _look_out(state: NDArray[np.int64], which: int, value: int) -> bool:
-    """Wait for up to half a millisecond, awake, without the GIL; tell whether state[which] is there."""
+def _spin(state: NDArray[np.int64], which: int, value: int) -> bool:
+    """Wait for up to half a millisecond, busily and without the GIL; return whether `value` was reached."""
     done = np.zeros(1, np.uint8)
     _waiting().wait_for.i64(state, which, value, done)
     return bool(done[0])
@@ -245,7 +245,7 @@ _helpers = _Helpers()
 
 
 def _forget() -> None:
-    """Drop the parent's helpers: those threads do not exist in a forked child."""
+    """Replace the helpers of the parent process, whose threads do not exist in a forked child."""
     global _helpers
     _helpers = _Helpers()
 

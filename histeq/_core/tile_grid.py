@@ -1,6 +1,6 @@
-"""The geometry and the arithmetic of CLAHE, in NumPy: where tiles lie, their tables, how tables blend.
+"""The geometry and the arithmetic of CLAHE, in NumPy: the grid of tiles, their tables and the interpolation.
 
-All of it is OpenCV's `cv::CLAHE` (imgproc/src/clahe.cpp), after Zuiderveld, "Contrast Limited Adaptive
+All of it follows OpenCV's `cv::CLAHE` (imgproc/src/clahe.cpp), after Zuiderveld, "Contrast Limited Adaptive
 Histogram Equalization", Graphics Gems IV, 1994; with a third axis where the image has depth. Every backend
 reproduces these functions.
 """
@@ -31,14 +31,14 @@ ENTRIES_PER_PIXEL = 256
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Where the tiles of an image lie: D, H, W each. An axis the layout lacks has one tile, of a pixel."""
+    """The grid of tiles; tuples are (D, H, W). An axis that the layout lacks has one tile of one pixel."""
 
     shape: tuple[int, ...]
     """The image's size."""
     tiles: tuple[int, ...]
-    """How many tiles."""
+    """The number of tiles along each axis."""
     tile: tuple[int, ...]
-    """A tile's size. The last tiles may end beyond the image: they are completed by reflection."""
+    """The size of a tile. The last tiles may extend beyond the image, where pixels are reflected."""
 
     def positions(self, axis: int) -> NDArray[np.int64]:
         """Return the pixel at each position along an axis, up to the end of the last tile."""
@@ -52,7 +52,7 @@ class Grid:
         return z, y, x
 
     def neighbours(self, axis: int, start: int, count: int) -> "Neighbours":
-        """Return which tiles the pixels from `start` on lie between."""
+        """Return the tiles, and their weights, around `count` pixels from `start` on along an axis."""
         return neighbours(start, count, self.tile[axis], self.tiles[axis])
 
 
@@ -66,7 +66,7 @@ class Neighbours(NamedTuple):
     weights: NDArray[np.float32]
 
     def cut(self, part: slice) -> "Neighbours":
-        """Return those of some of the pixels, contiguous."""
+        """Return the tiles and weights of some of the pixels, as contiguous arrays."""
         return Neighbours(self.tiles[:, part].copy(), self.weights[:, part].copy())
 
 
@@ -75,14 +75,14 @@ class Levels:
     """How pixels become bins, and the levels of a table become pixels."""
 
     dtype: np.dtype
-    """The image's, in native byte order."""
+    """The dtype of the image, in native byte order."""
     bins: int
     lowest: int
     """The level that the darkest pixels go to at the least."""
     span: int
-    """The number of levels above it."""
+    """The number of levels above `lowest`."""
     shift: int
-    """By how much a level is shifted left to give a pixel."""
+    """The number of bits by which a level is shifted left to give a pixel."""
     fractions: tuple[float, float] | None
     """For floating images: what level 0 and level 65535 become."""
     value_range: tuple[float, float] | None = None
@@ -172,12 +172,12 @@ def _fractions(low: float, high: float, dtype: np.dtype) -> Array:
 
 
 def grid_of(shape: tuple[int, ...], letters: str, spatial: str, tiles: Any, tile_size: Any) -> Grid:
-    """Check `tiles` and `tile_size`; lay the grid.
+    """Check `tiles` and `tile_size`, and return the grid.
 
     Parameters
     ----------
     shape : (D, H, W)
-        Of the canonical image.
+        The shape of the canonical image.
     letters : str
         The spatial axes that the layout has, in the order of the image's axes.
     spatial : str
@@ -312,7 +312,7 @@ def levels_of(
 
 @functools.lru_cache(maxsize=8)
 def reflected(size: int, length: int) -> NDArray[np.int64]:
-    """Return 0..length - 1, folded into 0..size - 1 at the border pixels (OpenCV's BORDER_REFLECT_101)."""
+    """Return 0..length - 1, reflected about the border pixels into 0..size - 1 (BORDER_REFLECT_101)."""
     if size < 2:
         return np.zeros(length * size, np.int64)
     period = 2 * (size - 1)
@@ -324,11 +324,11 @@ def reflected(size: int, length: int) -> NDArray[np.int64]:
 
 @functools.lru_cache(maxsize=8)
 def neighbours(start: int, count: int, tile: int, tiles: int) -> Neighbours:
-    """Return the tiles around each pixel: OpenCV's float32, with a product by the reciprocal."""
+    """Return the tiles around each pixel, in float32 as OpenCV does: it multiplies by the reciprocal."""
     at = np.arange(start, start + count).astype(np.float32)
     at = at * (np.float32(1) / np.float32(tile)) - np.float32(0.5)
     below = np.floor(at)
-    weight = at - below  # before it is limited
+    weight = at - below  # before `below` is clamped
     before = below.astype(np.int64)
     around = np.stack([np.maximum(before, 0), np.minimum(before + 1, tiles - 1)])
     weights = np.stack([np.float32(1) - weight, weight])
@@ -337,17 +337,17 @@ def neighbours(start: int, count: int, tile: int, tiles: int) -> Neighbours:
 
 
 def clip_count(clip_limit: float, area: int, bins: int) -> int:
-    """Return how many pixels a bin may hold; 0: any number."""
+    """Return the most pixels that a bin may keep, or 0 if there is no limit."""
     if not clip_limit > 0:  # NaN, too
         return 0
     limit = clip_limit * area / bins
-    if limit >= area:  # no bin holds more. OpenCV's integer overflows far above: it clips hardest there
+    if limit >= area:  # no bin can exceed it. OpenCV's int overflows far above, and clips hardest there
         return 0
     return max(int(limit), 1)
 
 
 def table(counts: NDArray[np.int64], clip_limit: float, levels: Levels) -> Array:
-    """Return the table of a tile whose pixels were counted."""
+    """Return the lookup table of a tile from its histogram."""
     area, bins = int(counts.sum()), len(counts)
     clip = clip_count(clip_limit, area, bins)
     if clip:
@@ -365,15 +365,15 @@ def table(counts: NDArray[np.int64], clip_limit: float, levels: Levels) -> Array
 def fill_empty(tables: Array, empty: NDArray[np.bool_], levels: Levels) -> None:
     """Write the tables of tiles without a counted pixel.
 
-    Each takes that of the nearest tile that has some, so that the result does not fade towards what is not
-    counted. An image without any keeps its values.
+    Each gets a copy of the table of the nearest tile with counted pixels, so that the result does not fade
+    towards areas that are not counted. An image without any counted pixel keeps its values.
 
     Parameters
     ----------
     tables : (D, H, W, bins)
-        Of one image; changed in place.
+        The tables of one image, changed in place.
     empty : (D, H, W)
-        Which tiles have none.
+        Which tiles have no counted pixel.
     """
     if not empty.any():
         return
@@ -447,7 +447,7 @@ def _lower_envelope(absent: NDArray[np.bool_], height: NDArray[np.int64]) -> NDA
 
 
 def blend(index: NDArray[np.int64], tables: Array, around: tuple[Neighbours, ...]) -> NDArray[np.int64]:
-    """Return the levels of pixels: their eight entries, weighted, in float32 and in OpenCV's order.
+    """Return the levels of pixels: the weighted sums of eight entries, in float32 and in OpenCV's order.
 
     Parameters
     ----------
@@ -469,6 +469,6 @@ def blend(index: NDArray[np.int64], tables: Array, around: tuple[Neighbours, ...
         lower = entries(iz, y[1], x[0]) * wx[0] + entries(iz, y[1], x[1]) * wx[1]
         return upper * wy[0][:, None] + lower * wy[1][:, None]
 
-    # In an image without depth both layers are the same, with weights of a half: exactly the one layer.
+    # In an image without depth both layers are equal and both weights 1/2: the sum is exactly that layer.
     result = layer(z[0]) * wz[0][:, None, None] + layer(z[1]) * wz[1][:, None, None]
     return np.rint(result).astype(np.int64)

@@ -1,7 +1,7 @@
-"""OpenCV's 8- and 16-bit YCrCb (cvtColor), in NumPy: the reference of every backend. And alpha.
+"""OpenCV's 8- and 16-bit YCrCb (cvtColor) in NumPy, the reference for every backend; and alpha channels.
 
-Whole numbers with 14 fractional bits. Cr and Cb depend on the pixel alone, so an image is equalized
-pixel by pixel once the table for Y is known; no YCrCb image is ever made.
+The arithmetic is fixed point with 14 fractional bits. Cr and Cb depend on the pixel alone, so that an image
+is equalized pixel by pixel once the table for Y is known, and no YCrCb image is ever made.
 """
 
 from typing import Any
@@ -19,12 +19,12 @@ def luma(red: Plane, green: Plane, blue: Plane) -> NDArray[np.int64]:
 
 
 def replace_luma(red: Plane, green: Plane, blue: Plane, table: Plane) -> tuple[Plane, Plane, Plane]:
-    """Return the RGB planes of the image whose Y went through `table` while Cr and Cb stayed."""
+    """Return the RGB planes of an image after Y is mapped through `table`, with Cr and Cb unchanged."""
     return with_luma(red, green, blue, table[luma(red, green, blue)])
 
 
 def with_luma(red: Plane, green: Plane, blue: Plane, new: Plane) -> tuple[Plane, Plane, Plane]:
-    """Return the RGB planes of the image with another Y while Cr and Cb stayed."""
+    """Return the RGB planes of an image with Y replaced by `new`, and Cr and Cb unchanged."""
     top = np.iinfo(red.dtype).max
     centre = (top + 1) // 2
     y = luma(red, green, blue)
@@ -45,7 +45,7 @@ def _wide(plane: Plane) -> NDArray[np.int64]:
 
 
 def has_alpha_by_default(color: str, channels: int) -> bool:
-    """Tell whether the last channel is alpha by default: beside one or three whose luma is asked for."""
+    """Return whether the last channel is alpha by default: of two or four, unless `color` is "channels"."""
     return color != "channels" and channels in (2, 4)
 
 

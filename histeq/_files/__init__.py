@@ -1,8 +1,7 @@
-"""Picture files: pixels with everything that a program must not lose on the way from file to file.
+"""Reading and writing of picture files, with the metadata that processing must preserve.
 
-PNG goes through imagecodecs, because Pillow cuts 16-bit colour down to 8 bits without a word; JPEG,
-WebP and BMP through Pillow; TIFF through tifffile. Each library is imported by the first file that
-needs it.
+PNG is handled by imagecodecs, because Pillow silently reduces 16-bit colour to 8 bits; JPEG, WebP and BMP
+are handled by Pillow, TIFF by tifffile. Each library is imported only when a file first needs it.
 """
 
 import contextlib
@@ -45,7 +44,8 @@ _WRITERS: dict[str, Callable[[Picture, Path, int | None], None]] = {
     "BMP": pillow.write_bmp,
     "TIFF": tiff.write,
 }
-# What a format holds: dtypes, numbers of channels, the longest side; and that in words. TIFF holds all.
+# What each format can hold: dtypes, numbers of channels, the longest side, and a description of these for
+# error messages. TIFF has no entry, since it can hold every picture.
 _LIMITS = {
     "PNG": (
         ("uint8", "uint16"),
@@ -60,24 +60,25 @@ _LIMITS = {
 
 
 def read(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Decode a file.
+    """Decode a picture file.
 
     Parameters
     ----------
     path : Path
-        The file; its content says what format it has, not its name.
+        The file to read. Its format is recognized by its content, not by its name.
     max_pixels : int
-        Refuse a file whose header announces more, before decoding it.
+        The most pixels that a picture may have; a larger one is refused before it is decoded.
 
     Returns
     -------
     Picture
-        Palettes become RGB (RGBA with transparency), 1-bit images 8-bit grey.
+        The decoded picture. Palette images become RGB (RGBA if they have transparency), and 1-bit images
+        become 8-bit grey.
 
     Raises
     ------
     FileError
-        If the file is missing, broken, too large or of a kind that cannot be handled.
+        If the file is missing, broken, too large or of an unsupported kind.
     """
     kind = "picture"
     try:
@@ -85,29 +86,30 @@ def read(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
             kind = _recognize(file.read(16))
         return _READERS[kind](path, max_pixels)
     except ImportError:
-        raise  # a missing library is no fault of the file's
+        raise  # a missing library is not an error in the file
     except Unfit as error:
         raise FileError(f"{path}: {error}") from error
     except MemoryError as error:
         raise FileError(f"{path}: not enough memory to decode it") from error
-    except Exception as error:  # decoders raise anything at all when a file is broken
+    except Exception as error:  # decoders raise all kinds of exceptions for broken files
         if isinstance(error, OSError) and error.errno is not None:
             raise FileError(f"{path}: {error.strerror}") from error
         raise FileError(f"{path}: broken {kind} file: {_one_line(error)}") from error
 
 
 def write(picture: Picture, path: Path, *, quality: int | None = None) -> None:
-    """Encode a picture into a file, whole or not at all.
+    """Encode a picture into a file; a failure leaves no incomplete file behind.
 
     Parameters
     ----------
     picture : Picture
-        What to write; what was carried along from its own format is used where the format is the same.
+        The picture to write. The settings of its source file (`Picture.keep`) are used if the format is
+        the same.
     path : Path
-        The file; its suffix names the format.
+        The file to write; its suffix determines the format.
     quality : int, optional
-        1 to 100, for JPEG and lossy WebP. By default a JPEG file keeps its tables, others take 95; WebP
-        is lossless unless it came from a lossy file.
+        1 to 100, for JPEG and lossy WebP. By default a picture from a JPEG file keeps its quantization
+        tables, and others are written with 95; WebP is lossless unless the picture came from a lossy file.
 
     Raises
     ------
@@ -123,13 +125,13 @@ def write(picture: Picture, path: Path, *, quality: int | None = None) -> None:
         raise
     except Unfit as error:
         raise FileError(f"{path}: {error}") from error
-    except Exception as error:  # encoders raise anything at all, too
+    except Exception as error:  # encoders also raise all kinds of exceptions
         reason = error.strerror if isinstance(error, OSError) else None
         raise FileError(f"{path}: cannot write it: {reason or _one_line(error)}") from error
 
 
 def format_of(path: Path) -> str:
-    """Return the format that a file name asks for."""
+    """Return the format that the suffix of a file name stands for."""
     try:
         return _SUFFIXES[path.suffix.lower()]
     except KeyError:
@@ -138,11 +140,11 @@ def format_of(path: Path) -> str:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; move it there at the end, remove it if anything fails."""
-    target = Path(os.path.realpath(path))  # writes through a link instead of replacing it
+    """Yield a temporary path beside `path`, which replaces `path` on success and is removed on failure."""
+    target = Path(os.path.realpath(path))  # follow a symbolic link instead of replacing it
     temporary = target.with_name(f".histeq-{secrets.token_hex(8)}{target.suffix}")
     try:
-        # Made here, and not by the encoder, so that nobody else's file of that name is ever touched.
+        # Create the file here, exclusively, so that the encoder cannot overwrite an existing file.
         temporary.open("xb").close()
         yield temporary
         if target.exists():
@@ -155,7 +157,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _recognize(magic: bytes) -> str:
-    """Return the format that the first bytes of a file show."""
+    """Return the format of a file, recognized by its first bytes."""
     if magic.startswith(b"\x89PNG\r\n\x1a\n"):
         return "PNG"
     if magic.startswith(b"\xff\xd8\xff"):
@@ -172,7 +174,7 @@ def _recognize(magic: bytes) -> str:
 
 
 def _check_fits(picture: Picture, kind: str) -> None:
-    """Refuse what a format cannot hold."""
+    """Raise `Unfit` if a format cannot hold the picture."""
     if kind not in _LIMITS:
         return
     dtypes, channels, side, holds = _LIMITS[kind]

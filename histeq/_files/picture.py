@@ -1,4 +1,4 @@
-"""A decoded picture, and what the modules of all formats share."""
+"""A decoded picture, and the helpers that the modules of all formats share."""
 
 import contextlib
 import dataclasses
@@ -17,7 +17,7 @@ class FileError(Exception):
 
 
 class Unfit(Exception):  # noqa: N818
-    """A sound file that this package does not handle, or a picture that a format cannot hold."""
+    """Raised for a valid file of an unsupported kind, and for a picture that a format cannot hold."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,32 +25,32 @@ class Picture:
     """A decoded file."""
 
     pixels: NDArray[Any]
-    """As stored, before any turn that the orientation asks for."""
+    """The pixels as stored; the orientation has not been applied."""
     layout: str
-    """"HW", "HWC", "NHW" or "NHWC"; N are the pages of a TIFF file."""
+    """"HW", "HWC", "NHW" or "NHWC"; N is the axis of the pages of a TIFF file."""
     format: str
     """PNG, JPEG, WebP, BMP or TIFF."""
     alpha: bool = False
     """Whether the last channel is alpha."""
     nodata: float | None = None
-    """What GDAL's nodata tag says, where the dtype holds it."""
+    """The value of GDAL's nodata tag, if the dtype can represent it."""
     icc: bytes | None = None
     exif: bytes | None = None
-    """A bare TIFF block, without the "Exif" that JPEG puts in front."""
+    """The EXIF data as a TIFF block, without the prefix "Exif" that JPEG files have."""
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
     keep: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """What only this format can hold: PNG chunks, JPEG tables, the TIFF tags of each page."""
+    """What only this format can store: PNG chunks, JPEG tables, the TIFF tags of each page."""
 
     @property
     def batch(self) -> NDArray[Any]:
-        """The pixels as (N, H, W, C), a view."""
+        """A view of the pixels as (N, H, W, C)."""
         pixels = self.pixels if "N" in self.layout else self.pixels[None]
         return pixels if "C" in self.layout else pixels[..., None]
 
     @property
     def first(self) -> NDArray[Any]:
-        """The first page, C-ordered: (H, W), or (H, W, C) where it has several channels."""
+        """The first page as a C-contiguous array: (H, W), or (H, W, C) if it has several channels."""
         pixels = self.batch[0]
         return np.ascontiguousarray(pixels[..., 0] if self.channels == 1 else pixels)
 
@@ -67,7 +67,7 @@ class Picture:
 
 
 def check_size(pixels: int, limit: int) -> None:
-    """Refuse what a header announces, before any memory is taken for it."""
+    """Raise `Unfit` if a header announces too many pixels or none, before memory is allocated for them."""
     if pixels > limit:
         raise Unfit(f"{pixels} pixels are more than --max-pixels {limit} allows")
     if pixels < 1:
@@ -75,19 +75,19 @@ def check_size(pixels: int, limit: int) -> None:
 
 
 def exif_tags(block: bytes | None) -> Any:
-    """Return the tags of an EXIF block; none if there is no block, or a broken one."""
+    """Return the tags of an EXIF block: an empty mapping if there is no block or it is broken."""
     if block is None:
         return {}
     from PIL import Image
 
     exif = Image.Exif()
-    with contextlib.suppress(Exception):  # a broken block is carried over all the same
+    with contextlib.suppress(Exception):  # even a broken block is copied to the result
         exif.load(b"Exif\0\0" + block)
     return exif
 
 
 def exif_block(tags: Mapping[int, Any]) -> bytes | None:
-    """Return an EXIF block of these tags; none for no tags."""
+    """Encode tags as an EXIF block; return None if there are no tags."""
     if not tags:
         return None
     from PIL import Image

@@ -1,7 +1,7 @@
 """JPEG, WebP and BMP, through Pillow.
 
-Pillow's readers are called by name and not through Image.open: that would answer a large picture with
-a warning, or an error of its own, whatever --max-pixels says.
+Pillow's readers are called directly, not through `Image.open`, which warns about or rejects large pictures
+by a limit of its own, whatever --max-pixels allows.
 """
 
 import struct
@@ -43,7 +43,7 @@ def read_webp(path: Path, limit: int) -> Picture:
 
 
 def _webp_header(data: bytes) -> tuple[int, int, bool]:
-    """Return (width, height, lossless): Pillow tells the first two only after allocating the canvas."""
+    """Return (width, height, lossless). Pillow reports the size only after it has allocated the canvas."""
     size, position, lossless = None, 12, False
     while position + 18 <= len(data):
         name, length = struct.unpack_from("<4sI", data, position)
@@ -94,7 +94,7 @@ def _picture(image: Any, kind: str, keep: Mapping[str, Any]) -> Picture:
 
 
 def write_jpeg(picture: Picture, path: Path, quality: int | None) -> None:
-    """Encode a JPEG file, with the tables of the one that the picture came from."""
+    """Encode a JPEG file; by default a picture from a JPEG file keeps its quantization tables."""
     options: dict[str, Any] = {"quality": quality or 95}
     if picture.format == "JPEG":
         options = {name: value for name, value in picture.keep.items() if value is not None}
@@ -110,7 +110,7 @@ def write_webp(picture: Picture, path: Path, quality: int | None) -> None:
     # exact: keep the colour of transparent pixels.
     options = {"lossless": quality is None and not lossy, "quality": quality or 95, "exact": True}
     pixels = picture.batch[0]
-    if picture.channels < 3:  # WebP has no grey
+    if picture.channels < 3:  # WebP has no grey format
         pixels = np.concatenate([pixels[..., :1]] * 3 + [pixels[..., 1:]], axis=-1)
     _save(picture, np.ascontiguousarray(pixels), path, "WEBP", options)
 

@@ -1,4 +1,4 @@
-"""PNG, through imagecodecs; the chunks that it does not show are read and written here."""
+"""PNG, through imagecodecs. The metadata chunks, which it ignores, are read and written here."""
 
 import struct
 import zlib
@@ -9,8 +9,8 @@ from histeq._files.picture import Picture, Unfit, check_size
 
 _MAX_PROFILE = 2**26  # bytes: an ICC profile beyond 64 MiB is a decompression bomb
 
-# Chunks that stay true whatever the pixels become. Not sBIT, bKGD, hIST and tRNS (they speak of the old
-# values), nor tIME (it has just changed).
+# Chunks that remain valid when the pixels change. Left out are sBIT, bKGD, hIST and tRNS, which refer to the
+# old values, and tIME, the time of the last change.
 _KEPT = frozenset(b"iCCP sRGB gAMA cHRM cICP mDCV cLLI eXIf pHYs oFFs sCAL pCAL tEXt zTXt iTXt".split())
 
 
@@ -53,7 +53,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
         if position == 8 and (name != b"IHDR" or size != 13):
             raise ValueError("it has no header")
         intact = checksum == zlib.crc32(body, zlib.crc32(name))
-        if not intact and name[:1].isupper():  # a critical chunk: libpng lets the last one of the pixels pass
+        if not intact and name[:1].isupper():  # critical; libpng does not check the last IDAT
             raise ValueError(f"the checksum of its {name.decode('latin1')} chunk is wrong")
         yield name, body if name in _KEPT else b"", intact
         position += 12 + size
@@ -82,7 +82,7 @@ def write(picture: Picture, path: Path, quality: int | None) -> None:
 
     data = imagecodecs.png_encode(picture.first)
     kept = picture.keep["chunks"] if picture.format == "PNG" else _new_chunks(picture)
-    after_header = 33  # all kept chunks may stand there: before any palette, before the pixels
+    after_header = 33  # all kept chunks are valid there: before any palette and the pixels
     with path.open("wb") as file:
         file.write(data[:after_header])
         for name, body in kept:

@@ -1,4 +1,4 @@
-"""TIFF, through tifffile: every page with its tags, compression and tiles as they were."""
+"""TIFF, through tifffile. Every page keeps its tags, its compression and its tiles."""
 
 import contextlib
 import logging
@@ -27,8 +27,8 @@ _LOSSLESS = frozenset((_RAW, 5, _DEFLATE, _PACKBITS, 32946, 34925, 50000))  # 5 
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
 _GDAL_METADATA, _GDAL_NODATA, _ICC, _XMP = 42112, 42113, 34675, 700
 
-# Tags that stay true whatever the pixels become: texts, page names, colour, XMP, IPTC, Photoshop, GeoTIFF,
-# GDAL, RPC. tifffile writes the ones that describe the pixels.
+# Tags that remain valid when the pixels change: texts, page names, colour, XMP, IPTC, Photoshop, GeoTIFF,
+# GDAL, RPC. tifffile itself writes the tags that describe the pixels.
 _KEPT = frozenset(
     (
         *(*TEXT_TAGS, 269, ORIENTATION, 285, 286, 287, 297, 316, 318, 319, _XMP, 33723, 34377, _ICC),
@@ -41,12 +41,12 @@ def read(path: Path, limit: int) -> Picture:
     """Decode a TIFF file."""
     import tifffile
 
-    with _complaints() as complaints, tifffile.TiffFile(path) as file:
-        file.pages.useframes = False  # frames know only part of their tags
+    with _logged_errors() as errors, tifffile.TiffFile(path) as file:
+        file.pages.useframes = False  # tifffile's frames lack some of the tags
         every: Iterator[Any] = iter(file.pages)
-        pages = [page for page in every if not page.is_reduced]  # overviews are stale
-        if complaints:
-            raise ValueError(complaints[0])
+        pages = [page for page in every if not page.is_reduced]  # overviews would be out of date
+        if errors:
+            raise ValueError(errors[0])
         _check(pages, file, limit)
         stored = [_pixels(page) for page in pages]
         pixels = stored[0] if len(stored) == 1 else np.stack(stored)
@@ -66,7 +66,7 @@ def read(path: Path, limit: int) -> Picture:
         pixels,
         ("N" if len(pages) > 1 else "") + ("HWC" if stored[0].ndim == 3 else "HW"),
         "TIFF",
-        alpha=kept["extrasamples"][-1:] in ([1], [2]),  # associated or not; 0 is a band of unknown meaning
+        alpha=kept["extrasamples"][-1:] in ([1], [2]),  # associated or unassociated; 0: unspecified
         nodata=int(np.invert(pixels.dtype.type(nodata))) if inverted else nodata,
         icc=tags.get(_ICC),
         exif=exif_block(shared),
@@ -77,8 +77,8 @@ def read(path: Path, limit: int) -> Picture:
 
 
 @contextlib.contextmanager
-def _complaints() -> Iterator[list[str]]:
-    """Collect what tifffile logs as an error in this thread: it reads on, without the broken part."""
+def _logged_errors() -> Iterator[list[str]]:
+    """Collect the errors that tifffile logs in this thread, where it skips a broken part without raising."""
     found: list[str] = []
     thread = threading.get_ident()
 
@@ -97,7 +97,7 @@ def _complaints() -> Iterator[list[str]]:
 
 
 def _check(pages: list[Any], file: Any, limit: int) -> None:
-    """Refuse what is not a sound stack of pictures of one shape, before anything is decoded."""
+    """Raise an error, before decoding, unless a file is a valid stack of supported pages of one shape."""
     if not pages:
         raise ValueError("it has no pages")
     first = pages[0]
@@ -114,7 +114,7 @@ def _check(pages: list[Any], file: Any, limit: int) -> None:
     few = first.samplesperpixel < 3 and kind in (_RGB, _YCBCR)
     if first.dtype is None or few or first.axes not in ("YX", "YXS", "SYX"):
         raise Unfit("TIFF files with this kind of pixels are not handled")
-    # Beyond four channels, each four more count as a picture: their number comes from the header as well.
+    # Every four channels count as one picture, since the header announces the number of channels, too.
     size = sum(page.imagelength * page.imagewidth * -(-page.samplesperpixel // 4) for page in pages)
     check_size(size, limit)
     if file.series and sum(series.size for series in file.series) > sum(page.size for page in file.pages):
@@ -126,7 +126,7 @@ def _check(pages: list[Any], file: Any, limit: int) -> None:
 
 
 def _pixels(page: Any) -> NDArray[Any]:
-    """Decode a page: (H, W), or (H, W, C) even where the file holds plane after plane."""
+    """Decode a page as (H, W) or (H, W, C), also where the file stores the channels as separate planes."""
     pixels: NDArray[Any] = page.asarray()
     pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     if page.photometric == _PALETTE:
@@ -144,9 +144,9 @@ def _pixels(page: Any) -> NDArray[Any]:
 
 
 def _settings(page: Any) -> dict[str, Any]:
-    """Return what must be said to write a page as it was."""
+    """Return the settings with which a page is written in its original form."""
     tags = {tag.code: tag.astuple() for tag in page.tags if tag.code in _KEPT}
-    if page.is_shaped:  # tifffile's own note of the array's shape
+    if page.is_shaped:  # the description is tifffile's record of the array's shape
         tags.pop(270, None)
     if _GDAL_METADATA in tags:
         tags[_GDAL_METADATA] = _without_statistics(tags[_GDAL_METADATA])
@@ -168,7 +168,7 @@ def _settings(page: Any) -> dict[str, Any]:
 
 
 def _without_statistics(tag: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Take the minimum, maximum and mean that GDAL noted out of its tag: GDAL would believe them."""
+    """Remove the statistics (minimum, maximum, mean, ...) from GDAL's tag, which no longer apply."""
     text = tag[3] if isinstance(tag[3], bytes) else str(tag[3]).encode()
     text = re.sub(rb'\s*<Item name="STATISTICS_[^>]*>.*?</Item>', b"", text, flags=re.DOTALL)
     return _tag(_GDAL_METADATA, 2, text)
@@ -179,7 +179,7 @@ def _tag(code: int, kind: int, data: bytes) -> tuple[Any, ...]:
 
 
 def _nodata(text: Any, dtype: np.dtype[Any]) -> float | None:
-    """Return the value of GDAL's tag; None, as GDAL has it, where the dtype cannot hold it."""
+    """Return the value of GDAL's nodata tag; None, as in GDAL, if the dtype cannot represent it."""
     try:
         value = float(str(text).strip("\0 ").replace(",", "."))
     except ValueError:
@@ -199,12 +199,12 @@ def _dpi(page: Any) -> tuple[float, float] | None:
 
 
 def write(picture: Picture, path: Path, quality: int | None) -> None:
-    """Encode a TIFF file, page by page as the one that the picture came from."""
+    """Encode a TIFF file; the pages of a picture from a TIFF file keep their settings."""
     import tifffile
 
     keep = picture.keep if picture.format == "TIFF" else {}
     pixels = picture.pixels if "N" in picture.layout else picture.pixels[None]
-    # Classic TIFF ends at 4 GiB; the allowance is for tags, and for data that compression makes larger.
+    # Classic TIFF is limited to 4 GiB; the margin is for tags and for data that compression enlarges.
     big = keep.get("bigtiff", False) or pixels.nbytes * 1.01 > 2**32 - 2**25
     with tifffile.TiffWriter(path, bigtiff=big, byteorder=keep.get("byteorder")) as file:
         for index, plane in enumerate(pixels):
@@ -216,7 +216,7 @@ def write(picture: Picture, path: Path, quality: int | None) -> None:
 
 
 def _new_settings(picture: Picture) -> dict[str, Any]:
-    """Return how to write a picture that comes from another format."""
+    """Return the settings of the page for a picture that comes from another format."""
     exif = exif_tags(picture.exif)
     texts = [(code, exif[code]) for code in TEXT_TAGS if isinstance(exif.get(code), str)]
     tags = [_tag(code, 2, text.encode() + b"\0") for code, text in texts]
@@ -230,7 +230,7 @@ def _new_settings(picture: Picture) -> dict[str, Any]:
         "photometric": _RGB if picture.channels >= 3 else _GREY_BLACK,
         "compression": _DEFLATE,
         "predictor": True,
-        "extrasamples": [2] if picture.alpha else [],  # 2: alpha that the colours were not multiplied with
+        "extrasamples": [2] if picture.alpha else [],  # 2: unassociated alpha
         "resolution": picture.dpi,
         "resolutionunit": 2,
         "tags": {tag[0]: tag for tag in tags},
@@ -238,7 +238,7 @@ def _new_settings(picture: Picture) -> dict[str, Any]:
 
 
 def _options(settings: dict[str, Any], page: NDArray[Any]) -> dict[str, Any]:
-    """Return the arguments of tifffile's write for a page."""
+    """Return the keyword arguments of `TiffWriter.write` for a page."""
     compression, photometric = settings["compression"], settings["photometric"]
     options: dict[str, Any] = {"extratags": list(settings["tags"].values())}
     if compression == _JPEG and page.dtype == np.uint8:

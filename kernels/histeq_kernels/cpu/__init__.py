@@ -1,1 +1,1 @@
-"""CPU kernels, compiled by Numba; one operation a file."""
+"""CPU kernels, compiled by Numba, with one operation per file."""

@@ -1,9 +1,10 @@
-"""From a histogram to a lookup table: the rules for integers.
+"""The rules for integers: how a histogram becomes a lookup table.
 
-Each rule is two functions. `number` computes once what all levels need, from the counts of the darkest and
-the brightest value that occur, the number of pixels and `span`, how many levels there are above the lowest; 0
-where every pixel keeps its value. `level` computes the level of a value, above the lowest, from the pixels
-below it and those up to it. Counts are float64 here, which holds them exactly and goes in vectors.
+Each rule consists of two functions. `number` computes, once for all levels, the factor or divisor of the rule
+from the counts of the darkest and the brightest value that occur, the number of pixels, and `span`, the
+number of levels above the lowest; it returns 0 if every pixel keeps its value. `level` computes the level of
+a value, above the lowest, from the number of pixels below the value and up to it. Counts are float64 here,
+which represents them exactly and can be vectorized.
 """
 
 import numpy as np
@@ -12,9 +13,9 @@ from histeq_kernels.cpu.core.kernel import COUNTS, inline, kernel
 from histeq_kernels.cpu.core.prefix_sums import accumulate_to_float
 
 BLOCK = 256
-"""Values whose cumulative counts are kept at once."""
+"""Values whose cumulative counts are in memory at the same time."""
 SUMS = BLOCK + 8
-"""Entries of the memory for them (one more, whole cache lines): float64, of any content."""
+"""Entries of the memory for these counts, float64, of any content: one more, in whole cache lines."""
 
 _SIGNATURES = {
     tag: f"void({COUNTS}, int64, int64, int64, int64, float64[::1], {element}[::1])"
@@ -48,7 +49,7 @@ def table_vips(counts, first, last, low, span, sums, table):
 
 @inline
 def opencv_number(darkest, brightest, total, span):
-    """Return levels per pixel."""
+    """Return the levels per pixel."""
     rest = total - darkest
     return np.float32(span) / np.float32(rest) if rest else np.float32(0)
 
@@ -61,7 +62,7 @@ def opencv_level(below, upto, darkest, number, span):
 
 @inline
 def numpy_number(darkest, brightest, total, span):
-    """Return the pixels above the darkest level."""
+    """Return the number of pixels above the darkest value."""
     return total - darkest
 
 
@@ -73,13 +74,13 @@ def numpy_level(below, upto, darkest, number, span):
 
 @inline
 def pillow_number(darkest, brightest, total, span):
-    """Return the pixels a level; 0 as well with one occupied bin: nothing lies below the last."""
+    """Return the pixels per level, which are 0 if only one bin is occupied."""
     return np.floor((total - brightest) / span)
 
 
 @inline
 def pillow_level(below, upto, darkest, number, span):
-    """Return the level; the quotient's error is too small to reach the next whole number."""
+    """Return the level; the rounding error of the quotient is too small to reach the next whole number."""
     return min(np.floor((np.floor(number / 2.0) + below) / number), span)
 
 
@@ -121,7 +122,7 @@ def fill(counts, kept, levels, rule, sums, table):
 
 @inline
 def occupied(counts):
-    """Return the first and the last non-empty bin; the last one twice where all are empty."""
+    """Return the first and the last non-empty bin, or the last bin twice if all are empty."""
     one, block = np.uint64(1), np.uint64(BLOCK)
     first, last = np.uint64(0), np.uint64(counts.size) - one
     while first + block <= last and empty(counts, first, block):
@@ -137,9 +138,9 @@ def occupied(counts):
 
 @inline
 def fill_occupied(counts, limits, total, levels, rule, sums, table):
-    """Write the levels of the values between two limits, and the level above them to sums[0].
+    """Write the levels of the values between two limits, and the level of all values above them to sums[0].
 
-    Writes nothing and returns False where every pixel keeps its value.
+    Write nothing and return False if every pixel keeps its value.
     """
     (first, last), (low, span), (number_of, level_of) = limits, levels, rule
     pixels, top = np.float64(total), np.float64(span)
@@ -166,7 +167,7 @@ def fill_occupied(counts, limits, total, levels, rule, sums, table):
 
 @inline
 def empty(counts, start, size):
-    """Tell whether `size` counts are all 0."""
+    """Return whether `size` counts from `start` on are all 0."""
     some = counts[start]
     for i in range(start, start + size):
         some |= counts[i]
@@ -175,7 +176,7 @@ def empty(counts, start, size):
 
 @inline
 def accumulate(counts, start, size, below, sums):
-    """Write the cumulative counts of `size` values, from `below` on; return the last."""
+    """Write the cumulative counts of `size` values, added to `below`, to `sums`; return the last."""
     one, vectors = np.uint64(1), size // np.uint64(16) * np.uint64(16)
     sums[0] = below
     below = accumulate_to_float(counts, start, vectors, below, sums)

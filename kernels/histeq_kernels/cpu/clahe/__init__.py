@@ -1,1 +1,1 @@
-"""Contrast-limited adaptive histogram equalization: tables of tiles, and the interpolation between them."""
+"""Contrast-limited adaptive histogram equalization: the tables of tiles, and interpolation between them."""

@@ -1,7 +1,8 @@
-"""CLAHE, the second half: every pixel through the tables of the tiles around it, weighted by their distance.
+"""The second half of CLAHE: each pixel is mapped by blending the tables of the tiles around it.
 
-Between the centres of neighbouring tiles the tables are the same: such a *cell* is gone through at once. The
-arithmetic is that of `histeq/_core/tile_grid.py`: float32, every product and sum rounded by itself.
+All pixels between the centres of the same neighbouring tiles use the same tables: such a *cell* is processed
+as a whole. The arithmetic is that of `histeq/_core/tile_grid.py`: float32, with every product and sum
+rounded.
 """
 
 import numpy as np
@@ -30,10 +31,10 @@ def blend_tiles(image, ys, y_weights, xs, x_weights, tables, levels, packed, fou
 
     Parameters
     ----------
-    ys, xs : the tile before and the tile after each row, and each column
-    y_weights, x_weights : their weights
+    ys, xs : the tiles before and after each row and each column
+    y_weights, x_weights : the weights of these tiles
     tables : (tiles down, tiles across, 256)
-    levels : see `parameters.py`; none of it matters for 8 bits
+    levels : see `parameters.py`; not used for 8 bits
     packed, found : workspaces of (65536,) and `blend_packed.FOUND`, of any content
     """
     blend_plane(image, (ys, y_weights), (xs, x_weights), tables, packed, found, out)
@@ -43,7 +44,7 @@ def blend_tiles(image, ys, y_weights, xs, x_weights, tables, levels, packed, fou
 def blend_tiles_16(image, ys, y_weights, xs, x_weights, tables, levels, packed, found, out):
     """Map the 16-bit pixels of a (1, rows, columns) image with contiguous rows: see `blend_tiles`.
 
-    The tables have the bins from `levels[FIRST_BIN]` on, as far as the image needs them.
+    The tables begin at the bin `levels[FIRST_BIN]` and end with the last bin that the image needs.
     """
     height, width = np.uint64(image.shape[1]), np.uint64(image.shape[2])
     workspace, columns = line(found), (x_weights[0], x_weights[1])
@@ -73,7 +74,7 @@ def blend_tiles_16(image, ys, y_weights, xs, x_weights, tables, levels, packed, 
 
 @kernel(u8=_signature("uint8", 3, 4), u16=_signature("uint16", 3, 4))
 def blend_volume(image, zs, z_weights, ys, y_weights, xs, x_weights, tables, levels, packed, found, out):
-    """Map the pixels of a (depth, rows, columns) image between eight tiles each: see `blend_tiles`."""
+    """Map the pixels of a (depth, rows, columns) image, each between eight tiles: see `blend_tiles`."""
     sign, shift, first, back = (
         np.uint64(levels[SIGN]),
         np.uint64(levels[BIN_SHIFT]),
@@ -97,7 +98,7 @@ def blend_volume(image, zs, z_weights, ys, y_weights, xs, x_weights, tables, lev
 
 @inline
 def bilinear(tables, top, bottom, left, right, v, wx, above, below):
-    """Return the level between four tables."""
+    """Return the level interpolated between four tables."""
     upper = np.float32(tables[top, left, v]) * wx[0] + np.float32(tables[top, right, v]) * wx[1]
     lower = np.float32(tables[bottom, left, v]) * wx[0] + np.float32(tables[bottom, right, v]) * wx[1]
     return upper * above + lower * below
@@ -119,7 +120,7 @@ def limits_of(image, cell, sign):
 
 @inline
 def pack_16(tables, four, low, high, levels, packed):
-    """Write the entries of four 16-bit tables into one of 64 bits, for the values from `low` to `high`."""
+    """Pack the entries of four 16-bit tables into a 64-bit table, for the values from `low` to `high`."""
     sign, shift, first = np.uint64(levels[SIGN]), np.uint64(levels[BIN_SHIFT]), np.uint64(levels[FIRST_BIN])
     if sign == 0 and shift == 0:
         for i in range(low - first, high - first + np.uint64(1)):
@@ -131,7 +132,7 @@ def pack_16(tables, four, low, high, levels, packed):
 
 @inline
 def packed_entries(tables, four, i):
-    """Return the i-th entries of four tables as one word: the upper left lowest, upper right, lower two."""
+    """Return the i-th entries of four tables as one word: upper left (lowest), upper right, lower two."""
     upper, lower, left, right = four
     above = np.uint64(tables[upper, left, i]) | np.uint64(tables[upper, right, i]) << np.uint64(16)
     below = np.uint64(tables[lower, left, i]) | np.uint64(tables[lower, right, i]) << np.uint64(16)
@@ -148,7 +149,7 @@ def look_up_packed(pixels, left, right, packed, workspace):
 
 @inline
 def look_up_16(pixels, left, right, tables, four, levels, workspace):
-    """Write the packed entries of 16-bit pixels of a cell that has too few pixels to pack its tables."""
+    """Write the packed entries of 16-bit pixels in a cell with too few pixels to pack its tables."""
     entries, sign, shift, first = (
         part_64(workspace, 0, CHUNK),
         np.uint64(levels[SIGN]),
@@ -162,7 +163,7 @@ def look_up_16(pixels, left, right, tables, four, levels, workspace):
 
 @inline
 def blend_row_16(workspace, left, right, columns, rows, levels, new):
-    """Blend the entries of a row; `workspace` has those of a pixel as two words."""
+    """Blend the entries of a row; `workspace` has two words with the four entries of each pixel."""
     (before, after), (above, below) = columns, rows
     vectors = (right - left) // np.uint64(16) * np.uint64(16)
     for i in range(np.uint64(0), vectors, np.uint64(16)):

@@ -1,4 +1,4 @@
-"""8-bit pixels between four tables, on any processor: packed into one, a load gives four entries."""
+"""Interpolation of 8-bit pixels on any processor, with four tables packed into one to save loads."""
 
 import numpy as np
 
@@ -8,21 +8,21 @@ from histeq_kernels.cpu.core.kernel import inline
 from histeq_kernels.cpu.core.views import line, part_32, row
 
 CHUNK = 1024
-"""Pixels of a row whose entries are kept at once."""
+"""Pixels of a row whose entries are in the workspace at the same time."""
 FOUND = (3, CHUNK + 16)
-"""Shape of the workspace for them, uint32: two rows that alternate, and where cells end.
-The rows are not 4096 bytes apart, where stores delay loads."""
+"""Shape of the workspace for entries, uint32: two rows that alternate, and the ends of the cells. The rows
+are not 4096 bytes apart, since loads would wait for stores at that distance."""
 _ENDS = np.uint64(2 * FOUND[1])
 GROUP = 16
-"""Cells whose packed 8-bit tables are kept at once, in the first-level cache."""
+"""Cells whose packed 8-bit tables are in the first-level cache at the same time."""
 
 
 @inline
 def blend_plane(image, down, across, tables, packed, found, out):
-    """Map (1, rows, columns); `down` and `across` have the tiles around rows and columns, and weights."""
+    """Map (1, rows, columns); `down` and `across` are the tiles around rows and columns, with weights."""
     (ys, y_weights), (xs, x_weights) = down, across
     height, width, one = np.uint64(image.shape[1]), np.uint64(image.shape[2]), np.uint64(1)
-    cells, workspace = part_32(packed, 0, 131072), line(found)  # no slices: counting references takes as long
+    cells, workspace = part_32(packed, 0, 131072), line(found)  # no slices: reference counting takes as long
     columns = (x_weights[0], x_weights[1])
     top = np.uint64(0)
     while top < height:
@@ -45,10 +45,10 @@ def blend_plane(image, down, across, tables, packed, found, out):
 
 @inline
 def pack_group(xs, left, width, upper, lower, tables, cells, workspace):
-    """Pack the tables of the cells from column `left` on, as many as are kept at once.
+    """Pack the tables of the cells from column `left` on, up to `GROUP` cells or `CHUNK` pixels.
 
-    Return the column behind them, and how many they are; the workspace gets where each ends, relative to
-    `left`.
+    Return the column after these cells, and their number; write where each ends, relative to `left`, to the
+    workspace.
     """
     right, count, most = left, np.uint64(0), min(width, left + np.uint64(CHUNK))
     while right < most and count < np.uint64(GROUP):
@@ -62,7 +62,7 @@ def pack_group(xs, left, width, upper, lower, tables, cells, workspace):
 
 @inline
 def pack(tables, upper, lower, before, after, cells, start):
-    """Write the entries of four 8-bit tables into one of 32 bits."""
+    """Pack the entries of four 8-bit tables into a 32-bit table."""
     above, below, left, right = np.uint64(upper), np.uint64(lower), np.uint64(before), np.uint64(after)
     for i in range(np.uint64(256)):
         ab = np.uint32(tables[above, left, i]) | np.uint32(tables[above, right, i]) << np.uint32(8)
@@ -72,7 +72,7 @@ def pack(tables, upper, lower, before, after, cells, start):
 
 @inline
 def look_up(pixels, left, count, cells, workspace):
-    """Write the packed entries of a row's pixels; one load gets those of all four tables."""
+    """Write the packed entries of the pixels of a row; one load gets the entries of all four tables."""
     start = np.uint64(0)
     for cell in range(count):
         end, table = np.uint64(workspace[_ENDS + cell]), np.uint64(256) * cell
@@ -83,7 +83,7 @@ def look_up(pixels, left, count, cells, workspace):
 
 @inline
 def blend_and_look_up(pixels, left, count, cells, workspace, here, columns, rows, new):
-    """Blend a row while the next one is looked up: vectors do one, loads the other, at the same time."""
+    """Blend a row and look up the next one: vector instructions and loads run in parallel."""
     (before, after), (above, below) = columns, rows
     start, step, ahead = np.uint64(0), np.uint64(16), np.uint64(FOUND[1]) - here
     for cell in range(count):
@@ -101,7 +101,7 @@ def blend_and_look_up(pixels, left, count, cells, workspace, here, columns, rows
 
 @inline
 def blend_row(workspace, here, left, right, columns, rows, new):
-    """Blend a row; `columns` are the weights of left and right, `rows` of upper and lower."""
+    """Blend a row; `columns` are the weights of left and right tiles, `rows` of upper and lower ones."""
     (before, after), (above, below) = columns, rows
     step = np.uint64(16)
     stop = (right - left) // step * step

@@ -1,4 +1,4 @@
-"""8-bit pixels between four tables with AVX-512: tables are looked up 64 pixels at a time, by `vpermb`."""
+"""Interpolation of 8-bit pixels with AVX-512: `vpermb` looks up 64 pixels at a time in each table."""
 
 import numpy as np
 from llvmlite import ir
@@ -27,7 +27,7 @@ from histeq_kernels.cpu.lut.byte_permute import load_table, look_up_64
 
 @inline
 def blend_plane(image, down, across, tables, packed, found, out):
-    """Map (1, rows, columns); `down` and `across` have the tiles around rows and columns, and weights."""
+    """Map (1, rows, columns); `down` and `across` are the tiles around rows and columns, with weights."""
     (ys, y_weights), (xs, x_weights) = down, across
     height, width, zero, one = (
         np.uint64(image.shape[1]),
@@ -55,15 +55,15 @@ def blend_plane(image, down, across, tables, packed, found, out):
 
 @intrinsic
 def blend_cell(typingctx, source, target, shape, corners, columns, rows):
-    """Map a cell, pixels between the same four tables: look up all four, 64 pixels at a time, and blend.
+    """Map a cell, the pixels between the same four tiles: look up 64 pixels in each table, and blend.
 
     Parameters
     ----------
     source, target : (address of the first pixel, bytes from row to row)
     shape : (rows, columns)
     corners : addresses of the tables at the upper left, upper right, lower left, lower right
-    columns : addresses of the weights of left and right, float32, one a column
-    rows : addresses of the weights of upper and lower, float32, one a row
+    columns : addresses of the weights of left and right, float32, one per column
+    rows : addresses of the weights of upper and lower, float32, one per row
     """
 
     def codegen(context, builder, signature, args):
@@ -71,7 +71,7 @@ def blend_cell(typingctx, source, target, shape, corners, columns, rows):
         tables = [load_table(builder, corner) for corner in corners]
 
         def at(row):
-            """Return where a row is read and written, and its weights."""
+            """Return the addresses where a row is read and written, and its weights."""
             old, new = (builder.add(item[0], builder.mul(item[1], row)) for item in (source, target))
             weights = [builder.add(item, builder.mul(row, i64(4))) for item in rows]
             return old, new, [splat(builder, _weight(builder, item), F32x16) for item in weights]
@@ -90,7 +90,7 @@ def blend_cell(typingctx, source, target, shape, corners, columns, rows):
 
 
 def _blend_row(builder, row, width, tables, columns):
-    """Write the code for one row: whole vectors, then one in part."""
+    """Emit the code for one row: whole vectors, then a masked one."""
     source, target, weights = row
 
     def blend(at, length):
@@ -109,7 +109,7 @@ def _blend_row(builder, row, width, tables, columns):
 
 
 def _blend_two_rows(builder, rows, width, tables, columns):
-    """Write the code for two rows of up to 32 pixels, looked up at once."""
+    """Emit the code for two rows of up to 32 pixels, which are looked up together."""
     halves = [masked_load(builder, source, width, I8x32) for source, _, _ in rows]
     both = ir.Constant(ir.VectorType(I32, 64), list(range(64)))
     pixels = builder.shuffle_vector(*halves, both)
@@ -121,7 +121,7 @@ def _blend_two_rows(builder, rows, width, tables, columns):
 
 
 def _blend_quarter(builder, found, part, columns, weights, target, start, length):
-    """Blend the part-th 16 of 64 pixels, or the first `length` of them, and write them from `start` on."""
+    """Blend the part-th 16 of 64 pixels, or only the first `length`, and store them from `start` on."""
 
     def blend():
         lanes = ir.Constant(I32x16, [16 * part + i for i in range(16)])

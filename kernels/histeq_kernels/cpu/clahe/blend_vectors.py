@@ -1,4 +1,4 @@
-"""16 pixels between four tables, whose entries have been looked up."""
+"""Interpolation of 16 pixels from the entries of four tables, which have been looked up."""
 
 import numpy as np
 from llvmlite import ir
@@ -13,12 +13,12 @@ from histeq_kernels.cpu.core.rounding import rounded
 
 
 def _blend_16(words, i, before, after, k, above, below, new):
-    """Blend 16 pixels: words[i:], which hold the entries of four 8-bit tables each, become new[k:].
+    """Blend 16 pixels: write new[k:] from words[i:], each of which holds the entries of four 8-bit tables.
 
     Parameters
     ----------
-    words : the entry at the upper left in the lowest byte, upper right, lower left, lower right
-    before, after : float32, the weights of left and right, from the k-th on
+    words : from the lowest byte: the upper left, upper right, lower left and lower right entry
+    before, after : float32, the weights of left and right, used from the k-th on
     above, below : float32, the weights of upper and lower
     """
     entries = words[i : i + 16].copy()[:, None].view(np.uint8).astype(np.float32)
@@ -50,11 +50,12 @@ def _blend_16_ir(typingctx, words, i, before, after, k, above, below, new):
 
 
 def _blend_16_of_two(pairs, i, before, after, k, above, below, new):
-    """Blend 16 pixels with 16-bit entries: pairs[2 * i:] becomes new[k:].
+    """Blend 16 pixels with 16-bit entries: write new[k:] from pairs[2 * i:].
 
     Parameters
     ----------
-    pairs : uint32, two a pixel: the upper left entry in the lower half, the upper right one; the lower two
+    pairs : uint32, two per pixel: from the lowest bits, the upper left and right entry; the lower two
+    before, after, above, below : see `_blend_16`
     """
     words = pairs[2 * i : 2 * i + np.uint64(32)].copy().view(np.uint16).astype(np.float32).reshape(16, 4)
     left, right = before[k : k + np.uint64(16)], after[k : k + np.uint64(16)]
@@ -94,7 +95,7 @@ blend_16_of_two = _blend_16_of_two if config.DISABLE_JIT else _blend_16_of_two_i
 
 @inline
 def blend_one(word, before, after, above, below):
-    """Blend one pixel with 8-bit entries, packed in one word."""
+    """Blend one pixel with 8-bit entries, which are packed in one word."""
     byte = np.uint32(255)
     a = np.float32(np.int32(word & byte))
     b = np.float32(np.int32((word >> np.uint32(8)) & byte))
@@ -105,7 +106,7 @@ def blend_one(word, before, after, above, below):
 
 @inline
 def blend_of_two(pairs, i, before, after, above, below):
-    """Blend one pixel with 16-bit entries, packed in two words."""
+    """Blend one pixel with 16-bit entries, which are packed in two words."""
     half, bits = np.uint32(65535), np.uint32(16)
     upper, lower = pairs[i + i], pairs[i + i + np.uint64(1)]
     a, b = np.float32(np.int32(upper & half)), np.float32(np.int32(upper >> bits))

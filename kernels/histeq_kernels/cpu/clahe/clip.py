@@ -1,6 +1,6 @@
-"""The arithmetic of a tile: its histogram is clipped, and its cumulative counts become levels.
+"""The arithmetic of a tile: clipping its histogram, and turning cumulative counts into levels.
 
-It is that of `histeq/_core/tile_grid.py`, which states it in NumPy.
+`histeq/_core/tile_grid.py` has the same arithmetic in NumPy.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from histeq_kernels.cpu.core.rounding import rounded
 
 @inline
 def clipped_at(clip_limit, area, bins):
-    """Return how many pixels a bin may hold: `area` if any number."""
+    """Return the most pixels that a bin may keep, which is `area` if there is no limit."""
     limit = clip_limit * np.float64(area) / np.float64(bins)
     if not clip_limit > 0 or limit >= area:
         return np.int64(area)
@@ -22,8 +22,8 @@ def clipped_at(clip_limit, area, bins):
 
 @inline
 def clip_counts(counts, clip):
-    """Take off each bin what is above `clip` and spread it evenly; what is left goes to bins evenly apart."""
-    number = counts.dtype.type  # sums stay as narrow as the counts: vectors hold more of them
+    """Clip the counts and spread the excess evenly; the remainder goes to evenly spaced bins."""
+    number = counts.dtype.type  # sums have the type of the counts: vectors hold more narrow numbers
     bins, above, most = np.int64(counts.size), number(0), number(clip)
     for i in range(np.uint64(counts.size)):
         above = number(above + max(number(counts[i] - most), number(0)))
@@ -41,7 +41,7 @@ def clip_counts(counts, clip):
 
 @inline
 def fill_levels(counts, scale, levels, table):
-    """Write the levels of the cumulative counts, which overwrite the counts."""
+    """Replace the counts by their cumulative sums, and write the levels of these to the table."""
     low, span = np.int32(levels[LOWEST]), np.int32(levels[SPAN])
     accumulate(counts, np.uint64(0), np.uint64(counts.size), np.int32(0))
     for i in range(np.uint64(counts.size)):
@@ -50,5 +50,5 @@ def fill_levels(counts, scale, levels, table):
 
 @inline
 def level_of(level, low, span):
-    """Return a level, rounded half to even and limited."""
+    """Return a level, rounded half to even and limited to `span`, then shifted by `low`."""
     return np.int32(min(rounded(level), span) + low)

@@ -1,4 +1,4 @@
-"""The levels of the bins of 16-bit tiles, in vectors."""
+"""The levels of the bins of 16-bit tiles, computed in vectors."""
 
 import numpy as np
 from llvmlite import ir
@@ -25,14 +25,14 @@ from histeq_kernels.cpu.core.rounding import BITS, SHIFT
 
 
 def _levels_16(counters, first, size, clipping, conversion, table):
-    """Write the levels of a multiple of 16 bins, leave zeros, and return the pixels counted, clipped.
+    """Write the levels of a multiple of 16 bins, reset their counters, and return the sum of clipped counts.
 
     Parameters
     ----------
-    counters : uint32, those of `size` bins from bin `first` on
-    clipping : int32, the most pixels a bin keeps, and what bins get back: `share`, `step` and `rest` of
-        `tile_tables_16.fill_levels_16`
-    conversion : levels a pixel (float32), the lowest level, levels above it
+    counters : uint32; `size` bins from bin `first` on are used
+    clipping : int32, the most pixels that a bin keeps, and how the excess is spread: `share`, `step` and
+        `rest` of `tile_tables_16.fill_levels_16`
+    conversion : levels per pixel (float32), the lowest level, levels above it
     table : uint16
     """
     clip, share, step, rest = clipping
@@ -87,9 +87,10 @@ def _levels_16_ir(typingctx, counters, first, size, clipping, conversion, table)
 
 
 def spread_upto(builder, bins, inverse, rest):
-    """Return how many of `rest` pixels, one every so many bins, have gone to the bins up to each of 16.
+    """Return how many of the `rest` remaining pixels have been given to the bins up to each of 16.
 
-    Half a bin more, divided by a whole number in float32, is far enough from others.
+    `inverse` is the reciprocal of the distance between bins that get one. With half a bin added, the float32
+    product is too far from a whole number to be truncated to the wrong one.
     """
     half = builder.fadd(builder.sitofp(bins, F32x16), ir.Constant(F32x16, [0.5] * 16))
     extra = builder.add(builder.fptosi(builder.fmul(half, inverse), I32x16), splat_i32(1))
@@ -97,7 +98,7 @@ def spread_upto(builder, bins, inverse, rest):
 
 
 def level_of(builder, counts, scale, low, span):
-    """Return the levels of 16 cumulative counts: rounded half to even, and limited."""
+    """Return the levels of 16 cumulative counts, rounded half to even and limited."""
     level = builder.fmul(builder.sitofp(counts, F32x16), scale)
     level = builder.bitcast(builder.fadd(level, ir.Constant(F32x16, [float(SHIFT)] * 16)), I32x16)
     level = builder.sub(level, splat_i32(int(BITS)))

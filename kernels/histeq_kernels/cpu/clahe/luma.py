@@ -1,6 +1,6 @@
-"""CLAHE of the luma of 8-bit colour images: Y is computed a band at a time, counted or mapped, and not kept.
+"""CLAHE of the luma of 8-bit colour images: Y is computed, and counted or mapped, one band at a time.
 
-Pixels come in rows as for `ycrcb/luma.py`, row by row of the image. The rest is as in `tile_tables.py` and
+Images have the form of those in `ycrcb/luma.py`. Tables and interpolation are those of `tile_tables.py` and
 `blend.py`.
 """
 
@@ -22,22 +22,22 @@ from histeq_kernels.cpu.ycrcb.scalar import luma_of
 from histeq_kernels.cpu.ycrcb.vectors import pixel
 
 BAND = 1 << 17
-"""Pixels whose Y is held at once: with the mapped ones, they stay in the second-level cache."""
+"""Pixels in a band: their Y, together with the mapped Y, fits into the second-level cache."""
 
 
 class Tiles(NamedTuple):
-    """An image of colours in tiles."""
+    """A colour image and its grid of tiles."""
 
     image: Any
-    """`Colors`."""
+    """The image, a `Colors`."""
     positions: Any
     """The pixel at each position along the three axes."""
     size: Any
-    """Of a tile: see `parameters.py`."""
+    """The size of a tile: see `parameters.py`."""
 
 
 class Workspace(NamedTuple):
-    """What tables are made in."""
+    """The memory in which tables are made."""
 
     scratch: Any
     sums: Any
@@ -62,7 +62,7 @@ def tile_tables_of_luma(
     first, second, third, stride, k : see `ycrcb/luma.py`
     band, indices : see `Workspace`
 
-    Tables are made from bands: of as many tiles side by side as one holds, or of a part of a larger tile.
+    A band holds as many tiles side by side as fit into it, or a part of a tile that is larger than a band.
     """
     tiles = Tiles(Colors((first, second, third), stride, k), (zs, ys, xs), tile)
     workspace = Workspace(scratch, sums, band, indices)
@@ -121,7 +121,7 @@ def blend_tiles_of_luma(
 
 @inline
 def make_tables_of_band(tiles, i, number, clip_limit, levels, workspace, tables):
-    """Write the tables of some tiles side by side, from the i-th on."""
+    """Write the tables of `number` tiles side by side, from the i-th on, from one band."""
     tall, wide = tiles.size[DEPTH] * tiles.size[HEIGHT], tiles.size[WIDTH]
     shape, size = (tall, number * wide), (np.int64(1), tall, wide)
     y = fill_band(tiles, i, (0, 0), shape, workspace.band)
@@ -131,7 +131,7 @@ def make_tables_of_band(tiles, i, number, clip_limit, levels, workspace, tables)
 
 @inline
 def count_in_bands(tiles, i, workspace, counts):
-    """Count Y of the i-th tile band by band."""
+    """Count Y of the i-th tile, band by band."""
     height, width = tiles.size[DEPTH] * tiles.size[HEIGHT], tiles.size[WIDTH]
     columns = min(width, BAND)
     rows = BAND // columns
@@ -151,9 +151,10 @@ def within(indices, shape):
 
 @inline
 def fill_band(tiles, i, at, shape, band):
-    """Return Y of (rows, columns) from (row, column) `at` of the i-th tile on, (1, rows, columns).
+    """Write Y of a part of the i-th tile to the band; return it as (1, rows, columns).
 
-    The rows of a tile with depth are those of one slice after the other.
+    The part has the shape (rows, columns) and begins at `at`, a (row, column) of the tile. The rows of a tile
+    with depth are those of its slices, one after the other.
     """
     (zs, ys, xs), (height, width), tile = tiles.positions, shape, tiles.size
     tall, wide = np.int64(ys.size) // tile[HEIGHT], np.int64(xs.size) // tile[WIDTH]
@@ -170,7 +171,7 @@ def fill_band(tiles, i, at, shape, band):
 
 @inline
 def gather_luma(old, xs, x, size, y):
-    """Write Y of the pixels at `size` positions from the x-th on; those beyond the row are reflected."""
+    """Write Y of the pixels at `size` positions from the x-th on; positions beyond the row are reflected."""
     width = np.uint64(old.channels[0].size) // old.stride
     inside = min(size, width - min(width, x))
     luma_of_chunk(old, x, inside, y)

@@ -1,4 +1,4 @@
-"""The entries of the int64 vectors that tell the kernels of CLAHE about levels and tiles."""
+"""The indices into the int64 vectors that describe levels and tiles to the kernels of CLAHE."""
 
 from histeq_kernels.cpu.core.kernel import flat
 
@@ -7,11 +7,11 @@ PARAMETERS = flat("int64")
 
 # Levels
 BINS, LOWEST, SPAN = 0, 1, 2
-"""Bins of a table; the lowest level; levels above it."""
+"""The number of bins of a table; the lowest level; the number of levels above it."""
 SIGN, BIN_SHIFT, FIRST_BIN, LEVEL_SHIFT = 3, 4, 5, 6
-"""For 16 bits: the bits to flip in a pixel, so that the smallest value becomes 0; by how much it is then
-shifted right to give a bin; the first bin of the tables; by how much a level is shifted left to give a
-pixel."""
+"""For 16 bits: the bits to flip in a pixel so that the smallest value becomes 0; the number of bits by which
+it is then shifted right to give a bin; the first bin of the tables; the number of bits by which a level is
+shifted left to give a pixel."""
 
 # The size of a tile
 DEPTH, HEIGHT, WIDTH = 0, 1, 2

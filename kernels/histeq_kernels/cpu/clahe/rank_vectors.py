@@ -1,4 +1,4 @@
-"""The arithmetic of `ranks.py`, in vectors."""
+"""The arithmetic of `ranks.py`, computed in vectors."""
 
 import numpy as np
 from llvmlite import ir
@@ -30,11 +30,12 @@ from histeq_kernels.cpu.core.llvm import (
 )
 
 ENTRIES = 4096
-"""Of a tile: uint32, one for 16 bins, with a bit for each; above the bits, how many are set before."""
+"""Entries of a tile, uint32, one per 16 bins. The lower half has a bit for each bin, and the upper half the
+number of bits that are set in all entries before."""
 
 
 def _rank(entries):
-    """Write the upper halves of entries that have only bits; return how many bits there are."""
+    """Write the upper halves of entries, whose lower halves are the bits; return how many bits are set."""
     counts = np.bitwise_count(entries).astype(np.uint32)
     entries |= (np.cumsum(counts, dtype=np.uint32) - counts) << np.uint32(16)
     return np.int32(counts.sum())
@@ -65,9 +66,9 @@ def _blend_between(pixels, left, right, ranks, spreads, levels, columns, rows, n
     Parameters
     ----------
     ranks : the entries of the tiles at the upper left, upper right, lower left, lower right
-    spreads : of each, every how many bins one of the clipped pixels goes, and how many they are
-    levels : the bits to flip in a pixel, levels a pixel (float32), the lowest level, levels above it
-    columns, rows : the weights of left and right, one a column of the image; of upper and lower
+    spreads : for each of these, the distance between bins that get a clipped pixel, and their number
+    levels : the bits to flip in a pixel, levels per pixel (float32), the lowest level, levels above it
+    columns, rows : the weights of left and right for each column of the image; those of upper and lower
     """
     sign, scale, low, span = levels
     here = slice(int(left), int(right))
@@ -90,7 +91,7 @@ def _blend_between(pixels, left, right, ranks, spreads, levels, columns, rows, n
 def _blend_between_ir(typingctx, pixels, left, right, ranks, spreads, levels, columns, rows, new):
     def codegen(context, builder, signature, args):
         def addresses(which):
-            """Return where the arrays of a tuple begin."""
+            """Return the addresses of the arrays in a tuple."""
             kinds, arrays = signature.args[which], cgutils.unpack_tuple(builder, args[which])
             views = [
                 context.make_array(kind)(context, builder, a) for kind, a in zip(kinds, arrays, strict=True)
@@ -133,7 +134,7 @@ def _blend_between_ir(typingctx, pixels, left, right, ranks, spreads, levels, co
 
 
 def _spread(builder, address):
-    """Return, in vectors, one by how many bins a clipped pixel of a tile goes, and how many they are."""
+    """Return vectors of the reciprocal distance between bins that get a clipped pixel, and their number."""
     pair = builder.inttoptr(address, I32.as_pointer())
     step, rest = (builder.load(builder.gep(pair, [i64(k)])) for k in range(2))
     inverse = builder.fdiv(ir.Constant(F32, 1.0), builder.sitofp(step, F32))
@@ -141,7 +142,7 @@ def _spread(builder, address):
 
 
 def _level(builder, value, tile, levels):
-    """Return the levels of 16 values in a tile."""
+    """Return the levels of 16 values in the table of a tile."""
     base, inverse, rest = tile
     _, scale, low, span = levels
     found = _gather(builder, base, builder.lshr(value, splat_i32(4)))
@@ -152,7 +153,7 @@ def _level(builder, value, tile, levels):
 
 
 def _gather(builder, base, index):
-    """Load 16 words, by their index."""
+    """Load 16 words by index."""
     wide = ir.VectorType(I64, 16)
     offsets = builder.shl(builder.zext(index, wide), ir.Constant(wide, [2] * 16))
     pointers = ir.VectorType(I32x16.element.as_pointer(), 16)

@@ -1,11 +1,11 @@
-"""CLAHE of 16 bits in small tiles, without tables.
+"""CLAHE of 16-bit images in small tiles, without tables.
 
-A tile's table has 65,536 entries, however few its pixels. But where clipping leaves one pixel in a bin, as
-the usual limit of 2 does in tiles of fewer than 65,536 pixels, the cumulative count up to a bin is its rank:
-how many of the bins up to it have any pixel. A bit a bin tells that, with the rank of every sixteenth bin
-beside it: 16 KB a tile, soon filled. A pixel's level in each of four tiles is computed where it is needed.
-That takes four loads instead of one from packed tables, so that it is faster for small tiles only
-(`Tier.max_ranked_tile`).
+The table of a tile has 65,536 entries, however few pixels the tile has. But if clipping leaves at most one
+pixel in a bin, as the usual limit of 2 does in tiles of fewer than 65,536 pixels, the cumulative count up to
+a bin is its rank: the number of bins up to it that have any pixel. One bit per bin stores that, together with
+the rank of every sixteenth bin: 16 KB per tile, which are quickly filled. The level of a pixel in each of
+four tiles is computed when it is needed. That takes four loads instead of one from packed tables, so that it
+is faster only for small tiles (`Tier.max_ranked_tile`).
 """
 
 import numpy as np
@@ -33,7 +33,7 @@ def tile_ranks(image, ys, xs, tile, start, stop, levels, ranks, spreads):
     tile : its depth, height, width
     levels : see `parameters.py`
     ranks : (tiles, ENTRIES)
-    spreads : (tiles, 2); every how many bins a clipped pixel goes, and how many they are
+    spreads : (tiles, 2), the distance between bins that get a clipped pixel, and their number
     """
     wide = np.int64(xs.size) // tile[WIDTH]
     for i in range(start, stop):
@@ -48,7 +48,7 @@ def tile_ranks(image, ys, xs, tile, start, stop, levels, ranks, spreads):
 
 @inline
 def mark_tile(image, ys, xs, first, sign, entries):
-    """Set the bits of a tile's pixels: those within the image, and others where they are reflected."""
+    """Set the bits of the pixels of a tile; positions beyond the image are reflected."""
     inside = np.uint64(max(min(np.int64(xs.size), np.int64(image.shape[2]) - first), 0))
     for y in range(np.uint64(ys.size)):
         pixels = row(image, np.uint64(0), np.uint64(ys[y]))
@@ -74,7 +74,8 @@ def blend_ranks(image, ys, y_weights, xs, x_weights, ranks, spreads, levels, are
     Parameters
     ----------
     ranks, spreads : (tiles down, tiles across, ...)
-    levels, area : see `parameters.py`; pixels of a tile
+    levels : see `parameters.py`
+    area : the number of pixels of a tile
     """
     height, width, top = np.uint64(image.shape[1]), np.uint64(image.shape[2]), np.uint64(0)
     sign, low, span = np.int32(levels[SIGN]), np.int32(levels[LOWEST]), np.int32(levels[SPAN])

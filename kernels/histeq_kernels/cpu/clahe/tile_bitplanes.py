@@ -1,4 +1,4 @@
-"""Counting a tile of 8-bit pixels: those within the image as bit planes, reflected ones one by one."""
+"""Counting of a tile of 8-bit pixels: those within the image as bit planes, reflected ones one by one."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from histeq_kernels.cpu.histogram.workspace import ZEROS
 def count_tile(image, positions, tile, i, memory, scratch, counts):
     """Add the i-th tile's pixels to its counts.
 
-    `memory` is of any content from entry 256 on.
+    `memory` has any content from entry 256 on.
     """
     zs, ys, xs = positions
     across, down = np.int64(xs.size) // tile[WIDTH], np.int64(ys.size) // tile[HEIGHT]

@@ -1,4 +1,4 @@
-"""Counting a tile of 8-bit pixels by pairs, gathered a part at a time: most rows are too short for it."""
+"""Counting of a tile of 8-bit pixels by pairs, in gathered parts, since most rows of tiles are too short."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from histeq_kernels.cpu.core.views import load_64, part_8, row, store_64
 from histeq_kernels.cpu.histogram.pairs import count_row_by_pairs, fold_pairs
 
 MIN_PIXELS = 1 << 16
-"""From this many pixels in a tile on counting pairs gains more than folding them costs."""
+"""The number of pixels in a tile from which counting pairs saves more time than folding them takes."""
 GATHERED = 1 << 17
 """Pixels of an 8-bit tile that are counted together."""
 
@@ -17,7 +17,7 @@ GATHERED = 1 << 17
 def count_tile(image, positions, tile, i, memory, scratch, counts):
     """Add the i-th tile's pixels to its counts.
 
-    The parts are kept in `memory`, behind 256 entries.
+    The parts are gathered in `memory`, from entry 256 on.
     """
     zs, ys, xs = positions
     tall, wide = np.int64(ys.size) // tile[HEIGHT], np.int64(xs.size) // tile[WIDTH]
@@ -40,7 +40,7 @@ def count_tile(image, positions, tile, i, memory, scratch, counts):
 
 @inline
 def gather(pixels, xs, x, size, gathered, filled):
-    """Copy the pixels at `size` positions from the x-th on: consecutive ones, but for those reflected."""
+    """Copy the pixels at `size` positions from the x-th on, in words if no position is reflected."""
     first, last = np.uint64(xs[x]), np.uint64(xs[x + size - np.uint64(1)])
     words = size // np.uint64(8) * np.uint64(8) if last + np.uint64(1) == first + size else np.uint64(0)
     for i in range(np.uint64(0), words, np.uint64(8)):

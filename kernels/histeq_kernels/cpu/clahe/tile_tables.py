@@ -1,4 +1,4 @@
-"""CLAHE, the first half, for 8 bits: the histogram of every tile, clipped, and its lookup table."""
+"""The first half of CLAHE, for 8 bits: the clipped histogram of every tile, and its lookup table."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from histeq_kernels.cpu.tiers import tiered_kernel
 SUMS = 65536
 """Entries of the workspace for sums, int32, of any content."""
 MAX_AREA = 1 << 31
-"""Tiles of this many pixels are beyond `tile_tables`, whose sums have 32 bits."""
+"""The tiles of `tile_tables` must have fewer pixels than this, since its sums have 32 bits."""
 
 
 POSITIONS = ", ".join([flat("int64")] * 3)
@@ -37,7 +37,8 @@ def tile_tables(image, zs, ys, xs, tile, start, stop, clip_limit, levels, scratc
     zs, ys, xs : the pixel at each position, up to the end of the last tile
     tile : its depth, height, width
     levels : see `parameters.py`
-    scratch, sums : counters, zero before and after; a workspace of any content
+    scratch : counters, zero before and after
+    sums : a workspace of any content
     tables : (tiles, bins)
     """
     at, memory = (zs, ys, xs), (scratch, sums)
@@ -49,7 +50,7 @@ def tile_tables(image, zs, ys, xs, tile, start, stop, clip_limit, levels, scratc
     u16=f"void({COUNTS}, float64, {flat('int64')}, int64[::1], uint16[::1])",
 )
 def tile_table(counts, clip_limit, levels, clipped, table):
-    """Write the table of a tile from its counts; any number of pixels but none."""
+    """Write the table of a tile from its counts, which must not all be 0."""
     area = np.int64(0)
     for i in range(np.uint64(counts.size)):
         clipped[i] = counts[i]
@@ -63,9 +64,10 @@ def tile_table(counts, clip_limit, levels, clipped, table):
 
 @inline
 def make_tables(image, positions, tile, start, stop, clip_limit, levels, memory, tables):
-    """Count the tiles, clip, write the levels.
+    """Count the pixels of each tile, clip the counts, and write the levels.
 
-    A function that is called for each tile costs more for its arrays than a small tile gives it to do.
+    The loop over tiles is here because calling a function for each, with its arrays, takes longer than a
+    small tile does.
     """
     scratch, sums = memory
     area, counts = tile[DEPTH] * tile[HEIGHT] * tile[WIDTH], part_i32(sums, 0, 256)
@@ -83,9 +85,9 @@ def make_tables(image, positions, tile, start, stop, clip_limit, levels, memory,
 
 @inline
 def count_small_tile(image, positions, tile, i, scratch):
-    """Count the pixels of the i-th tile in four tables: those within the image in words, the others alone.
+    """Count the pixels of the i-th tile in four tables: in words, but reflected pixels one by one.
 
-    The upper and the lower half alternate: neighbours are alike, and wait for each other's store.
+    The upper and the lower half alternate, because similar neighbours wait for each other's stores.
     """
     zs, ys, xs = positions
     tall, wide, one = np.int64(ys.size) // tile[HEIGHT], np.int64(xs.size) // tile[WIDTH], np.uint32(1)

@@ -1,4 +1,4 @@
-"""CLAHE, the first half, for 16 bits: the histogram of every tile, clipped, and its lookup table."""
+"""The first half of CLAHE, for 16 bits: the clipped histogram of every tile, and its lookup table."""
 
 import numpy as np
 
@@ -22,14 +22,14 @@ from histeq_kernels.cpu.core.views import row
 from histeq_kernels.cpu.histogram.pairs import count_row_16
 
 BLOCK = 256
-"""Bins that are looked at together."""
+"""Bins whose excess is summed in 32 bits."""
 
 
 @kernel(u16=signature("uint16"))
 def tile_tables_16(image, zs, ys, xs, tile, start, stop, clip_limit, levels, scratch, sums, tables):
     """Write the tables of tiles `start` to `stop` of a 16-bit image with contiguous rows: see `tile_tables`.
 
-    The tables may begin at a bin above 0, `levels[FIRST_BIN]`, and end below the last.
+    The tables may begin at a bin above 0, `levels[FIRST_BIN]`, and end before the last one.
     """
     tall, wide = np.int64(ys.size) // tile[HEIGHT], np.int64(xs.size) // tile[WIDTH]
     area = tile[DEPTH] * tile[HEIGHT] * tile[WIDTH]
@@ -71,7 +71,7 @@ def count_tile_16(image, zs, ys, xs, first, counters):
 
 @inline
 def gather_bins(counters, sums, shift, sign):
-    """Fold the counters of 16-bit values into those of bins, from the first counter on."""
+    """Replace the counters of 16-bit values by those of bins, which begin at the first counter."""
     values = np.uint64(1) << shift
     for b in range(np.uint64(65536) >> shift):
         count = np.uint32(0)
@@ -85,7 +85,7 @@ def gather_bins(counters, sums, shift, sign):
 
 @inline
 def excess_of(counters, first, size, clip):
-    """Return how many pixels of some bins are above the clip limit."""
+    """Return how many pixels of `size` bins exceed the clip limit."""
     excess, most = np.int64(0), np.uint32(clip)
     for start in range(first, first + size, np.uint64(BLOCK)):
         above = np.uint32(0)
@@ -97,10 +97,10 @@ def excess_of(counters, first, size, clip):
 
 @inline
 def fill_levels_16(counters, sums, clip, area, levels, table):
-    """Clip the counters of a tile, write the levels of the cumulative counts, leave zeros.
+    """Clip the counters of a tile, write the levels of the cumulative counts, and reset the counters.
 
-    Of the excess each bin gets `share`, and the bins 0, `step`, 2 * `step`, ... get one of the `rest` each:
-    up to a bin b these are b // step + 1, unless that is more than all.
+    Each bin gets `share` pixels of the excess, and the bins 0, `step`, 2 * `step`, ... get one of the `rest`
+    remaining pixels each: min(b // step + 1, rest) of them go to the bins up to b.
     """
     bins, first, size = levels[BINS], np.uint64(levels[FIRST_BIN]), np.uint64(table.size)
     low, span, scale = (

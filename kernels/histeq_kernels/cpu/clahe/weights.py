@@ -1,4 +1,4 @@
-"""The weighted mean of four tables' entries, in vectors: float32, every product and sum rounded by itself."""
+"""The weighted mean of the entries of four tables, in float32 vectors, with every product and sum rounded."""
 
 from llvmlite import ir
 
@@ -9,7 +9,7 @@ from histeq_kernels.cpu.core.rounding import SHIFT
 def weighted_mean(builder, entries, columns, rows, kind=I8x16):
     """Return the levels of 16 pixels from the entries of four tables.
 
-    `columns` are the weights of left and right, `rows` of upper and lower.
+    `columns` are the weights of left and right tables, `rows` those of upper and lower ones.
     """
 
     def between(a, b, weights):

@@ -1,1 +1,1 @@
-"""What every kernel is made with: its declaration, tiers, views of memory, LLVM instructions."""
+"""The foundations of all kernels: declarations, operations, views of memory and LLVM instructions."""

@@ -1,7 +1,7 @@
-"""Numbers that several threads share: atomic loads and additions, and waiting for one awake.
+"""Atomic loads and additions for numbers that several threads share, and busy waiting for them.
 
-A thread that sleeps takes 25 to 150 microseconds to wake, as long as a good part of the work. So threads load
-for a while before they sleep.
+A sleeping thread takes 25 to 150 microseconds to wake, which is a large part of the time for the work itself.
+Threads therefore poll for a while before they sleep.
 """
 
 import llvmlite.binding as llvm
@@ -14,12 +14,12 @@ from histeq_kernels.cpu.core.kernel import inline
 
 STATE = "int64[::1]"
 PATIENCE = 1 << 14
-"""How often to load before giving up: with the pause in between, up to half a millisecond."""
+"""The number of loads before giving up: with the pauses in between, they take up to half a millisecond."""
 
 
 @inline
 def await_at_least(state, which, value):
-    """Load state[which] until it has reached `value`; return whether it has."""
+    """Poll state[which] until it reaches `value`, or `PATIENCE` times; return whether it was reached."""
     tries = 0
     while load(state, which) < value:
         tries += 1
@@ -30,19 +30,19 @@ def await_at_least(state, which, value):
 
 
 def _load(state, which):
-    """Return state[which]; whatever was written before it got this value is seen from now on."""
+    """Return state[which]; all writes that precede its store are visible afterwards (acquire)."""
     return state[which]
 
 
 def _add(state, which, amount):
-    """Add to state[which] atomically; return what was there before."""
+    """Add to state[which] atomically, and return the previous value."""
     before = state[which]
     state[which] += amount
     return before
 
 
 def _pause():
-    """Leave the core to its other thread for some tens of cycles."""
+    """Yield the core to its other hardware thread for some tens of cycles."""
 
 
 @intrinsic

@@ -44,7 +44,7 @@ def plane_out(element: str) -> str:
 
 
 class Kernel:
-    """A kernel that is the same on every processor: one compiled variant a dtype tag, an attribute each."""
+    """A kernel that is the same on every processor; each dtype tag is an attribute, a compiled variant."""
 
     def __init__(self, function: FunctionType, signatures: dict[str, str]) -> None:
         self._function = function
@@ -75,7 +75,7 @@ class Kernel:
 
 
 def kernel(**signatures: str) -> Callable[[Any], Kernel]:
-    """Declare a kernel with one signature a dtype tag: ``@kernel(u8="void(...)", u16="void(...)")``."""
+    """Declare a kernel with one signature per dtype tag: ``@kernel(u8="void(...)", u16="void(...)")``."""
     return lambda function: Kernel(function, signatures)
 
 
@@ -91,15 +91,15 @@ def inline(function: Callable[..., Any]) -> Callable[..., Any]:
 def inline_per_pixel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Declare a function that kernels call for every pixel, with arrays among its arguments.
 
-    It is written into its caller before Numba counts references, which would cost more than its work.
-    Compiling takes far longer that way: this is for small functions only.
+    It is inlined before Numba adds reference counting, which would cost more than the function's own work.
+    Compilation takes far longer that way, so this is for small functions only.
     """
     _INLINED[function] = inline_per_pixel
     return _declared(function, inline="always")
 
 
 def _declared(function: Callable[..., Any], **options: str) -> Callable[..., Any]:
-    # Without the wrapper for callers in C, which no such function has: a fifth less compiling.
+    # Without the wrapper for callers in C, which these functions do not have, compilation is a fifth faster.
     register = numba.extending.register_jitable(no_cfunc_wrapper=True, **options)
     declared: Callable[..., Any] = register(function)
     return declared

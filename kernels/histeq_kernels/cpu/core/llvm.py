@@ -1,4 +1,4 @@
-"""Short names for what kernels write in LLVM IR: types, loads and stores of any alignment, whole vectors."""
+"""Short names for LLVM IR in kernels: types, loads and stores of any alignment, operations on vectors."""
 
 from llvmlite import ir
 from numba.core import cgutils
@@ -58,10 +58,10 @@ def last_lane(builder, vector):
 
 
 def prefix_sums(builder, vector):
-    """Return the sums of each lane of a vector and all lanes before it."""
+    """Return the inclusive prefix sums of the lanes of a vector."""
     lanes, zeros = vector.type.count, ir.Constant(vector.type, [0] * vector.type.count)
     distance = 1
-    while distance < lanes:  # every lane adds the sum of as many lanes before it
+    while distance < lanes:  # every lane adds the sum of the `distance` lanes before it
         order = [lanes + k if k < distance else k - distance for k in range(lanes)]
         shifted = builder.shuffle_vector(vector, zeros, ir.Constant(ir.VectorType(I32, lanes), order))
         vector, distance = builder.add(vector, shifted), 2 * distance
@@ -69,7 +69,7 @@ def prefix_sums(builder, vector):
 
 
 def masked_load(builder, address, size, kind, others=None):
-    """Load the first `size` lanes of a vector, None for all; the others are those of `others`, or 0."""
+    """Load the first `size` lanes of a vector (None: all); the rest comes from `others`, or is 0."""
     pointer = builder.inttoptr(address, kind.as_pointer())
     if size is None:
         return load(builder, pointer)
@@ -79,7 +79,7 @@ def masked_load(builder, address, size, kind, others=None):
 
 
 def masked_store(builder, value, address, size):
-    """Store the first `size` lanes of a vector, None for all."""
+    """Store the first `size` lanes of a vector (None: all)."""
     pointer = builder.inttoptr(address, value.type.as_pointer())
     if size is None:
         store(builder, value, pointer)
@@ -90,13 +90,13 @@ def masked_store(builder, value, address, size):
 
 
 def _type_name(kind):
-    """Return what LLVM calls a vector in the names of its functions."""
+    """Return the name of a vector type in the names of LLVM's intrinsics."""
     element = f"i{kind.element.width}" if isinstance(kind.element, ir.IntType) else "f32"
     return f"v{kind.count}{element}"
 
 
 def _first_lanes(builder, size, lanes):
-    """Return a mask of the first lanes; all of them where `size` is larger than their number."""
+    """Return a mask of the first `size` lanes, or of all lanes if `size` exceeds their number."""
     ones = builder.sub(builder.shl(i64(1), size), i64(1))
     ones = builder.select(builder.icmp_unsigned("<", size, i64(64)), ones, i64(-1))
     bits = ones if lanes == 64 else builder.trunc(ones, ir.IntType(lanes))

@@ -1,8 +1,8 @@
 """The operations that every instruction tier implements, each in its own way.
 
 A kernel calls them by these names. When it is compiled for a tier, `specialized` puts that tier's functions
-in their place, in the kernel and in every function it calls. A tier's file in `tiers/` says which function
-implements which operation; some operations are numbers: where one way of working begins to pay.
+in their place, in the kernel and in every function it calls. A tier's file in `tiers/` lists the function
+that implements each operation. Some operations are numbers: the sizes from which one algorithm is the faster.
 """
 
 import functools
@@ -14,7 +14,7 @@ from histeq_kernels.cpu.core.kernel import declaration_of
 
 
 class Operation:
-    """The place of an operation in a kernel's source."""
+    """The placeholder for an operation in the source of a kernel."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -26,9 +26,9 @@ def _operation(function: Callable[..., Any]) -> Any:
 
 
 def specialized(function: FunctionType, operations: dict[str, Any]) -> FunctionType:
-    """Return a function with a tier's operations in place, in it and in all that it calls.
+    """Return a function with a tier's operations in place of the placeholders, also in all that it calls.
 
-    It is the function itself where nothing of that is an operation.
+    The function itself is returned if it uses no operation.
     """
     replaced = {}
     for name in function.__code__.co_names:
@@ -44,13 +44,13 @@ def specialized(function: FunctionType, operations: dict[str, Any]) -> FunctionT
 
 @functools.cache
 def _declared(declare: Callable[..., Any], function: FunctionType) -> Any:
-    """Declare a function for use in kernels: once, so that all kernels of a tier share it compiled."""
+    """Declare a function for use in kernels, once, so that all kernels of a tier share its compiled code."""
     return declare(function)
 
 
 @functools.cache
 def _with_globals(function: FunctionType, replaced: tuple[tuple[str, Any], ...]) -> FunctionType:
-    """Return a copy of a function that finds other values under some global names."""
+    """Return a copy of a function in which some global names have other values."""
     copy = FunctionType(function.__code__, {**function.__globals__, **dict(replaced)}, function.__name__)
     copy.__qualname__, copy.__module__ = function.__qualname__, function.__module__
     return copy
@@ -61,17 +61,17 @@ def _with_globals(function: FunctionType, replaced: tuple[tuple[str, Any], ...])
 
 @_operation
 def min_pixels_counted_by_rows():
-    """Give the number of pixels from which `count_rows` is faster than four tables (`small.py`)."""
+    """Return the number of pixels from which `count_rows` is faster than four tables (`small.py`)."""
 
 
 @_operation
 def count_rows(image, scratch, counts):
-    """Count (depth, rows, columns) with contiguous rows; `fold_rows` completes `counts`."""
+    """Count the pixels of (depth, rows, columns) with contiguous rows; `fold_rows` completes `counts`."""
 
 
 @_operation
 def fold_rows(scratch, counts):
-    """Add what `count_rows` left in the scratch to `counts`; leave zeros there."""
+    """Add the counters that `count_rows` left in the scratch to `counts`, and reset them to zero."""
 
 
 @_operation
@@ -81,22 +81,22 @@ def rows_to_count(image):
 
 @_operation
 def min_pixels_mapped_by_rows():
-    """Give the number of pixels from which `prepare_table` and `map_rows` are faster than single lookups."""
+    """Return the number of pixels from which `prepare_table` and `map_rows` beat single lookups."""
 
 
 @_operation
 def prepare_table(table, workspace):
-    """Write what `map_row` and `map_rows` need beside the table into 65,536 uint16."""
+    """Write what `map_row` and `map_rows` need in addition to the table into 65,536 uint16."""
 
 
 @_operation
 def map_row(pixels, table, workspace, past_caches, new):
-    """Map a row; `past_caches` tells whether the whole image is too large to stay in a cache."""
+    """Map a row; `past_caches` is true if the whole image is too large to stay in a cache."""
 
 
 @_operation
 def map_rows(image, table, workspace, past_caches, out):
-    """Map (depth, rows, columns) with contiguous rows."""
+    """Map the pixels of (depth, rows, columns) with contiguous rows."""
 
 
 @_operation
@@ -109,17 +109,17 @@ def split_block(source, stride, masks, groups, block):
 
 @_operation
 def prepare_steps(table, steps):
-    """Write what `map_chunk` needs beside the table into 256 bytes."""
+    """Write what `map_chunk` needs in addition to the table into 256 bytes."""
 
 
 @_operation
 def map_chunk(pixels, table, steps, new):
-    """Map up to some thousand pixels."""
+    """Map up to a few thousand pixels."""
 
 
 @_operation
 def block_pixels():
-    """Give the most pixels of a colour image that are counted together."""
+    """Return the largest number of pixels of a colour image that are counted together."""
 
 
 @_operation
@@ -129,21 +129,21 @@ def block_rows(height):
 
 @_operation
 def count_block(block, rows, columns, pitch, c, few, scratch, counts):
-    """Count rows of the c-th channel, `pitch` bytes apart; `few`: the image has few pixels.
+    """Count rows of the c-th channel, `pitch` bytes apart; `few` is true if the image has few pixels.
 
-    `fold_blocks` completes the counting; where pixels are few, `table_of_blocks` can instead, and `counts`,
-    256 for each channel, are left alone.
+    `fold_blocks` completes `counts`, 256 for each channel. If pixels are few, `table_of_blocks` may be called
+    instead, and `counts` are not used.
     """
 
 
 @_operation
 def fold_blocks(c, few, scratch, counts):
-    """Add what `count_block` left of the c-th channel to `counts`; leave zeros in the scratch."""
+    """Add the counters that `count_block` left for the c-th channel to `counts`, and reset them to zero."""
 
 
 @_operation
 def table_of_blocks(c, pixels, memory, table):
-    """Write the default rule's table of the c-th channel of an image of few pixels; leave zeros."""
+    """Write the default rule's table for the c-th channel of an image of few pixels; reset its counters."""
 
 
 # YCrCb of 32 pixels, from byte i of three rows on -----------------------------------------------------
@@ -166,17 +166,17 @@ def luma_of_rgba(channels, i, k, y, at):
 
 @_operation
 def replace_luma_of_planes(channels, i, k, y, new, at, out):
-    """Write 32 pixels, whose Y is y[at], with new[at] in its place."""
+    """Write 32 pixels in three planes, with their Y, y[at:], replaced by new[at:]."""
 
 
 @_operation
 def replace_luma_of_rgb(channels, i, k, y, new, at, out):
-    """Write 32 pixels of three interleaved channels."""
+    """Write 32 pixels of three interleaved channels, with their Y, y[at:], replaced by new[at:]."""
 
 
 @_operation
 def replace_luma_of_rgba(channels, i, k, y, new, at, out):
-    """Write 32 pixels of four interleaved channels; the fourth is copied."""
+    """Write 32 pixels of four interleaved channels, with Y replaced; the fourth is copied."""
 
 
 # CLAHE of 8 bits -------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def replace_luma_of_rgba(channels, i, k, y, new, at, out):
 
 @_operation
 def min_pixels_of_counted_tile():
-    """Give the number of pixels of a tile from which `count_tile` is faster than four tables."""
+    """Return the number of pixels of a tile from which `count_tile` is faster than four tables."""
 
 
 @_operation
@@ -194,4 +194,4 @@ def count_tile(image, positions, tile, i, memory, scratch, counts):
 
 @_operation
 def blend_plane(image, down, across, tables, packed, found, out):
-    """Map (1, rows, columns) between the tables of tiles: see `blend.blend_tiles`."""
+    """Map the pixels of (1, rows, columns) by blending the tables of tiles: see `blend.blend_tiles`."""

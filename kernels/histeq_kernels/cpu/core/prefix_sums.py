@@ -1,4 +1,4 @@
-"""Cumulative counts, in vectors."""
+"""Cumulative counts, computed in vectors."""
 
 import numpy as np
 from llvmlite import ir
@@ -21,9 +21,9 @@ from histeq_kernels.cpu.core.llvm import (
 
 
 def _accumulate(counts, start, size, below):
-    """Make int32 counts cumulative, a multiple of 16 of them from `start` on; return the last.
+    """Replace `size` int32 counts, a multiple of 16, by their cumulative sums; return the last.
 
-    `below` is included in all.
+    All sums include `below`.
     """
     part = counts[start : start + size]
     part[:] = np.cumsum(part, dtype=np.int32) + below
@@ -52,7 +52,7 @@ def _accumulate_ir(typingctx, counts, start, size, below):
 def _accumulate_to_float(counts, start, size, below, sums):
     """Write the cumulative counts of `size` elements, a multiple of 16, to sums[1:]; return the last.
 
-    `below` is included in all.
+    All sums include `below`.
     """
     total = below + np.cumsum(counts[start : start + size], dtype=np.int64)
     sums[1 : 1 + size] = total
@@ -62,7 +62,7 @@ def _accumulate_to_float(counts, start, size, below, sums):
 @intrinsic
 def _accumulate_to_float_ir(typingctx, counts, start, size, below, sums):
     def codegen(context, builder, signature, args):
-        wide = signature.args[0].dtype.bitwidth == 64  # else sums have 32 bits too: twice as many go at once
+        wide = signature.args[0].dtype.bitwidth == 64  # else sums have 32 bits too, to fill the vectors
         lanes, element = (8, I64) if wide else (16, I32)
         kind = ir.VectorType(element, lanes)
         first = splat(builder, args[3] if wide else builder.trunc(args[3], I32), kind)

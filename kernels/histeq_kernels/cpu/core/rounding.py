@@ -1,4 +1,4 @@
-"""Rounding half to even, as OpenCV's cvRound does, in a form that LLVM makes vectors of on any processor."""
+"""Rounding half to even, as OpenCV's cvRound does, in a form that LLVM vectorizes on any processor."""
 
 import numpy as np
 from llvmlite import ir
@@ -9,7 +9,7 @@ from numba.extending import intrinsic
 from histeq_kernels.cpu.core.kernel import inline
 
 SHIFT = np.float32(3 << 22)
-"""Added to a float32 between 0 and 2**22, it leaves a whole number in the lower bits."""
+"""Adding this number to a float32 between 0 and 2**22 leaves the rounded value in the lower bits."""
 BITS = np.uint32(0x4B400000)
 """The bits of that number itself."""
 

@@ -1,7 +1,7 @@
-"""Views of memory that cost kernels nothing: rows without stride checks, parts of a workspace, addresses.
+"""Views of memory without overhead in kernels: rows without stride checks, parts of a workspace, addresses.
 
-Each function writes LLVM IR where it is called. With the JIT off, plain Python stands in for those that the
-tier "portable" uses.
+Each function emits LLVM IR where it is called. If the JIT is disabled, Python functions replace those that
+the tier "portable" uses.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ def _row(image, z, y):
 
 
 def _line(image):
-    """Return a contiguous array as one row."""
+    """Return a contiguous array as a 1-D array."""
     return image.reshape(image.size)
 
 
@@ -30,7 +30,7 @@ def _as_one_row(image):
 
 
 def _part(element: Any) -> Any:
-    """Return the function that gives a part of a contiguous memory as elements of a type."""
+    """Return the function that returns a part of a contiguous array as elements of another type."""
 
     def part(memory, start, size):
         """Return `size` elements from entry `start` on."""
@@ -41,13 +41,13 @@ def _part(element: Any) -> Any:
 
 
 def _load_64(pixels, i):
-    """Return the eight bytes from element i on as one word."""
+    """Return the eight bytes from element i on as one 64-bit word."""
     size = pixels.itemsize
     return np.uint64(pixels[i : i + np.uint64(8 // size)].copy().view(np.uint64)[0])
 
 
 def _store_64(out, i, word):
-    """Write one word over the eight bytes from element i on."""
+    """Store one 64-bit word in the eight bytes from element i on."""
     size = out.itemsize
     out[i : i + np.uint64(8 // size)] = np.array([word], np.uint64).view(out.dtype)
 

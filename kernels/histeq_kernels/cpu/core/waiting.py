@@ -1,4 +1,4 @@
-"""Waiting for other threads without the GIL: see `atomics.py`."""
+"""Kernels that wait for other threads without the GIL: see `atomics.py`."""
 
 from histeq_kernels.cpu.core.atomics import STATE, add, await_at_least
 from histeq_kernels.cpu.core.kernel import kernel
@@ -6,18 +6,18 @@ from histeq_kernels.cpu.core.kernel import kernel
 
 @kernel(i64=f"void({STATE}, int64, int64, uint8[::1])")
 def wait_for(state, which, value, done):
-    """Wait until state[which] has reached `value`, unless that takes long; tell in done[0]."""
+    """Poll state[which] until it reaches `value`, but not for long; write whether it did to done[0]."""
     done[0] = await_at_least(state, which, value)
 
 
 @kernel(i64=f"void({STATE}, int64, {STATE}, int64)")
 def raise_and_wait(state, amount, posted, value):
-    """Add to state[0], then wait until posted[0] has reached `value`, unless that takes long."""
+    """Add to state[0], then poll posted[0] until it reaches `value`, but not for long."""
     add(state, 0, amount)
     await_at_least(posted, 0, value)
 
 
 @kernel(i64=f"void({STATE}, int64, int64)")
 def raise_by(state, which, amount):
-    """Add to state[which], after all that was written before."""
+    """Add to state[which], after all preceding writes (release)."""
     add(state, which, amount)

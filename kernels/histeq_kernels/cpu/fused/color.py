@@ -13,7 +13,7 @@ from histeq_kernels.cpu.ycrcb.luma import map_luma_of_row
 from histeq_kernels.cpu.ycrcb.rows import Colors
 
 MAX_PIXELS = FEW
-"""Images of this many pixels and more are not for these kernels."""
+"""The kernels are only for images of fewer pixels than this."""
 
 _IMAGE = "Array(uint8, 2, 'C', readonly=True)"
 _WORKSPACE = "uint32[::1], uint8[::1], uint8[:, ::1]"
@@ -25,7 +25,7 @@ def equalize_luma(image, stride, k, memory, workspace, out):
 
     Parameters
     ----------
-    k : the channels' coefficients
+    k : the coefficients of the channels
     memory, workspace : those of `fused/workspace.py` and of `ycrcb/blocks.py`
     """
     rows, pixels, new = rows_to_count(image), line(image), line(out)
@@ -38,7 +38,7 @@ def equalize_luma(image, stride, k, memory, workspace, out):
 
 @tiered_kernel(u8=f"void({_IMAGE}, int64, uint64, {_WORKSPACE})")
 def equalize_channels(image, channels, stride, memory, workspace, out):
-    """Equalize each of 3 or 4 `channels` of a (rows, stride * columns) image; another fourth is copied."""
+    """Equalize each of 3 or 4 `channels` of a (rows, stride * columns) image; an alpha channel is copied."""
     pixels, tables = line(image), part_8(memory, CHANNEL_TABLES, 256 * MAX_CHANNELS)
     unused = part_i64(memory, LEVELS, 256)
     count_blocks_of_channels(rows_to_count(image), channels, stride, True, workspace, memory, unused)

@@ -1,7 +1,7 @@
-"""Grey images of fewer than 2**31 pixels in one call: count, make the table, map.
+"""Equalization of grey images of fewer than 2**31 pixels in one call, which counts, makes the table and maps.
 
-For small images calls are what costs. For large ones, too: pixels drive the interpreter out of the caches,
-and a line of Python takes ten times as long.
+Small images take less time than the calls themselves. For large images calls are expensive as well: the
+pixels evict the interpreter from the caches, and a line of Python then takes ten times as long.
 """
 
 from collections.abc import Callable
@@ -53,7 +53,7 @@ def equalize(image, memory, out):
 
 @inline
 def map_image(pixels, table, memory, new):
-    """Map all pixels."""
+    """Map all pixels through a table, in the way that suits their number."""
     workspace = part_16(memory, LEVELS, 65536)
     if np.uint64(pixels.size) < np.uint64(min_pixels_mapped_by_rows):
         map_row_single(pixels, table, new)
@@ -92,7 +92,7 @@ def equalize_16(image, rule, memory, out):
 def kernel_of_rule(dtype: np.dtype, pixels: int, rule: str) -> Callable[..., None] | None:
     """Return the fastest kernel that equalizes a contiguous 2-D image of a dtype and size by a rule.
 
-    None where there is none: rule "vips" has its top level from the image.
+    Return None if there is none, as for the rule "vips", whose highest level depends on the image.
     """
     if dtype == _UINT8:
         if rule != "opencv":

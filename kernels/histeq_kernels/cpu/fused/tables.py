@@ -1,4 +1,4 @@
-"""Tables of the default rule for 8 bits, from counters in the fused kernels' memory."""
+"""Lookup tables from the counters in the fused kernels' memory."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from histeq_kernels.cpu.rules import fill, fill_occupied, occupied, opencv_level
 
 @inline
 def table_of_small(c, pixels, memory, table):
-    """Write the levels of the values that occur in the c-th four tables of `small.py`; leave zeros."""
+    """Write the levels of the values that occur, from the c-th four tables of `small.py`, which are reset."""
     merge_small(part_32(memory, c * TABLES, TABLES))
     counters = part_32(memory, c * TABLES, 256)
     fill_from_counters(counters, np.int64(pixels), (opencv_number, opencv_level), memory, table)
@@ -22,7 +22,7 @@ def table_of_small(c, pixels, memory, table):
 
 @inline
 def table_of_bitplanes(c, pixels, memory, table):
-    """Write the levels of the values in the c-th sums of `bitplanes.py`; leave zeros."""
+    """Write the levels of all values, from the c-th sums of `bitplanes.py`, which are reset."""
     counts = empty_counts(memory)
     fold_sums(part_32(memory, c * SUMS, SUMS), counts)
     table_of_counts(counts, memory, table)
@@ -37,7 +37,7 @@ def table_of_counts(counts, memory, table):
 
 @inline
 def empty_counts(memory):
-    """Return memory for the counts of 8-bit pixels, all of them 0."""
+    """Return the counts of 8-bit pixels in the memory, set to 0."""
     counts = part_i64(memory, LEVELS, 256)
     for value in range(np.uint64(256)):
         counts[value] = 0
@@ -46,7 +46,7 @@ def empty_counts(memory):
 
 @inline
 def fill_from_counters(counters, total, rule, memory, table):
-    """Write the levels of the values that occur, by the functions of a rule; leave zeros in `counters`."""
+    """Write the levels of the values that occur, by the two functions of a rule; reset `counters`."""
     first, last = occupied(counters)
     sums, span = part_f64(memory, CUMULATIVE, rules.SUMS), table.size - 1
     if not fill_occupied(counters, (first, last), total, (0, span), rule, sums, table):

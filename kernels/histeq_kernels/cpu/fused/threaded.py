@@ -1,9 +1,10 @@
-"""Several threads on one 8-bit image: they take pieces in turn, count, wait for the table, and map.
+"""Equalization of one 8-bit image by several threads, which count pieces, wait for the table and map pieces.
 
-A thread that sleeps takes 25 to 150 microseconds to wake, as long as a good part of the work. So a thread is
-called once for both passes, and pieces belong to no thread: whoever is awake takes the next, and a thread
-that comes too late finds none left. Each thread begins with a share of its own, so that it mostly maps what
-it counted, from its own cache, call after call. They share an array, the state, all zeros in the beginning.
+A sleeping thread takes 25 to 150 microseconds to wake, which is a large part of the time for the work itself.
+Each thread is therefore called once for both passes, and pieces are not assigned to threads: every thread
+that is awake takes the next piece, and one that wakes too late finds none left. Each thread begins with a
+different piece, so that it mostly maps what it counted, from its own cache, in one call after the other. The
+threads share an array, the state, which is zero at the beginning.
 """
 
 from typing import Any, NamedTuple
@@ -21,15 +22,16 @@ from histeq_kernels.cpu.lut.grey import PAST_CACHES
 from histeq_kernels.cpu.tiers import tiered_kernel
 
 COUNT, TABLE, MAP = 1, 2, 4
-"""What a thread is to do, to be added up. A thread that does all in one call needs no GIL in between."""
+"""The work of a thread, as flags. A thread that does all of it in one call needs no GIL in between."""
 COUNTED, TABLE_READY, MAPPED, CLAIMS = 0, 1, 2, 3
-"""Entries of the state: pieces counted, and added to some thread's counts; 1 when the table is there; pieces
-mapped; then for each piece, whether a thread has claimed it to count it, and for each, whether to map it.
-Behind them are 256 counts for each thread, and the table, 256 bytes."""
+"""Entries of the state: the number of pieces that have been counted and added to a thread's counts; 1 when
+the table is ready; the number of pieces that have been mapped; then, for each piece, whether a thread has
+claimed it for counting, and, for each piece, whether one has claimed it for mapping. They are followed by 256
+counts for each thread, and by the table, 256 bytes."""
 
 
 class Team(NamedTuple):
-    """What the threads of a call share, and which of them this one is."""
+    """What the threads of a call share, and the index of this thread among them."""
 
     state: Any
     pieces: Any
@@ -38,13 +40,13 @@ class Team(NamedTuple):
 
 
 def layout_of_state(pieces: int, threads: int) -> tuple[int, int, int]:
-    """Return where in the state the counts and the table begin, and its size."""
+    """Return the entries of the state where the counts and the table begin, and the size of the state."""
     table = counts_at(pieces, threads)
     return counts_at(pieces, 0), table, table + 32
 
 
 def most_pieces(shape: tuple[int, ...]) -> int:
-    """Return into how many pieces an image can be cut."""
+    """Return the largest number of pieces into which an image can be cut."""
     depth, height, width = shape
     if depth * height < TALL:
         return width
@@ -55,13 +57,13 @@ def most_pieces(shape: tuple[int, ...]) -> int:
     u8=f"void({plane('uint8')}, int64, int64, int64, int64, {STATE}, uint32[::1], {plane_out('uint8')})"
 )
 def equalize_together(image, pieces, thread, threads, work, state, memory, out):
-    """Count pieces until none is left; wait for the table, unless that takes long; map pieces.
+    """Count pieces until none is left, wait for the table (but not for long), and map pieces.
 
     Parameters
     ----------
-    work : `COUNT`, `TABLE`, `MAP` added up; the thread with `TABLE` makes it, by the default rule, when all
-        pieces have been counted, and waits for all to be mapped, unless either takes long
-    memory : that of `fused/workspace.py`
+    work : the sum of some of `COUNT`, `TABLE`, `MAP`; the thread with `TABLE` makes the table by the default
+        rule when all pieces are counted, and waits until all are mapped, neither time for long
+    memory : the memory of `fused/workspace.py`
     """
     team = Team(state, pieces, thread, threads)
     if work & COUNT:
@@ -91,7 +93,7 @@ def count_pieces(image, team, memory):
 
 @inline
 def make_table(team, memory):
-    """Write the table of all counts when they are there, unless that takes long."""
+    """Write the table when all pieces are counted, unless that takes too long."""
     if await_at_least(team.state, COUNTED, team.pieces):
         total = counts_of(team, 0)
         for thread in range(1, team.threads):
@@ -104,7 +106,7 @@ def make_table(team, memory):
 
 @inline
 def map_pieces(image, team, workspace, out):
-    """Map pieces until none is left, the one counted last first: it is in a cache."""
+    """Map pieces until none is left, beginning with the one counted last, which is still in a cache."""
     state, pieces, table, past_caches = team.state, team.pieces, table_of(team), image.size >= PAST_CACHES
     prepare_table(table, workspace)
     last = pieces * (team.thread + 1) // team.threads - 1
@@ -117,7 +119,7 @@ def map_pieces(image, team, workspace, out):
 
 @inline
 def counts_at(pieces, thread):
-    """Return where in the state a thread's counts begin; behind those of the last thread is the table."""
+    """Return the entry where a thread's counts begin; the table follows those of the last thread."""
     return CLAIMS + 2 * pieces + 256 * thread
 
 
@@ -129,25 +131,25 @@ def counts_of(team, thread):
 
 @inline
 def table_of(team):
-    """Return the table."""
+    """Return the table in the state."""
     return part_8(team.state, counts_at(team.pieces, team.threads), 256)
 
 
 @inline
 def table_is_ready(work, state):
-    """Tell whether the table is made, after some waiting unless this thread was to make it."""
+    """Return whether the table is ready; a thread that does not make it itself waits for it first."""
     return load(state, TABLE_READY) == 1 if work & TABLE else await_at_least(state, TABLE_READY, 1)
 
 
 @inline
 def claim(state, which):
-    """Claim a piece; tell whether no other thread had."""
+    """Claim a piece; return False if another thread has claimed it already."""
     return load(state, which) == 0 and add(state, which, 1) == 0
 
 
 @inline
 def piece(image, i, pieces):
-    """Return the i-th piece of a (depth, rows, columns) image: some columns, slices, or rows of blocks."""
+    """Return the i-th piece of a (depth, rows, columns) image: columns, slices, or rows of blocks."""
     depth, height, width = image.shape
     if depth * height < TALL:
         return image[:, :, width * i // pieces : width * (i + 1) // pieces]

@@ -1,4 +1,4 @@
-"""The vector instructions of `bitplanes.py`: a block of pixels to masks, and counting in masks."""
+"""The vector instructions of `bitplanes.py`, which turn blocks of pixels into bit masks and count these."""
 
 import functools
 
@@ -23,29 +23,29 @@ from histeq_kernels.cpu.core.llvm import (
 )
 
 WIDE, TALL = 32, 16
-"""Columns and rows of a block. 64 x 8 costs 4 to 9 % more groups in photographs, 512 x 1 twice as many."""
+"""Columns and rows of a block. In photographs 64 x 8 have 4 to 9 % more groups, 512 x 1 twice as many."""
 BLOCKS = 32
 """Blocks that are counted together: their masks stay in the first-level cache."""
 SUMS = 4096
-"""Entries of uint32 for the sums: eight lanes of 64 bits a value."""
+"""The size of the sums in uint32: eight 64-bit lanes for each value."""
 BESIDE = 16
-"""Pixels counted one by one beside a group of a block, in eight tables behind the sums."""
+"""Pixels counted one by one during each group of a block, in eight tables that follow the sums."""
 MASKS = 16
-"""Masks of a block: four each for the values of bits 0 and 1, 2 and 3, 4 and 5, 6 and 7."""
+"""Masks of a block: one for each of the four values of bits 0 and 1, 2 and 3, 4 and 5, 6 and 7."""
 MASK_ENTRIES = (MASKS * BLOCKS + 1 + 8) * 16
-"""Entries of uint32 for masks, for which groups blocks have, and for one block."""
+"""The size in uint32 of the masks, of the bits that tell which groups the blocks have, and of one block."""
 ROW = ir.VectorType(I8, WIDE)
 GROUPS = ir.VectorType(I16, BLOCKS)
 
 
 def _split_block(transpose):
-    """Return the intrinsic that writes the masks of a block, with one way to transpose bits."""
+    """Return the intrinsic that writes the masks of a block, given a function that transposes bits."""
 
     @intrinsic
     def split_block(typingctx, source, stride, masks, groups, block):
-        """Write the masks of a block, rows `stride` bytes apart, and a bit for each group it may have.
+        """Write the masks of a block with rows `stride` bytes apart, and a bit for each group it may have.
 
-        The order of the pixels is the same in all masks, which is all that counting needs.
+        The order of the pixels is the same in all masks, which suffices for counting.
         """
 
         def codegen(context, builder, signature, args):
@@ -69,7 +69,7 @@ def _split_block(transpose):
 
 @intrinsic
 def blocks_with(typingctx, groups, high):
-    """Return a bit for each block that may have pixels of a group."""
+    """Return a bit for each block, set if the block may have pixels of the group `high`."""
 
     def codegen(context, builder, signature, args):
         each = load(builder, builder.inttoptr(args[0], GROUPS.as_pointer()))
@@ -83,9 +83,10 @@ def blocks_with(typingctx, groups, high):
 
 @intrinsic
 def count_group(typingctx, masks, blocks, high, sums, tail):
-    """Add the pixels of some blocks (a bit each) to sums[16 * high + low], eight lanes each, for each low.
+    """Add the pixels of the selected blocks to sums[16 * high + low], of eight lanes, for each `low`.
 
-    Unless `tail` is 0, pixels before that address are counted beside it, as many as are returned.
+    `blocks` has a bit for each block. Unless `tail` is 0, pixels before that address are counted at the same
+    time; their number is returned.
     """
 
     def codegen(context, builder, signature, args):
@@ -124,7 +125,7 @@ def count_group(typingctx, masks, blocks, high, sums, tail):
 
 
 def _count_beside(builder, address, tables):
-    """Count the pixels from an address on, each in the table of its place in a word."""
+    """Count the pixels from an address on; each position in a word has its own table."""
     for at in range(0, BESIDE, 8):
         pointer = builder.inttoptr(builder.add(address, i64(at)), I64.as_pointer())
         pixels = load(builder, pointer)
@@ -136,7 +137,7 @@ def _count_beside(builder, address, tables):
 
 @intrinsic
 def add_up_sums(typingctx, sums, counts):
-    """Add the eight lanes of each sum to the counts; leave zeros."""
+    """Add the eight lanes of each sum to the counts, and reset the sums."""
 
     def codegen(context, builder, signature, args):
         source, target = (builder.inttoptr(address, I64x8.as_pointer()) for address in args)
@@ -156,7 +157,7 @@ def add_up_sums(typingctx, sums, counts):
 
 @intrinsic
 def add_up_tables(typingctx, tables, counts):
-    """Add eight tables of 256 counters of 32 bits to the counts; leave zeros."""
+    """Add eight tables of 256 32-bit counters to the counts, and reset the tables."""
 
     def codegen(context, builder, signature, args):
         few = ir.VectorType(I32, 8)
@@ -178,9 +179,9 @@ def add_up_tables(typingctx, tables, counts):
 
 @intrinsic
 def fill_block(typingctx, source, stride, rows, columns, last, block):
-    """Copy the first rows and columns of a block, the last row of other length, and return the first pixel.
+    """Fill a block from `rows` rows of `columns` pixels, the last row of `last`, and return the first pixel.
 
-    It is repeated in the rest of the block.
+    The rest of the block repeats the first pixel.
     """
 
     def codegen(context, builder, signature, args):
@@ -212,7 +213,7 @@ def _load_block(builder, source, stride):
 
 
 def _groups_of(builder, pixels):
-    """Return a bit for each group from the darkest pixel's to the brightest one's."""
+    """Return a bit for each group, set from the group of the darkest pixel to that of the brightest one."""
     limits = []
     for name in ("umin", "umax"):
         extreme = functools.reduce(lambda a, b, n=name: call(builder, f"llvm.{n}.v64i8", I8x64, a, b), pixels)
@@ -223,9 +224,9 @@ def _groups_of(builder, pixels):
 
 
 def _transpose_gfni(builder, pixels, rotation):
-    """Transpose the 8 x 8 bits of every word, bytes rotated: byte i becomes bit i + `rotation` of the pixels.
+    """Transpose the 8 x 8 bits of every word; byte i of the result holds bit i + `rotation` of the pixels.
 
-    The pixels are a matrix, applied to unit vectors.
+    The pixels are the matrix of an affine transformation, which is applied to unit vectors.
     """
     unit = ir.Constant(I8x64, [1 << ((i + rotation) % 8) for i in range(64)])
     return call(builder, "llvm.x86.vgf2p8affineqb.512", I8x64, unit, pixels, ir.Constant(I8, 0))
@@ -234,7 +235,7 @@ def _transpose_gfni(builder, pixels, rotation):
 def _transpose_portable(builder, pixels, rotation):
     """Transpose the 8 x 8 bits of every word by swapping ever larger squares.
 
-    No tier uses it: it lets processors without AVX-512 test all the rest.
+    No tier uses this function; it allows testing the other functions on processors without AVX-512.
     """
     words = builder.bitcast(pixels, I64x8)
     for shift, mask in ((7, 0x00AA00AA00AA00AA), (14, 0x0000CCCC0000CCCC), (28, 0x00000000F0F0F0F0)):
@@ -252,9 +253,9 @@ split_block_portable = _split_block(_transpose_portable)
 def _bit_planes(builder, pixels, transpose):
     """Return the eight bit planes of eight vectors of 64 pixels, one 512-bit vector each.
 
-    Byte i of the words of vector k becomes plane i + k; so byte i of plane b comes from vector b - i, and
-    three choices, by the bits of i, bring it there. Rotating the bytes back puts the same pixels below each
-    other in all planes.
+    Byte i of the words of vector k becomes plane i + k. So byte i of plane b comes from vector b - i, and
+    three selections, one for each bit of i, move it there. Rotating the bytes back aligns the pixels of all
+    planes.
     """
     rows = [transpose(builder, some, k) for k, some in enumerate(pixels)]
     for step in (1, 2, 4):
@@ -284,7 +285,7 @@ def _transposed(builder, rows):
 
 
 def _with_bits(builder, lower, upper, value):
-    """Return where two planes have a value of two bits."""
+    """Return the mask of the pixels whose two bits, in two planes, have a value."""
     ones = ir.Constant(I64x8, [-1] * 8)
     if value == 0:
         return builder.xor(builder.or_(lower, upper), ones)

@@ -1,17 +1,18 @@
 """Counting 8-bit pixels as bit planes, for processors with 512-bit vectors.
 
-512 pixels, transposed, are eight vectors of 512 bits, one for each bit of a pixel. From the planes of the low
-nibble come masks that tell where it has each value, from the others those of the high nibble. A value occurs
-as often as there are bits set in all of its masks. The values of one high nibble are a *group*: sixteen
-sums, which stay in registers while one block after the other is added that has such pixels. Groups outside
-the range of a block's pixels are skipped, and most are: a block is 32 columns of 16 rows where the image has
-them, since near pixels are alike.
+A block of 512 pixels is transposed into eight bit planes of 512 bits, one for each bit of a pixel. The planes
+of the low nibble yield masks of the pixels whose low nibble has each value, and the other planes those of the
+high nibble. The count of a value is the number of bits that are set in both of its masks. The values with the
+same high nibble form a *group*: sixteen sums, which stay in registers while all blocks with such pixels are
+added. Groups outside the range of a block's pixels are skipped. Most are, because neighbouring pixels have
+similar values: a block is 32 columns of 16 rows where the image is large enough.
 
-A value costs three instructions a block (and, count bits, add), a block of noise 16 groups of 16 values. A
-Xeon (Emerald Rapids) does two a cycle: this and the masks are where all time goes. Tried there without gain:
-carry-save adders instead of counting bits (as many instructions); groups that begin at the darkest pixel,
-with sums in memory (as fast for photographs, a fifth slower for noise); beside the blocks, pairs of pixels in
-counters of a byte, not single ones.
+A value takes three instructions per block (and, population count, add), and a block of noise has 16 groups of
+16 values. A Xeon (Emerald Rapids) executes two such instructions per cycle; they and the masks take nearly
+all of the time. Three alternatives were no faster there: carry-save adders instead of population counts (as
+many instructions); groups that begin at the darkest pixel, with sums in memory (as fast for photographs, a
+fifth slower for noise); and pairs of pixels in one-byte counters, instead of single pixels, counted along
+with the blocks.
 """
 
 import numpy as np
@@ -35,14 +36,14 @@ from histeq_kernels.cpu.histogram.bitplane_vectors import (
 from histeq_kernels.cpu.histogram.workspace import ZEROS
 
 MIN_PIXELS = 1 << 12
-"""From this many pixels on bit planes gain more than adding up their sums costs."""
+"""The number of pixels from which bit planes save more time than adding up their sums takes."""
 _MOST_BESIDE = 16 * BLOCKS * BESIDE
-_LARGE = 1 << 15  # pixels of contiguous rows from which counting some beside the blocks pays
+_LARGE = 1 << 15  # pixels of contiguous rows from which counting some of them one by one pays
 
 
 @inline
 def count_rows(image, scratch, counts):
-    """Count (depth, rows, columns) with contiguous rows; `fold_rows` completes the counting."""
+    """Count the pixels of (depth, rows, columns) with contiguous rows; `fold_rows` completes the counting."""
     height, width = np.uint64(image.shape[1]), np.uint64(image.shape[2])
     for z in range(np.uint64(image.shape[0])):
         first = address_of(image, z, np.uint64(0))
@@ -51,18 +52,18 @@ def count_rows(image, scratch, counts):
 
 @inline
 def count_bitplanes(first, height, width, stride, scratch, start, beside):
-    """Count rows, `stride` bytes apart from the address `first` on, into the sums, first in the scratch.
+    """Count rows, `stride` bytes apart from address `first` on, into the sums at the start of the scratch.
 
-    From entry `start` on it has `MASK_ENTRIES` entries of any content. Both parts begin with a cache line.
-    With `beside`, some pixels are counted in tables behind the sums: `fold_rows` completes the counting, else
-    `fold_sums`.
+    From entry `start` on the scratch has `MASK_ENTRIES` entries of any content. Both parts are aligned to
+    cache lines. If `beside`, some pixels are counted one by one in tables that follow the sums, and
+    `fold_rows` completes the counting, otherwise `fold_sums`.
     """
     one, wide = np.uint64(1), np.uint64(WIDE)
     across = (width + wide - one) // wide
-    if stride == width and (across * wide - width) * np.uint64(8) > width:  # much would be filled up
+    if stride == width and (across * wide - width) * np.uint64(8) > width:  # much padding otherwise
         height, width, across = one, height * width, (height * width + wide - one) // wide
     images, rows, columns, pitch, end = one, height, width, stride, width
-    if height < np.uint64(TALL // 2):  # each row as rows of a block's width
+    if height < np.uint64(TALL // 2):  # split each row into rows of a block's width
         images, rows, columns, pitch = height, across, wide, wide
         end = width + wide - rows * wide
     for i in range(images):
@@ -73,8 +74,9 @@ def count_bitplanes(first, height, width, stride, scratch, start, beside):
 def count_rectangle(first, height, width, stride, end, scratch, start, beside):
     """Count rows of a width, the last of them up to column `end`.
 
-    Of many contiguous rows the last pixels may be counted beside the blocks, from address `tail` down, by
-    scalar instructions: those find room between the vectors, most where blocks have many groups.
+    If there are many contiguous rows, the last pixels may be counted one by one, from address `tail` down, by
+    scalar instructions, which run in parallel with the vector instructions of the blocks. The more groups the
+    blocks have, the more pixels are counted so.
     """
     wide, tall, most, filled = np.uint64(WIDE), np.uint64(TALL), np.uint64(BLOCKS), np.uint64(0)
     sums, masks = part_i64(scratch, 0, SUMS // 2), address_in(scratch, np.uint64(start))
@@ -85,7 +87,7 @@ def count_rectangle(first, height, width, stride, end, scratch, start, beside):
     while y < height:
         rows = min(tall, height - y)
         bottom = first + (y + rows) * stride
-        if zero < tail < bottom:  # they have met: what is left is less than the rows of a block
+        if zero < tail < bottom:  # blocks and tail have met: less than a block's rows is left
             first, y = first + y * stride, zero
             left, tail = tail - first, zero
             if left < np.uint64(TALL // 2) * width:
@@ -113,7 +115,7 @@ def count_rectangle(first, height, width, stride, end, scratch, start, beside):
 
 @inline
 def count_blocks(masks, groups, filled, scratch, tail):
-    """Add the counts of some blocks to the sums; return how many pixels before `tail` were counted, too."""
+    """Add the counts of `filled` blocks to the sums; return how many pixels before `tail` were counted."""
     sums, all_of_them = address_in(scratch, np.uint64(0)), (np.uint64(1) << filled) - np.uint64(1)
     taken = np.uint64(0)
     for high in range(np.uint64(16)):
@@ -125,12 +127,12 @@ def count_blocks(masks, groups, filled, scratch, tail):
 
 @inline
 def fold_rows(scratch, counts):
-    """Add the sums, and the tables of pixels counted beside blocks, to `counts`; leave zeros."""
+    """Add the sums, and the tables of the pixels counted one by one, to `counts`, and reset them."""
     fold_sums(scratch, counts)
     add_up_tables(address_in(scratch, np.uint64(SUMS)), address_in(counts, np.uint64(0)))
 
 
 @inline
 def fold_sums(scratch, counts):
-    """Add the sums to `counts`; leave zeros."""
+    """Add the sums to `counts`, and reset them."""
     add_up_sums(address_in(scratch, np.uint64(0)), address_in(counts, np.uint64(0)))

@@ -1,4 +1,4 @@
-"""The smallest and the largest value of floating images: the range of their bins."""
+"""The smallest and the largest value of floating images, which determine the range of the bins."""
 
 import numpy as np
 
@@ -30,7 +30,7 @@ def extremes(image, mask, nodata, limits):
 def extremes_rows(image, limits):
     """Widen `limits` to the finite values of a floating image with contiguous rows.
 
-    Four pairs of limits alternate: a single one would wait for its own last result.
+    Four pairs of limits alternate, because a single pair would wait for its previous result.
     """
     low_a = low_b = low_c = low_d = limits[0]
     high_a = high_b = high_c = high_d = limits[1]
@@ -51,7 +51,7 @@ def extremes_rows(image, limits):
 
 @inline
 def widened(low, high, value):
-    """Return limits widened to a value, unless it is infinite; no comparison with NaN is true."""
+    """Return limits widened to a value, unless it is infinite or NaN (no comparison with NaN is true)."""
     low = value if value < low and value > -np.inf else low
     high = value if value > high and value < np.inf else high
     return low, high

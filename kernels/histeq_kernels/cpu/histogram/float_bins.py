@@ -14,7 +14,8 @@ from histeq_kernels.cpu.histogram import intervals
 def histogram_bins_rows(image, edges, found, scratch, counts):
     """Add the counts of a floating image with contiguous rows, in fewer than 2**15 bins.
 
-    Two tables alternate: neighbours are often alike, and the second would wait for the first one's store.
+    Two tables alternate: neighbours often fall into the same bin, where an increment waits for the previous
+    store.
     """
     low, high, scale = edges[0], edges[edges.size - 1], intervals.scale_of(edges)
     doubt, half = intervals.doubt_of(edges, scale), np.uint64(1 << 15)
@@ -41,7 +42,7 @@ def histogram_bins_rows(image, edges, found, scratch, counts):
     f64=f"void({plane('float64')}, {plane('uint8')}, float64, {flat('float64')}, {COUNTS_OUT})",
 )
 def histogram_bins(image, mask, nodata, edges, counts):
-    """Add the counts of a floating image by bin, as np.histogram does; `nodata` may be NaN: none."""
+    """Add the counts of a floating image by bin, as np.histogram does; NaN as `nodata` means none."""
     low, high = edges[0], edges[edges.size - 1]
     scale = intervals.scale_of(edges)
     for z in range(np.uint64(image.shape[0])):

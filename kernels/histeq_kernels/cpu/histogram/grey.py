@@ -1,4 +1,4 @@
-"""Histograms of grey images: pixels in contiguous rows, or of any strides and with a mask."""
+"""Histograms of grey images, with contiguous rows, or with any strides and a mask."""
 
 import numpy as np
 
@@ -36,7 +36,7 @@ def histogram_16(image, scratch, counts):
     u16=f"void({plane('uint16')}, {plane('uint8')}, {COUNTS_OUT})",
 )
 def histogram_strided(image, mask, counts):
-    """Add the counts of the pixels of any strides whose mask is not zero."""
+    """Add the counts of the pixels whose mask is not zero; the arrays may have any strides."""
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
             for x in range(np.uint64(image.shape[2])):

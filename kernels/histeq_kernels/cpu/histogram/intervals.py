@@ -1,9 +1,9 @@
-"""In which of many intervals of nearly one width a value lies: the bins of floating images.
+"""Search for the interval, of many with nearly equal widths, that holds a value: the bins of floating images.
 
-A product guesses the interval; the borders between the intervals, the knots, decide. Most guesses need no
-decision: the product grows with the value, and `doubt_of` tells how far from a whole number it can be at a
-knot. A guess farther than that from any whole number is right. So a block of values is guessed in vectors,
-and the few in doubt are looked up one by one.
+A product guesses the interval, and a comparison with the borders between the intervals, the knots, decides.
+Most guesses need no comparison: the product increases with the value, and `doubt_of` bounds its distance from
+a whole number at the knots. A guess that is farther than that from every whole number is right. So the
+intervals of a block of values are guessed in vectors, and only the few doubtful ones are found one by one.
 """
 
 import numpy as np
@@ -11,19 +11,19 @@ import numpy as np
 from histeq_kernels.cpu.core.kernel import inline, inline_per_pixel
 
 BLOCK = 512
-"""Values guessed at once."""
+"""The number of values that are guessed together."""
 
 
 @inline
 def scale_of(knots):
-    """Return intervals per unit of value, 0 where the range overflows."""
+    """Return the number of intervals per unit of value, or 0 if the range overflows."""
     width = np.float64(knots[knots.size - 1]) - np.float64(knots[0])
     return (knots.size - 1) / width if width < np.inf else 0.0
 
 
 @inline
 def doubt_of(knots, scale):
-    """Return how far the guess for a knot is from its number at most, or 1 if no guess is worth anything."""
+    """Return the largest distance between a knot's guess and its index, or 1 if guesses are useless."""
     worst, first = 0.0, np.float64(knots[0])
     for i in range(np.uint64(knots.size)):
         error = abs((np.float64(knots[i]) - first) * scale - np.float64(i))
@@ -35,7 +35,7 @@ def doubt_of(knots, scale):
 
 @inline
 def guess(values, start, size, nodata, knots, scale, doubt, found):
-    """Write the interval of each of `size` values where there is no doubt, -1 for the others and `nodata`."""
+    """Write the interval of each of `size` values, or -1 if it is doubtful or the value is `nodata`."""
     first, last = np.float64(knots[0]), np.float64(knots.size - 1)
     for i in range(size):
         value = np.float64(values[start + i])

@@ -1,7 +1,8 @@
-"""Counting in 65,536 counters: 16-bit pixels, and 8-bit pixels two by two, neighbours as one 16-bit index.
+"""Counting in 65,536 counters: 16-bit pixels, and pairs of neighbouring 8-bit pixels as one 16-bit index.
 
-In most images neighbours are much alike, and the counters in use fit the first-level cache. Where they are
-scattered, as in noise, counters of one byte are faster: a quarter of the memory, and a wrap is rare.
+In most images neighbours are similar, and the counters in use fit into the first-level cache. If they are
+scattered, as in noise, one-byte counters are faster: they take a quarter of the memory, and overflows are
+rare.
 """
 
 import numpy as np
@@ -10,14 +11,15 @@ from histeq_kernels.cpu.core.kernel import inline
 from histeq_kernels.cpu.core.views import load_64, part_8, part_16, row
 
 ENTRIES = (1 << 16) + 256 + (1 << 14)
-"""Entries of the scratch, uint32, zero before and after: counters of pairs, sums, counters of one byte."""
+"""Entries of the scratch, uint32, zero before and after: counters of pairs, sums, one-byte counters."""
 _COLUMNS, _BYTES = 1 << 16, (1 << 16) + 256
 MIN_PIXELS = 1 << 15
-"""From this many pixels on counting pairs gains more time than folding them costs, 3 to 10 microseconds."""
+"""The number of pixels from which counting pairs saves more time than folding takes, 3 to 10 microseconds."""
 _SCATTERED, _SOME_SCATTERED = 192, 64
-"""So many of 256 pairs, from all over a row, lie in cache lines of their own: 245 in noise, 30 to 220 in
-photographs, 4 and less in drawings. With 180 to 220 either way of counting is now and then the faster; in a
-row of fewer than `_LONG` pixels counters of a byte are so with fewer, since they are folded faster."""
+"""The numbers of cache lines, needed by a sample of 256 pairs, from which one-byte counters are used. A
+sample needs about 245 in noise, 30 to 220 in photographs and at most 4 in drawings. Between 180 and 220
+either way of counting may be the faster. In a row of fewer than `_LONG` pixels, one-byte counters are faster
+from fewer lines on, because they are folded faster."""
 _LONG = 1 << 18
 
 
@@ -31,13 +33,13 @@ def count_rows_by_pairs(image, scratch, counts):
 
 @inline
 def fold_pairs(scratch, counts):
-    """Add the pairs' counters to `counts`."""
+    """Add the counters of pairs to `counts`, and reset them."""
     fold_counters(scratch[:_COLUMNS], scratch[_COLUMNS:_BYTES], counts)
 
 
 @inline
 def count_long_row(pixels, scratch, counts):
-    """Count a row that may be long, in the way that suits its pixels."""
+    """Count a row of any length, in the way that suits its pixels."""
     enough = _SCATTERED if pixels.size >= _LONG else _SOME_SCATTERED
     if pixels.size >= MIN_PIXELS and cache_lines_of_sample(pixels, scratch[_COLUMNS:_BYTES]) >= enough:
         count_scattered_row(pixels, scratch, counts)
@@ -47,9 +49,9 @@ def count_long_row(pixels, scratch, counts):
 
 @inline
 def cache_lines_of_sample(pixels, seen):
-    """Return how many cache lines of counters (64 bytes, 16 counters) 256 of a row's pairs need.
+    """Return how many cache lines of counters (64 bytes, 16 counters) a sample of 256 pairs of a row needs.
 
-    `seen` has a bit a line, all 0 before and after.
+    `seen` has one bit per line, all 0 before and after.
     """
     lines, one = 0, np.uint32(1)
     for k in range(np.uint64(64)):
@@ -65,7 +67,7 @@ def cache_lines_of_sample(pixels, seen):
 
 @inline
 def count_row_by_pairs(pixels, scratch, counts):
-    """Count a row's pairs, and the few pixels left over one by one; `fold_pairs` completes the counting."""
+    """Count the pairs of a row, and the remaining pixels one by one; `fold_pairs` completes the counting."""
     half = np.uint64(pixels.size // 16 * 8)
     count_words(pixels, half, np.uint64(8), scratch)
     count_rest(pixels, half + half, counts)
@@ -73,7 +75,7 @@ def count_row_by_pairs(pixels, scratch, counts):
 
 @inline
 def count_scattered_row(pixels, scratch, counts):
-    """Count a row's pairs in counters of one byte, and fold them."""
+    """Count the pairs of a row in one-byte counters, and fold these into `counts`."""
     half, counters = np.uint64(pixels.size // 16 * 8), part_8(scratch, _BYTES, 1 << 16)
     count_words_in_bytes(pixels, half, np.uint64(8), counters, counts, count_256_pairs)
     count_rest(pixels, half + half, counts)
@@ -82,14 +84,14 @@ def count_scattered_row(pixels, scratch, counts):
 
 @inline
 def count_256_pairs(pair, counts):
-    """Count a pair 256 times."""
+    """Add 256 to the counts of both pixels of a pair."""
     counts[pair & np.uint64(0xFF)] += 256
     counts[pair >> np.uint64(8)] += 256
 
 
 @inline
 def count_long_row_16(pixels, scratch):
-    """Count a row of 16-bit pixels that may be long in the first 65,536 entries of the scratch."""
+    """Count a row of 16-bit pixels, of any length, in the first 65,536 entries of the scratch."""
     if pixels.size >= _LONG and cache_lines_of_sample(pixels, scratch[_COLUMNS:_BYTES]) >= _SCATTERED:
         half, counters = np.uint64(pixels.size // 8 * 4), part_8(scratch, _BYTES, 1 << 16)
         count_words_in_bytes(pixels, half, np.uint64(4), counters, scratch, count_256_pixels)
@@ -111,15 +113,15 @@ def count_row_16(pixels, counters):
 
 @inline
 def count_256_pixels(value, counts):
-    """Count a value 256 times."""
+    """Add 256 to the count of a value."""
     counts[value] += np.uint32(256)
 
 
 @inline
 def count_words_in_bytes(pixels, half, per_word, counters, counts, count_256):
-    """Count the 16-bit parts of two times `half` elements in counters of one byte.
+    """Count the 16-bit parts of the first 2 * `half` elements in one-byte counters.
 
-    `per_word` elements make a word of 64 bits. What a counter cannot hold goes to `counts`, by `count_256`.
+    `per_word` elements make a 64-bit word. When a counter overflows, `count_256` adds 256 to `counts`.
     """
     mask = np.uint64(0xFFFF)
     for i in range(np.uint64(0), half, per_word):
@@ -136,7 +138,7 @@ def count_words_in_bytes(pixels, half, per_word, counters, counts, count_256):
 
 @inline
 def count_in_byte(index, counters, counts, count_256):
-    """Add one to a counter of one byte."""
+    """Add one to a one-byte counter; carry an overflow to `counts`."""
     count = np.uint8((np.uint64(counters[index]) + np.uint64(1)) & np.uint64(0xFF))
     counters[index] = count
     if count == 0:
@@ -153,9 +155,10 @@ def count_rest(pixels, start, counts):
 
 @inline
 def fold_counters(counters, columns, counts):
-    """Add counters of pairs to `counts`, once for each of the two pixels; leave zeros.
+    """Add counters of pairs to `counts`, once for each of the two pixels, and reset them.
 
-    `columns` are 256 zeros, wide enough for 256 counters. Sums stay as narrow: vectors hold more of them.
+    `columns` are 256 zeros, of a type that holds the sum of 256 counters. Sums have this type, too, since
+    vectors hold more of narrow numbers.
     """
     number = columns.dtype.type
     for high in range(np.uint64(256)):
@@ -175,10 +178,10 @@ def fold_counters(counters, columns, counts):
 
 @inline
 def count_words(pixels, half, per_word, counters):
-    """Count the 16-bit parts of two times `half` elements, `per_word` elements a word.
+    """Count the 16-bit parts of the first 2 * `half` elements; `per_word` elements make a 64-bit word.
 
-    The halves of a row alternate: in smooth areas neighbours are equal, and the increment of a counter that
-    was just stored waits for that store. Equal words in a row are counted once, by their number.
+    The two halves alternate: in smooth areas neighbours are equal, and incrementing a counter that has just
+    been stored waits for that store. Consecutive equal words are counted together, by their number.
     """
     one = np.uint32(1)
     last_a, last_b, times = np.uint64(0), np.uint64(0), np.uint32(0)

@@ -1,4 +1,4 @@
-"""Counting few 8-bit pixels, in four tables: equal neighbours need not wait for each other's store."""
+"""Counting of few 8-bit pixels, in four tables, so that equal neighbours need not wait for a store."""
 
 import numpy as np
 
@@ -20,7 +20,7 @@ def count_small(image, scratch, counts):
 
 @inline
 def count_row_small(pixels, scratch):
-    """Count a row into four tables. Equal words in a row are counted once, by their number."""
+    """Count a row in four tables. Consecutive equal words are counted together, by their number."""
     one = np.uint32(1)
     half = np.uint64(pixels.size // 16 * 8)
     last_a, last_b, times = np.uint64(0), np.uint64(0), np.uint32(0)
@@ -40,7 +40,7 @@ def count_row_small(pixels, scratch):
 
 @inline
 def fold_small(scratch, counts):
-    """Add the four tables to `counts`."""
+    """Add the four tables to `counts`, and reset them."""
     merge_small(scratch)
     for value in range(np.uint64(256)):
         counts[value] += scratch[value]
@@ -49,7 +49,7 @@ def fold_small(scratch, counts):
 
 @inline
 def merge_small(scratch):
-    """Add three of the four tables to the first, and leave zeros there."""
+    """Add three of the four tables to the first, and reset the three."""
     for table in range(np.uint64(256), np.uint64(TABLES), np.uint64(256)):
         for value in range(np.uint64(256)):
             scratch[value] += scratch[table + value]
@@ -58,7 +58,7 @@ def merge_small(scratch):
 
 @inline
 def count_word(word, times, scratch):
-    """Count eight pixels `times` times, in four tables."""
+    """Add `times` to the counters of eight pixels, in four tables."""
     mask = np.uint64(0xFF)
     scratch[word & mask] += times
     scratch[np.uint64(256) + ((word >> np.uint64(8)) & mask)] += times

@@ -6,6 +6,6 @@ from histeq_kernels.cpu.histogram.bitplane_vectors import MASK_ENTRIES
 ZEROS = pairs.ENTRIES
 """Entries that are zero before and after every call."""
 SCRATCH = ZEROS + MASK_ENTRIES
-"""All entries; the memory begins with a cache line. Those from `ZEROS` on have any content."""
+"""The number of entries; those from `ZEROS` on have any content. The memory is aligned to cache lines."""
 MAX_PIXELS = 1 << 32
-"""No call counts more pixels than this, or a counter could overflow."""
+"""The most pixels that one call may count, so that no counter overflows."""

@@ -1,4 +1,4 @@
-"""Lookups of 64 pixels at a time with AVX-512: `vpermb` in each quarter of the table."""
+"""Lookups of 64 pixels at a time with AVX-512, by `vpermb` in each quarter of the table."""
 
 import numpy as np
 from llvmlite import ir
@@ -13,7 +13,7 @@ from histeq_kernels.cpu.core.views import address_in, address_of
 
 @inline
 def map_rows(image, table, workspace, past_caches, out):
-    """Map (depth, rows, columns), the last row first; rows that follow each other in memory are one."""
+    """Map (depth, rows, columns), the last row first; rows that are adjacent in memory are mapped as one."""
     depth, height, width = np.uint64(image.shape[0]), np.uint64(image.shape[1]), np.uint64(image.shape[2])
     one, entries, beyond = np.uint64(1), address_in(table, np.uint64(0)), np.uint64(past_caches)
     if image.strides[1] == image.shape[2] == out.strides[1]:
@@ -35,7 +35,7 @@ def map_row(pixels, table, workspace, past_caches, new):
 
 @inline
 def map_chunk(pixels, table, steps, new):
-    """Map some pixels, which stay in the caches."""
+    """Map a chunk of pixels, which stays in the caches."""
     map_row(pixels, table, steps, False, new)
 
 
@@ -43,9 +43,10 @@ def map_chunk(pixels, table, steps, new):
 def look_up(typingctx, source, size, table, target, past_caches):
     """Map `size` pixels through a table of 256 bytes.
 
-    All are addresses but the size and `past_caches`, which says whether to write straight to memory. The last
-    pixels come first: those were counted last, and are in a cache. Vectors are stored from a cache line on:
-    one across two takes twice the time. The pixels before that, and the last ones, go in vectors in part.
+    `source`, `table` and `target` are addresses; `past_caches` selects stores that bypass the caches. The
+    last pixels come first, because they were counted last and are still in a cache. Stores are aligned to
+    cache lines, since a store across two lines takes twice the time. The pixels before the first line and
+    after the last one are stored by masked vectors.
     """
 
     def codegen(context, builder, signature, args):
@@ -65,7 +66,7 @@ def look_up(typingctx, source, size, table, target, past_caches):
                 stored = builder.store(look_up_64(builder, quarters, pixels), pointer, align=64)
                 if nontemporal:
                     stored.set_metadata("nontemporal", builder.module.add_metadata([I32(1)]))
-            if nontemporal:  # such stores keep no order: whoever is told that they are done must see them
+            if nontemporal:  # such stores are unordered: they must be visible to other threads afterwards
                 call(builder, "llvm.x86.sse.sfence", ir.VoidType())
 
         before = builder.and_(builder.neg(target), i64(63))
@@ -91,9 +92,9 @@ def load_table(builder, address):
 
 
 def look_up_64(builder, quarters, pixels):
-    """Look 64 pixels up in each quarter of a table, and take what belongs there by the pixels' two top bits.
+    """Look up 64 pixels in each quarter of a table, and select the results by the two top bits of the pixels.
 
-    `vpermb` does both at once. `vpermi2b`, which looks up two quarters, takes three such steps on Intel's
+    `vpermb` is a single operation, while `vpermi2b`, which looks up two quarters, takes three on Intel's
     processors.
     """
     top = builder.icmp_signed("<", pixels, ir.Constant(I8x64, [0] * 64))

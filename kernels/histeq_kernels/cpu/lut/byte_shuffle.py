@@ -1,4 +1,4 @@
-"""Lookups of 64 pixels at a time with AVX2: sixteen times `vpshufb`."""
+"""Lookups of 64 pixels at a time with AVX2, by sixteen `vpshufb` per vector."""
 
 from typing import Any
 
@@ -14,13 +14,13 @@ from histeq_kernels.cpu.core.views import part_8, row
 
 @inline
 def prepare_table(table, workspace):
-    """Write the steps of a table into the first 256 bytes of a workspace of any type."""
+    """Write the steps of a table (see `fill_steps`) into the first 256 bytes of a workspace of any type."""
     fill_steps(table, part_8(workspace, 0, 256))
 
 
 @inline
 def map_rows(image, table, workspace, past_caches, out):
-    """Map (depth, rows, columns) with contiguous rows."""
+    """Map the pixels of (depth, rows, columns) with contiguous rows."""
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
             map_row(row(image, z, y), table, workspace, past_caches, row(out, z, y))
@@ -28,7 +28,7 @@ def map_rows(image, table, workspace, past_caches, out):
 
 @inline
 def map_row(pixels, table, workspace, past_caches, new):
-    """Map a row; the workspace has the table's steps."""
+    """Map a row; the workspace holds the steps of the table."""
     map_chunk(pixels, table, part_8(workspace, 0, 256), new)
 
 
@@ -54,9 +54,10 @@ def map_chunk(pixels, table, steps, new):
 def look_up_64(typingctx, pixels, i, steps, out):
     """Map pixels i to i + 63 through a table of 256 bytes, given as the steps of `fill_steps`.
 
-    `vpshufb` looks up one of sixteen entries, and gives 0 where the index is negative. Each half of the
-    table is gone through sixteen entries at a time; a pixel takes the differences (xor) between successive
-    sixteenths up to its own. Saturation keeps the indices of the other half, and those passed, negative.
+    `vpshufb` looks up one of sixteen entries, and returns 0 if the index is negative. For each half of the
+    table, sixteen entries at a time, a pixel accumulates the differences (xor) between successive sixteenths
+    up to its own. Saturating subtraction keeps the indices of later sixteenths, and of the other half,
+    negative.
     """
 
     def codegen(context, builder, signature, args):

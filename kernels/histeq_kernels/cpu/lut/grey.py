@@ -1,4 +1,4 @@
-"""Mapping integer pixels through a lookup table. An image may be its own output."""
+"""Mapping of integer pixels through a lookup table. The input array may also be the output."""
 
 import numpy as np
 
@@ -9,13 +9,13 @@ from histeq_kernels.cpu.lut.lookup import map_row_16, map_single
 from histeq_kernels.cpu.tiers import tiered_kernel
 
 PAST_CACHES = 1 << 25
-"""From this many pixels on results go straight to memory, where the tier can: the result would not stay in a
-cache, and reading its lines before they are overwritten is a third of the traffic."""
+"""The number of pixels from which results bypass the caches, if the tier supports that. They would not stay
+in a cache, and reading their lines before overwriting them is a third of the memory traffic."""
 
 
 @tiered_kernel(u8=f"void({plane('uint8')}, {flat('uint8')}, uint16[::1], {plane_out('uint8')})")
 def apply(image, table, workspace, out):
-    """Map 8-bit pixels in contiguous rows."""
+    """Map 8-bit pixels with contiguous rows."""
     if np.uint64(image.size) < np.uint64(min_pixels_mapped_by_rows):
         map_single(image, table, out)
     else:
@@ -25,7 +25,7 @@ def apply(image, table, workspace, out):
 
 @kernel(u8_f64=f"void({plane('uint8')}, {flat('float64')}, {plane_out('float64')})")
 def apply_to_float(image, table, out):
-    """Map 8-bit pixels in contiguous rows to fractions."""
+    """Map 8-bit pixels with contiguous rows to fractions."""
     map_single(image, table, out)
 
 
@@ -51,7 +51,7 @@ def apply_16(image, table, out):
     u16_f32=f"void({plane('uint16')}, {flat('float32')}, {plane_out('float32')})",
 )
 def apply_strided(image, table, out):
-    """Map pixels of any strides."""
+    """Map pixels; the arrays may have any strides."""
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
             for x in range(np.uint64(image.shape[2])):

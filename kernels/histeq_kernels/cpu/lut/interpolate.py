@@ -1,4 +1,4 @@
-"""Mapping floating images through a table given at the bins' centres, as np.interp does."""
+"""Mapping of floating images through a table given at the centres of bins, as np.interp does."""
 
 import numpy as np
 
@@ -64,7 +64,7 @@ def interpolated(raw, nodata, edges, scale, centres, table, slopes):
     if value >= centres[last]:
         return table[last]
     index = intervals.bin_of(raw, edges, scale)
-    index -= np.uint64(value < centres[index])  # either half of a bin: a branch would be guessed wrong
+    index -= np.uint64(value < centres[index])  # a branch would often be mispredicted
     return slopes[index] * (value - centres[index]) + table[index]
 
 

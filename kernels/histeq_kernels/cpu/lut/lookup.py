@@ -1,4 +1,4 @@
-"""Lookups one by one: in the table itself, or two 8-bit pixels at a time in a table of all pairs."""
+"""Lookups by loads: of single pixels in the table itself, or of pairs of 8-bit pixels in a table of pairs."""
 
 import numpy as np
 from llvmlite import ir
@@ -11,14 +11,14 @@ from histeq_kernels.cpu.core.llvm import I16, I64, i64, load, pointer_to, store
 from histeq_kernels.cpu.core.views import load_64, row, store_64
 
 WORKSPACE = 1 << 16
-"""Entries of the workspace of lookups: uint16, of any content."""
+"""Entries of the workspace for lookups, uint16, of any content."""
 MIN_PIXELS = 1 << 14
-"""From this many pixels on filling a table of pairs pays."""
+"""The number of pixels from which a table of pairs saves more time than filling it takes."""
 
 
 @inline
 def map_single(image, table, out):
-    """Map (depth, rows, columns) with contiguous rows, one pixel at a time."""
+    """Map the pixels of (depth, rows, columns) with contiguous rows, one at a time."""
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
             map_row_single(row(image, z, y), table, row(out, z, y))
@@ -26,25 +26,25 @@ def map_single(image, table, out):
 
 @inline
 def map_row_single(pixels, table, new):
-    """Map a row."""
+    """Map a row, one pixel at a time."""
     for i in range(np.uint64(pixels.size)):
         new[i] = table[pixels[i]]
 
 
 @inline
 def map_chunk(pixels, table, steps, new):
-    """Map some pixels, one at a time."""
+    """Map a chunk of pixels, one at a time; `steps` are not used."""
     map_row_single(pixels, table, new)
 
 
 @inline
 def prepare_nothing(table, workspace):
-    """Do nothing: the table itself is all that is needed."""
+    """Do nothing, since the lookups need only the table itself."""
 
 
 @inline
 def fill_pairs(table, pairs):
-    """Write the table of all pairs."""
+    """Write the table of all pairs of pixels."""
     for high in range(np.uint64(256)):
         top = np.uint16(table[high]) << np.uint16(8)
         for low in range(np.uint64(256)):
@@ -53,7 +53,7 @@ def fill_pairs(table, pairs):
 
 @inline
 def map_rows_by_pairs(image, table, pairs, past_caches, out):
-    """Map (depth, rows, columns) with contiguous rows, two pixels at a time."""
+    """Map the pixels of (depth, rows, columns) with contiguous rows, two at a time."""
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
             map_row_by_pairs(row(image, z, y), table, pairs, past_caches, row(out, z, y))
@@ -61,7 +61,7 @@ def map_rows_by_pairs(image, table, pairs, past_caches, out):
 
 @inline
 def map_row_by_pairs(pixels, table, pairs, past_caches, new):
-    """Map the pairs of a row, and the few pixels left over one by one."""
+    """Map the pairs of a row, and the few remaining pixels one by one."""
     mask = np.uint64(0xFFFF)
     vectors = np.uint64(pixels.size - pixels.size % 8)
     for i in range(np.uint64(0), vectors, np.uint64(8)):
@@ -80,7 +80,7 @@ def map_row_by_pairs(pixels, table, pairs, past_caches, new):
 
 @inline
 def map_row_16(pixels, table, new):
-    """Map a row of 16-bit pixels, stored eight at a time."""
+    """Map a row of 16-bit pixels, with one store for every eight."""
     vectors = np.uint64(pixels.size - pixels.size % 8)
     for i in range(np.uint64(0), vectors, np.uint64(8)):
         look_up_8(pixels, i, table, new)
@@ -89,7 +89,7 @@ def map_row_16(pixels, table, new):
 
 
 def _look_up_8(pixels, i, table, new):
-    """Map eight pixels from element i on, to be stored as one vector."""
+    """Map eight pixels from element i on, and store them as one vector."""
     new[i : i + np.uint64(8)] = table[pixels[i : i + np.uint64(8)]]
 
 

@@ -1,8 +1,9 @@
-"""The instruction tiers, from worst to best; which of them runs here; kernels that differ between them.
+"""The instruction tiers, from worst to best, the choice between them, and kernels that differ between them.
 
 A kernel with an instruction that the processor lacks would not merely fail: LLVM would abort the process
-while compiling it. So a tier is offered only where Numba compiles for all its features: those of
-``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES``, else the host's; none where the JIT is off.
+while compiling it. A tier is therefore available only if Numba compiles for all the features it needs: those
+given by ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES``, by default the host's, and none if the JIT is
+disabled.
 """
 
 import functools
@@ -31,7 +32,7 @@ TIERS = {
 
 @functools.cache
 def tier() -> str:
-    """Return the name of the tier in use: the best available, or what ``HISTEQ_CPU_TIER`` says."""
+    """Return the name of the tier in use: the best available, or the one ``HISTEQ_CPU_TIER`` names."""
     wanted = os.environ.get("HISTEQ_CPU_TIER")
     if not wanted:
         return available()[-1]
@@ -45,7 +46,7 @@ def tier() -> str:
 
 @functools.cache
 def in_use() -> Tier:
-    """Return the tier in use."""
+    """Return the tier in use: see `tier`."""
     return TIERS[tier()]
 
 
@@ -67,7 +68,7 @@ def features() -> frozenset[str]:
 
 
 class TieredKernel(Kernel):
-    """A kernel that calls operations of a tier: its attributes are the variants for the tier in use."""
+    """A kernel that calls operations of a tier; its attributes are the variants for the tier in use."""
 
     def _compile(self, tag: str) -> Callable[..., None]:
         return self.variant(tag, in_use())
@@ -79,7 +80,7 @@ class TieredKernel(Kernel):
         return compiled(function, f"{self.name}_{tag}_{tier.name}", self._signatures[tag])
 
     def variants(self) -> dict[str, Callable[..., None]]:
-        """Return every compiled variant that this processor runs."""
+        """Return every compiled variant that this processor runs, by its tag and tier."""
         return {
             f"{tag}_{name}": self.variant(tag, TIERS[name])
             for tag in self._signatures
@@ -88,7 +89,7 @@ class TieredKernel(Kernel):
 
 
 def tiered_kernel(**signatures: str) -> Callable[[Any], TieredKernel]:
-    """Declare a kernel that calls operations of a tier, with one signature a dtype tag: see `kernel`."""
+    """Declare a kernel that calls operations of a tier, with one signature per dtype tag: see `kernel`."""
 
     def declare(function: FunctionType) -> TieredKernel:
         return TieredKernel(function, signatures)

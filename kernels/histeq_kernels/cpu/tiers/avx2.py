@@ -1,4 +1,4 @@
-"""The tier "avx2": lookups by byte shuffles, YCrCb in products of 16 bits."""
+"""The tier "avx2": lookups by byte shuffles, YCrCb by 16-bit products."""
 
 from dataclasses import replace
 

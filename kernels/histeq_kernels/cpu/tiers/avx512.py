@@ -27,7 +27,7 @@ COUNTING: dict[str, Any] = {
     "min_pixels_of_counted_tile": bitplanes.MIN_PIXELS,
     "count_tile": tile_bitplanes.count_tile,
 }
-"""What counts. With another `split_block` any processor can run it, and the tests do."""
+"""The operations that count. With another `split_block` they run on any processor, as they do in tests."""
 
 TIER = Tier(
     name="avx512",

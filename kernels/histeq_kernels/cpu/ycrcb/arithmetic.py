@@ -1,4 +1,4 @@
-"""The arithmetic of `scalar.py` on 32 pixels of 8 bits: with 32-bit products, or with 16-bit ones."""
+"""The arithmetic of `scalar.py` for 32 pixels of 8 bits, with 32-bit or 16-bit products."""
 
 from llvmlite import ir
 
@@ -7,7 +7,7 @@ from histeq_kernels.cpu.ycrcb.lanes import WIDTH, constant, join, repeat, shuffl
 
 
 class Portable:
-    """32-bit products of all 32 pixels, in instructions that every processor has."""
+    """Arithmetic with 32-bit products of all 32 pixels, in instructions that every processor has."""
 
     @staticmethod
     def luma(builder, channels, factor):
@@ -40,7 +40,7 @@ class Portable:
 
 
 class Packed:
-    """16-bit products of as many pixels as fit a vector (`vpmulhrsw`, `vpmaddwd`)."""
+    """Arithmetic with 16-bit products of as many pixels as fit into a vector (`vpmulhrsw`, `vpmaddwd`)."""
 
     def __init__(self, lanes: int, scaled: str, paired: str, packed: str) -> None:
         self._lanes, self._scaled, self._paired, self._packed = lanes, scaled, paired, packed
@@ -73,7 +73,7 @@ class Packed:
         return join(builder, result)
 
     def _parts(self, builder, value):
-        """Split what belongs to 32 pixels into vectors."""
+        """Split the values of 32 pixels into vectors of `lanes` values."""
         starts = range(0, WIDTH, self._lanes)
         return [shuffle(builder, value, value, list(range(i, i + self._lanes))) for i in starts]
 
@@ -86,7 +86,7 @@ class Packed:
         return [call(builder, self._paired, self._words, part, factors) for part in both]
 
     def _joined(self, builder, total):
-        """Shift right by 14 and join."""
+        """Shift sums right by 14 bits, and pack them to 16 bits."""
         by = ir.Constant(self._words, [14] * (self._lanes // 2))
         shifted = [builder.ashr(part, by) for part in total]
         return call(builder, self._packed, self._shorts, *shifted)

@@ -1,4 +1,4 @@
-"""Blocks of colour images counted as bit planes: see `blocks.py`."""
+"""Counting of blocks of colour images as bit planes: see `blocks.py`."""
 
 import numpy as np
 
@@ -17,12 +17,12 @@ def block_rows(height):
 
 @inline
 def count_block(block, rows, columns, pitch, c, few, scratch, counts):
-    """Count a block into the sums of the c-th channel, which share the memory for masks."""
+    """Count a block in the sums of the c-th channel; all channels share the memory for masks."""
     sums, first = part_32(scratch, c * SUMS, SUMS), address_in(block, np.uint64(0))
     count_bitplanes(first, rows, columns, pitch, sums, ZEROS - c * SUMS, False)
 
 
 @inline
 def fold_blocks(c, few, scratch, counts):
-    """Add the sums of the c-th channel to its 256 counts; leave zeros."""
+    """Add the sums of the c-th channel to its 256 counts, and reset the sums."""
     fold_sums(part_32(scratch, c * SUMS, SUMS), part_i64(counts, 256 * c, 256))

@@ -1,8 +1,8 @@
-"""Counting the luma, or each channel, of a colour image.
+"""Counting of the luma, or of each channel, of a colour image.
 
-A block of pixels is brought into the first-level cache, where the counters of grey images serve it.
-
-A tier counts a block by `count_block`: here as parts of a row; `bitplane_blocks.py` has another way.
+The luma or the channels of a block of pixels are written to the first-level cache, and counted there as a
+grey image. The operation `count_block` counts a block: here as a part of a row, in `bitplane_blocks.py` as
+bit planes.
 """
 
 import numpy as np
@@ -17,12 +17,12 @@ from histeq_kernels.cpu.ycrcb.interleave import separate_channels
 from histeq_kernels.cpu.ycrcb.rows import CHUNK, luma_of_chunk, row_of
 
 FEW = 1 << 17
-"""Below this many pixels counting pairs gains less than folding them costs: blocks are not looked at as
-`pairs.count_long_row` looks at rows."""
+"""The number of pixels below which counting pairs saves less time than folding them takes. Unlike rows in
+`pairs.count_long_row`, blocks are not sampled."""
 LARGEST_BLOCK = 1 << 14
-"""Pixels of the largest block of any tier."""
+"""The number of pixels of the largest block of any tier."""
 WORKSPACE = 4 * LARGEST_BLOCK
-"""Entries of the workspace for pixels, uint8: four channels of a block, or eight chunks."""
+"""Entries of the workspace for pixels, uint8: for four channels of a block, or for eight chunks."""
 
 
 @inline
@@ -71,19 +71,19 @@ def count_blocks_of_channels(image, channels, stride, few, workspace, scratch, c
 
 @inline
 def chunk(workspace, i):
-    """Return the i-th chunk of the workspace."""
+    """Return the i-th of the eight chunks of the workspace."""
     return part_8(workspace, i * (LARGEST_BLOCK // 2), CHUNK)
 
 
 @inline
 def one_row(height):
-    """Return 1: blocks are parts of one row."""
+    """Return 1, since blocks are parts of a row."""
     return np.uint64(1)
 
 
 @inline
 def count_block_by_rows(block, rows, columns, pitch, c, few, scratch, counts):
-    """Count a block of one row in the counters of the c-th channel."""
+    """Count a block, a part of a row, in the counters of the c-th channel."""
     pixels = part_8(block, 0, np.int64(columns))
     if few:
         count_row_small(pixels, part_32(scratch, c * TABLES, TABLES))
@@ -93,7 +93,7 @@ def count_block_by_rows(block, rows, columns, pitch, c, few, scratch, counts):
 
 @inline
 def fold_blocks_by_rows(c, few, scratch, counts):
-    """Add the counters of the c-th channel to its 256 counts; leave zeros."""
+    """Add the counters of the c-th channel to its 256 counts, and reset the counters."""
     own = part_i64(counts, 256 * c, 256)
     if few:
         fold_small(part_32(scratch, c * TABLES, TABLES), own)

@@ -1,8 +1,8 @@
-"""Counting and mapping channels of interleaved 8-bit pixels, each by itself.
+"""Counting and mapping of each channel of interleaved 8-bit pixels.
 
-A pixel has 3 or 4 bytes (`stride`), of which the first 3 or 4 are counted and mapped (`channels`). Chunk by
-chunk the channels are separated in the first-level cache, where the lookups of grey images serve them, and
-interleaved again. A fourth channel that is not mapped is copied.
+A pixel has 3 or 4 bytes (`stride`), of which the first 3 or 4 (`channels`) are counted and mapped. The
+channels of a chunk of pixels are separated in the first-level cache, mapped like grey images, and interleaved
+again. A fourth channel that is not mapped is copied.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ from histeq_kernels.cpu.ycrcb.rows import CHUNK
 
 MAX_CHANNELS = 4
 COUNTERS = MAX_CHANNELS * SCRATCH
-"""Entries of the counters, uint32, zero before and after but for those of `workspace.py` that need not be."""
+"""Entries of the counters, uint32, `SCRATCH` per channel: see `histogram/workspace.py`."""
 
 _TABLES = "Array(uint8, 2, 'C', readonly=True)"
 
@@ -45,14 +45,14 @@ def apply_channels(image, channels, stride, tables, workspace, out):
 
 @inline
 def prepare_steps_of_channels(tables, channels, workspace):
-    """Write the steps of each channel's table into the chunks from the fifth on; `tables` is flat."""
+    """Prepare the table of each channel in the chunks from the fifth on; `tables` is 1-D."""
     for c in range(channels):
         prepare_steps(part_8(tables, 256 * c, 256), chunk(workspace, MAX_CHANNELS + c))
 
 
 @inline
 def map_channels_of_row(pixels, channels, stride, tables, workspace, new):
-    """Map the channels of a row; the chunks from the fifth on have the steps of the tables."""
+    """Map the channels of a row; the chunks from the fifth on hold the prepared tables."""
     apart = (chunk(workspace, 0), chunk(workspace, 1), chunk(workspace, 2), chunk(workspace, 3))
     width = np.uint64(pixels.size) // stride
     for start in range(np.uint64(0), width, np.uint64(CHUNK)):

@@ -1,4 +1,4 @@
-"""The channels of 32 interleaved pixels, separated and interleaved again."""
+"""Separation and interleaving of the channels of 32 pixels."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from histeq_kernels.cpu.ycrcb.lanes import WIDTH, shuffle, vector_of
 
 @inline
 def separate_channels(pixels, start, size, stride, channels):
-    """Write the channels of pixels of a row to memory of their own; `stride` is their number, 3 or 4."""
+    """Write the channels of `size` pixels of a row to separate buffers; `stride` is their number, 3 or 4."""
     red, green, blue, alpha = channels
     vectors = size - size % np.uint64(WIDTH)
     for i in range(np.uint64(0), vectors, np.uint64(WIDTH)):
@@ -30,7 +30,7 @@ def separate_channels(pixels, start, size, stride, channels):
 
 @inline
 def interleave_channels(channels, start, size, stride, pixels):
-    """Write three or four channels as pixels of a row; `stride` is their number."""
+    """Write `size` pixels of a row from their channels; `stride` is the number of channels, 3 or 4."""
     red, green, blue, alpha = channels
     vectors = size - size % np.uint64(WIDTH)
     for i in range(np.uint64(0), vectors, np.uint64(WIDTH)):
@@ -51,7 +51,7 @@ def separate(builder, wide, stride):
 
 
 def interleave(builder, channels):
-    """Return the pixels of three or four channels one after the other."""
+    """Return the interleaved pixels of three or four channels."""
     stride = len(channels)
     both = list(range(2 * WIDTH))
     low = shuffle(builder, channels[0], channels[1], both)
@@ -60,7 +60,7 @@ def interleave(builder, channels):
 
 
 def _separate_32(stride: int) -> Any:
-    """Return the intrinsic that writes the channels of 32 interleaved pixels to buffers of their own."""
+    """Return the intrinsic that writes the channels of 32 interleaved pixels to separate buffers."""
 
     @intrinsic
     def separate_32(typingctx, pixels, i, a, b, c, d, at):
@@ -96,7 +96,7 @@ def _interleave_32(stride: int) -> Any:
 
 
 def _separate_32_interpreted(stride: int) -> Any:
-    """Return a Python form of the intrinsic of `_separate_32`."""
+    """Return the Python equivalent of the intrinsic of `_separate_32`."""
 
     def separate_32(pixels, i, a, b, c, d, at):
         for channel, target in zip(range(stride), (a, b, c, d), strict=False):
@@ -106,7 +106,7 @@ def _separate_32_interpreted(stride: int) -> Any:
 
 
 def _interleave_32_interpreted(stride: int) -> Any:
-    """Return a Python form of the intrinsic of `_interleave_32`."""
+    """Return the Python equivalent of the intrinsic of `_interleave_32`."""
 
     def interleave_32(a, b, c, d, at, pixels, i):
         for channel, source in zip(range(stride), (a, b, c, d), strict=False):

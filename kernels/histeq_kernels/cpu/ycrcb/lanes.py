@@ -5,11 +5,11 @@ from llvmlite import ir
 from histeq_kernels.cpu.core.llvm import I16, I32, splat
 
 WIDTH = 32
-"""Pixels that vector instructions work on at once."""
+"""The number of pixels that vector instructions process together."""
 
 
 def vector_of(kind, size=WIDTH):
-    """Return the type of a vector."""
+    """Return the type of a vector of `size` lanes."""
     return ir.VectorType(kind, size)
 
 
@@ -19,17 +19,17 @@ def constant(kind, value):
 
 
 def repeat(builder, value, size):
-    """Return a vector of one run-time value."""
+    """Return a vector with a run-time value in every lane."""
     return splat(builder, value, vector_of(value.type, size))
 
 
 def shuffle(builder, a, b, lanes):
-    """Return the elements of two vectors, one after the other, in another order."""
+    """Return the given lanes of the concatenation of two vectors."""
     return builder.shuffle_vector(a, b, ir.Constant(vector_of(I32, len(lanes)), lanes))
 
 
 def join(builder, parts):
-    """Return one vector of the lanes of one or two."""
+    """Return the concatenation of one or two vectors."""
     return parts[0] if len(parts) == 1 else shuffle(builder, *parts, list(range(WIDTH)))
 
 

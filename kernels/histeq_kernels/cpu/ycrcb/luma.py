@@ -1,7 +1,7 @@
-"""Counting and mapping the luma of colour images of 8 bits with contiguous rows.
+"""Counting and mapping of the luma of 8-bit colour images with contiguous rows.
 
-Cr and Cb depend on the pixel alone, so that one pass goes from RGB to RGB and no image of Y is ever made.
-Rows come in planes (`stride` 1) or interleaved (`stride` 3 or 4: all three are the same rows).
+Cr and Cb depend on the pixel alone, so that one pass goes from RGB to RGB and no image of Y is ever made. The
+three channels are separate planes (`stride` 1), or three times the same interleaved image (`stride` 3 or 4).
 """
 
 import numpy as np
@@ -46,7 +46,7 @@ def apply_luma(first, second, third, stride, k, table, workspace, new_first, new
 
 @inline
 def map_luma_of_row(old, table, workspace, new):
-    """Map Y of a row; the third chunk of the workspace has the steps of the table."""
+    """Map Y of a row; the third chunk of the workspace holds the prepared table."""
     y, mapped, steps, width = chunk(workspace, 0), chunk(workspace, 1), chunk(workspace, 2), pixels_of(old)
     for start in range(np.uint64(0), width, np.uint64(CHUNK)):
         size = min(np.uint64(CHUNK), width - start)

@@ -1,4 +1,4 @@
-"""Y of the pixels of a row, computed and replaced."""
+"""Computation and replacement of Y in the pixels of a row."""
 
 from typing import Any, NamedTuple
 
@@ -19,14 +19,14 @@ from histeq_kernels.cpu.ycrcb.scalar import luma_of
 from histeq_kernels.cpu.ycrcb.vectors import pixel, replace_pixel
 
 CHUNK = 2048
-"""Pixels whose Y is kept at once, in the first-level cache."""
+"""The number of pixels whose Y is in the first-level cache at the same time."""
 
 
 class Colors(NamedTuple):
     """Rows of 8-bit colour pixels, or images of such rows."""
 
     channels: Any
-    """Three planes; or, for interleaved pixels, three times the same rows."""
+    """Three planes, or, for interleaved pixels, three times the same rows."""
     stride: Any
     """Bytes from one pixel to the next, uint64: 1, 3 or 4."""
     k: Any
@@ -48,7 +48,7 @@ def pixels_of(old):
 
 @inline
 def luma_of_chunk(old, start, size, y):
-    """Write Y of some pixels of a row."""
+    """Write Y of `size` pixels of a row from pixel `start` on."""
     wide = np.uint64(WIDTH)
     vectors = (size + wide - np.uint64(1)) // wide if size >= wide else np.uint64(0)
     for j in range(vectors):
@@ -67,7 +67,7 @@ def luma_of_chunk(old, start, size, y):
 
 @inline
 def replace_luma_of_chunk(old, start, size, y, mapped, new):
-    """Write some pixels of a row, whose Y is `y`, with the mapped one; `new` has the three output rows."""
+    """Write `size` pixels of a row with Y, which is `y`, replaced by `mapped`; `new` has the output rows."""
     vectors = size - size % np.uint64(WIDTH)
     for i in range(np.uint64(0), vectors, np.uint64(WIDTH)):
         at = old.stride * (start + i)

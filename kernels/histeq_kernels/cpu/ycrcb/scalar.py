@@ -1,14 +1,14 @@
-"""OpenCV's YCrCb of one pixel: the arithmetic of cvtColor with 14 fractional bits, for 8 and 16 bits.
+"""OpenCV's YCrCb for one pixel: the arithmetic of cvtColor with 14 fractional bits, for 8 and 16 bits.
 
-The coefficients come in the order of the channels in memory, so that R G B and B G R share the code: red and
-blue are the two end channels, treated alike.
+The coefficients are in the order of the channels in memory, so that RGB and BGR share the code: red and blue
+are the first and the last channel in either order, and are treated alike.
 
     y = (k0 first + k1 second + k2 third + 2**13) >> 14
     d = clamp((k3 (end - y) + 2**14) >> 15, -centre, top - centre)   Cr or Cb; k3 is twice OpenCV's
     end = new + d + ((k5 d + 2**14) >> 15)                           OpenCV's factor is 2**14 + k5 / 2
     second = new + ((k7 d of the first + k8 d of the third + 2**13) >> 14)
 
-In this form 16-bit multiplications do for 8-bit pixels, exactly: see `arithmetic.py`.
+In this form 16-bit multiplications are exact for 8-bit pixels: see `arithmetic.py`.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ COEFFICIENTS = {
     "bgr": np.array([1868, 9617, 4899, 18482, 23364, 25330, 13206, -5636, -11698], np.int16),
 }
 RGB = tuple(int(k) for k in COEFFICIENTS["rgb"])
-"""The coefficients of red, green and blue as numbers that a compiler sees."""
+"""The coefficients of red, green and blue, as constants for the compiler."""
 
 
 @inline

@@ -1,4 +1,4 @@
-"""The luma of colour images of any strides, 8 and 16 bits: counted, mapped, extracted, replaced."""
+"""Counting, mapping, extraction and replacement of the luma of 8- and 16-bit colour images of any strides."""
 
 import numpy as np
 
@@ -52,7 +52,7 @@ def apply_luma_strided(red, green, blue, table, nodata, beside, new_red, new_gre
     u16=f"void({_RGB['uint16']}, {plane_out('uint16')})",
 )
 def extract_luma(red, green, blue, luma):
-    """Write Y."""
+    """Write Y of every pixel."""
     for z in range(np.uint64(red.shape[0])):
         for y in range(np.uint64(red.shape[1])):
             for x in range(np.uint64(red.shape[2])):
@@ -65,7 +65,7 @@ def extract_luma(red, green, blue, luma):
     u16=f"void({_RGB['uint16']}, {plane('uint16')}, int64, {_RGB_OUT['uint16']})",
 )
 def replace_luma(red, green, blue, luma, top, new_red, new_green, new_blue):
-    """Write the pixels with another Y, and keep Cr and Cb; `top` is the highest level."""
+    """Replace Y of every pixel by `luma`, and keep Cr and Cb; `top` is the highest level."""
     for z in range(np.uint64(red.shape[0])):
         for y in range(np.uint64(red.shape[1])):
             for x in range(np.uint64(red.shape[2])):

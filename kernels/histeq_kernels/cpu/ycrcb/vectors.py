@@ -1,4 +1,4 @@
-"""Y of 32 pixels, computed and replaced, in planes or interleaved."""
+"""Computation and replacement of Y in 32 pixels, in planes or interleaved."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from histeq_kernels.cpu.ycrcb.scalar import luma_of, with_luma
 
 
 def luma_operations(arithmetic: Any) -> dict[str, Any]:
-    """Return the operations of `core/operations.py` that work on YCrCb, with one kind of arithmetic."""
+    """Return the operations of `core/operations.py` that work on YCrCb, with one of the arithmetics."""
     layouts = (("planes", 1), ("rgb", 3), ("rgba", 4))
     luma = {f"luma_of_{layout}": _luma_32(stride, arithmetic) for layout, stride in layouts}
     replace = {f"replace_luma_of_{layout}": _replace_32(stride, arithmetic) for layout, stride in layouts}
@@ -23,7 +23,7 @@ def luma_operations(arithmetic: Any) -> dict[str, Any]:
 
 
 def _luma_32(stride: int, arithmetic: Any) -> Any:
-    """Return the intrinsic that computes Y of 32 pixels, `stride` bytes apart; 1: in three planes."""
+    """Return the intrinsic that computes Y of 32 pixels, `stride` bytes apart; 1 means three planes."""
 
     @intrinsic
     def luma_32(typingctx, channels, i, k, y, at):
@@ -66,7 +66,7 @@ def _replace_32(stride: int, arithmetic: Any) -> Any:
 
 
 def _load_pixels(context, builder, signature, args, stride):
-    """Load 32 pixels from byte args[1] of the rows args[0] on, a vector a channel."""
+    """Load 32 pixels from byte args[1] of the rows args[0] on, as one vector per channel."""
     if stride == 1:
         rows = [_pointer_to_channel(context, builder, signature, args, 0, c, vector_of(I8)) for c in range(3)]
         return [load(builder, row) for row in rows]
@@ -84,7 +84,7 @@ def _pointer_to_channel(context, builder, signature, args, which, c, kind):
 
 
 def _replaced(builder, channels, old, new, factor, arithmetic):
-    """Return the three channels, bytes, with Y replaced."""
+    """Return the three channels with Y replaced, as vectors of bytes."""
     y, new = (builder.zext(value, vector_of(I16)) for value in (old, new))
     difference, ends = [], []
     for channel, to_difference, back in zip(
@@ -106,7 +106,7 @@ def _factors(context, builder, signature, args):
 
 
 def _luma_32_interpreted(stride: int) -> Any:
-    """Return a Python form of the intrinsic of `_luma_32`."""
+    """Return the Python equivalent of the intrinsic of `_luma_32`."""
 
     def luma_32(channels, i, k, y, at):
         for j in range(WIDTH):
@@ -116,7 +116,7 @@ def _luma_32_interpreted(stride: int) -> Any:
 
 
 def _replace_32_interpreted(stride: int) -> Any:
-    """Return a Python form of the intrinsic of `_replace_32`."""
+    """Return the Python equivalent of the intrinsic of `_replace_32`."""
 
     def replace_32(channels, i, k, y, new, at, out):
         for j in range(WIDTH):
