@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.gpu.device import backend_device, cupy_module, describe, histeq
 
-INTEGERS = ("uint8", "uint16", "int16")
+INTEGERS = ("uint8", "uint16", "int16", "int8")
 FLOATS = ("float16", "float32", "float64")
 RULES = ("opencv", "pillow", "numpy", "skimage", "vips")
 Check = tuple[str, Callable[[], None]]
@@ -191,7 +191,10 @@ class Smoke:
         for image, rule in itertools.product(self.contents((self.side, self.side + 3), dtype), RULES):
             self.same(histeq.equalize, image, rule=rule)
             self.same(histeq.equalize, image, rule=rule, nodata=int(image[0, 0]))
-            self.same(histeq.equalize, image, rule=rule, out_range=(16, 235))
+            self.same(histeq.equalize, image, rule=rule, out_range=(16, 100))
+            self.same(histeq.equalize, image, rule=rule, value_range=(5, 99), nodata=7)
+            if rule != "skimage":
+                self.same(histeq.equalize, image, rule=rule, out_dtype=np.uint8)
         counts = np.bincount(self.rng.integers(0, 256, 999), minlength=256)
         self.same(histeq.lookup_table, counts, dtype=np.dtype("uint8"))
 
@@ -299,9 +302,12 @@ class Smoke:
         mask = self.rng.random(shape) < 0.5
         mask[: shape[0] // 2, : shape[1] // 2] = False
         nodata = image[0, 0].item()
-        limits = (0, 1) if dtype in FLOATS else (16, 200)
+        limits = (0, 1) if dtype in FLOATS else (16, 100)
         for case in ({"mask": mask}, {"nodata": nodata}, {"out_range": limits}):
             self.same(histeq.clahe, image, tiles=(3, 4), **case, **few(dtype))
+        if dtype in INTEGERS:
+            self.same(histeq.clahe, image, tiles=(3, 4), value_range=(5, 99), nodata=7)
+            self.same(histeq.clahe, image, tiles=(3, 4), out_dtype=np.uint8, **few(dtype))
         volumes = self.noise((5, 24, 33), dtype)
         self.same(histeq.clahe, volumes, layout="DHW", tiles=(2, 2, 3), **few(dtype))
         self.same(histeq.clahe, volumes, layout="NHW", tiles=(2, 3), **few(dtype))
