@@ -293,7 +293,7 @@ def test_offsets_beyond_32_bits(cupy):
         step = np.dtype(dtype).itemsize
         whole = np.frombuffer(memory, dtype)
         image = np.lib.stride_tricks.as_strided(
-            whole[gigabyte // 4 :], (2, 3, 40), (2 * gigabyte, gigabyte + 64, step)
+            whole[gigabyte // 8 :], (2, 3, 40), (3 * gigabyte, gigabyte + 64, step)
         )
         image[...] = np.random.default_rng(7).integers(0, 90, image.shape)
         check(image, layout="DHW")
