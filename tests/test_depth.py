@@ -403,9 +403,9 @@ ERRORS = [
     ({"value_range": (0.5, 9)}, ValueError, f"value_range {HELD}, got (0.5, 9)"),
     ({"value_range": (9, 9)}, ValueError, "value_range must be finite with low < high, got (9, 9)"),
     ({"value_range": 7}, TypeError, "value_range must be two numbers (low, high), got 7"),
-    ({"out_dtype": "int8"}, TypeError, f"out_dtype {SERVED}, got int8"),
-    ({"out_dtype": "f4"}, TypeError, f"out_dtype {SERVED}, got f4"),
-    ({"out_dtype": "no"}, TypeError, f"out_dtype {SERVED}, got no"),
+    ({"out_dtype": "int8"}, TypeError, f"out_dtype {SERVED}, got 'int8'"),
+    ({"out_dtype": "f4"}, TypeError, f"out_dtype {SERVED}, got 'f4'"),
+    ({"out_dtype": "no"}, TypeError, f"out_dtype {SERVED}, got 'no'"),
     ({"out_dtype": []}, TypeError, f"out_dtype {SERVED}, got []"),
     (
         {"out_dtype": np.uint8, "out_range": (0, 256)}, ValueError,
@@ -445,3 +445,9 @@ def test_what_does_not_go_together():
         histeq.apply(GREY, np.zeros(9, np.uint16), value_range=(0, 7))
     for out_dtype in ("uint16", np.dtype(">u2"), np.uint16):
         assert same(histeq.equalize(GREY, out_dtype=out_dtype), histeq.equalize(GREY))
+
+
+def test_no_dtype_is_not_that_of_fractions():
+    """NumPy takes None for float64."""
+    with pytest.raises(TypeError, match="out_dtype must be float64 for uint16 and rule='skimage', got 'no'"):
+        histeq.equalize(GREY, rule="skimage", out_dtype="no")

@@ -111,7 +111,8 @@ def random_picture(rng, dtype, color):
 def candidates(rng, image, result):
     """List values for nodata: what the rule gives, what the image has, the limits of either, and any."""
     levels, limits = np.unique(result[VALID]), (20, 90)
-    values = [levels[0], levels[-1], result[5, 5].flat[0], rng.choice(levels), image[5, 5].flat[0], *limits]
+    values = [levels[0], levels[-1], rng.choice(levels), rng.choice(levels), *limits]
+    values += [image[5, 5].flat[0], result[5, 5].flat[0]]
     if image.dtype.kind == "f":
         return [*map(float, values), 0.0, 1.0, -9999.0, np.nan]
     kinds = [image.dtype] if result.dtype.kind == "f" else [image.dtype, result.dtype]

@@ -300,7 +300,7 @@ def _check_out_dtype(out_dtype: Any, rule: str, dtype: np.dtype, luma: Order | N
     served = [rules.table_dtype(rule, dtype), *([] if fractions else [np.dtype(np.uint8)])]
     kind = _dtype_of(out_dtype)
     kind = None if kind is None else kind.newbyteorder("=")
-    if kind not in served:
+    if kind is None or kind not in served:  # NumPy takes None for float64
         names = " or ".join(dict.fromkeys(map(str, served)))
         raise TypeError(f"out_dtype must be {names} for {dtype} and rule={rule!r}, got {shown(out_dtype)}")
     if luma is not None and kind != dtype:
