@@ -1,5 +1,6 @@
 """CLAHE: OpenCV's pixels on integers of one plane; and everything around that."""
 
+import itertools
 import threading
 
 import cv2
@@ -205,6 +206,31 @@ def test_volume_of_one_slice_is_an_image(backend):
         image = random_values(np.random.default_rng(7), 400, dtype).reshape(1, 16, 25)
         volume = histeq.clahe(image, layout="DHW", tiles=(1, 4, 5), backend=backend)
         assert same(volume[0], histeq.clahe(image[0], tiles=(4, 5), backend=backend))
+
+
+def test_volume_of_one_slice_is_an_image_whatever_the_grid(backend):
+    """OpenCV extends H and W together; a depth that divides stays as it is."""
+    rng = np.random.default_rng(8)
+    for height, width in itertools.product(range(1, 6), repeat=2):
+        image = rng.integers(0, 256, (height, width), np.uint8)
+        for deep, tall, wide in itertools.product((1, 3), range(1, 6), range(1, 6)):
+            tiles = (deep, tall, wide)
+            volume = histeq.clahe(image[None], layout="DHW", tiles=tiles, backend=backend)
+            expected = histeq.clahe(image, tiles=tiles[1:], backend=backend)
+            assert same(volume[0], expected), (tiles, image.shape)
+
+
+def test_depth_is_extended_by_its_own_tiles(backend):
+    volume = np.random.default_rng(9).integers(0, 256, (6, 9, 11), np.uint8)
+    for tiles, size in (((1, 2, 2), (6, 5, 6)), ((4, 3, 11), (2, 3, 1)), ((3, 3, 2), (2, 4, 6))):
+        tables = histeq.tile_tables(volume, layout="DHW", tiles=tiles, backend=backend)
+        assert tables.tile_size == size
+    one = histeq.tile_tables(volume, layout="DHW", tiles=(1, 3, 11), clip_limit=0, backend=backend)
+    counts = np.cumsum(np.bincount(volume[:, :3, 0].ravel(), minlength=256)).astype(np.float32)
+    assert same(one.tables[0, 0, 0], np.rint(counts * (np.float32(255) / np.float32(18))).astype(np.uint8))
+    turned = histeq.clahe(volume.transpose(1, 2, 0), layout="HWD", tiles=(2, 2, 3), backend=backend)
+    straight = histeq.clahe(volume, layout="DHW", tiles=(3, 2, 2), backend=backend)
+    assert same(turned.transpose(2, 0, 1), straight)
 
 
 # Dtypes, layouts, memory ----------------------------------------------------------------------------

@@ -102,6 +102,13 @@ def test_volumes_batches_and_views(dtype, call):
         assert same(call(histeq.clahe, view, **keywords), expected)
 
 
+def test_volume_of_one_slice_is_an_image(call):
+    image = np.arange(35, dtype=np.uint8).reshape(5, 7) * 7
+    for tiles in ((1, 4, 4), (2, 3, 2), (3, 5, 7)):
+        volume = call(histeq.clahe, image[None], layout="DHW", tiles=tiles)
+        assert same(volume[0], histeq.clahe(image, tiles=tiles[1:], backend="numpy"))
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 def test_windows(dtype, call):
     rng = np.random.default_rng(4)

@@ -157,15 +157,23 @@ def grid_of(shape: tuple[int, ...], letters: str, spatial: str, tiles: Any, tile
         tile = tuple(max(1, min(sizes.get(axis, 1), n)) for axis, n in zip(spatial, shape, strict=True))
         return Grid(shape, tuple(max(1, -(-n // t)) for n, t in zip(shape, tile, strict=True)), tile)
     counts = dict.fromkeys(letters, 8) if _is_default(tiles) else _by_axis("tiles", tiles, letters)
-    there = [axis in letters for axis in spatial]
     many = tuple(counts.get(axis, 1) for axis in spatial)
-    divides = all(n % t == 0 for n, t, present in zip(shape, many, there, strict=True) if present)
-    # OpenCV's quirk: as soon as one axis does not divide, one that does is extended by a pixel a tile, too.
-    extended = (
-        n if divides or not present else n + t - n % t
-        for n, t, present in zip(shape, many, there, strict=True)
-    )
+    extended = _extended(shape, many, letters, spatial)
     return Grid(shape, many, tuple(max(1, n // t) for n, t in zip(extended, many, strict=True)))
+
+
+def _extended(shape: tuple[int, ...], tiles: tuple[int, ...], letters: str, spatial: str) -> list[int]:
+    """Return the size along each axis to which the image is extended: one that its tiles divide.
+
+    OpenCV's quirk: as soon as one of H and W does not divide, the other is extended by a pixel per tile, too.
+    Depth, which OpenCV does not have, goes by itself: a volume of one slice comes out as the image.
+    """
+    divides = {axis: n % t == 0 for axis, n, t in zip(spatial, shape, tiles, strict=True)}
+    fits = {"D": divides["D"], "H": divides["H"] and divides["W"], "W": divides["H"] and divides["W"]}
+    return [
+        n if fits[axis] or axis not in letters else n + t - n % t
+        for axis, n, t in zip(spatial, shape, tiles, strict=True)
+    ]
 
 
 def check_size(name: str, grid: Grid, bins: int, histograms: int = 1) -> None:
