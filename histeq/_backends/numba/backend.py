@@ -390,14 +390,17 @@ def _apply_interpolated(pixels: Pixels, at: At, edges: Array, table: Array, out:
     levels = table.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         slopes = np.diff(levels) / np.diff(centres)
-    curve = (*pixels.nodata_and_beside(np.nan), edges, centres, levels, slopes)
+    curve: tuple[Any, ...] = (edges, centres, levels, slopes)
+    if pixels.nodata is not None:
+        curve = (*pixels.nodata_and_beside(np.nan), *curve)
+    variant = "" if pixels.nodata is None else "_nodata"
     if in_rows is not None:
-        by_rows = getattr(_interpolate.apply_interpolated_rows, tag(plane))
+        by_rows = getattr(getattr(_interpolate, f"apply_interpolated_rows{variant}"), tag(plane))
         _threads.run(
             lambda piece: by_rows(piece[0], *curve, workspace().found, piece[1]), split(parts, *in_rows)
         )
         return
-    kernel = getattr(_interpolate.apply_interpolated, tag(plane))
+    kernel = getattr(getattr(_interpolate, f"apply_interpolated{variant}"), tag(plane))
     _threads.run(lambda piece: kernel(piece[0], *curve, piece[1]), split(parts, plane, out))
 
 
