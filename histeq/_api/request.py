@@ -90,12 +90,12 @@ class Request:
 
         By default that of the value range, if it is the result's, too. An integer `dtype` must hold nodata.
         """
-        nodata, value_range = self.pixels.nodata, self.pixels.value_range
+        nodata, value_range, own = self.pixels.nodata, self.pixels.value_range, self.dtype.newbyteorder("=")
         if nodata is None:
             return self
         if dtype.kind != "f":
             _check_nodata(nodata, dtype, "nodata")
-        if lowest is None and value_range is not None and dtype == self.dtype:
+        if lowest is None and value_range is not None and dtype.newbyteorder("=") == own:
             lowest = value_range[0]
         beside = _nodata.beside(nodata, dtype, lowest)
         return replace(self, pixels=replace(self.pixels, beside_nodata=beside))

@@ -200,8 +200,8 @@ def grid_of(shape: tuple[int, ...], letters: str, spatial: str, tiles: Any, tile
 def _extended(shape: tuple[int, ...], tiles: tuple[int, ...], letters: str, spatial: str) -> list[int]:
     """Return the size along each axis to which the image is extended: one that its tiles divide.
 
-    OpenCV's quirk: as soon as one of H and W does not divide, one that does is extended by a pixel a tile,
-    too. Depth, which OpenCV does not have, goes by itself: a volume of one slice comes out as the image.
+    OpenCV's quirk: as soon as one of H and W does not divide, the other is extended by a pixel per tile, too.
+    Depth, which OpenCV does not have, goes by itself: a volume of one slice comes out as the image.
     """
     divides = {axis: n % t == 0 for axis, n, t in zip(spatial, shape, tiles, strict=True)}
     fits = {"D": divides["D"], "H": divides["H"] and divides["W"], "W": divides["H"] and divides["W"]}
