@@ -18,6 +18,7 @@ class Tensor:
 
     __module__ = "torch"
     device = CUDA
+    requires_grad = False
 
     def __init__(self, array):
         self.array = array

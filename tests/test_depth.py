@@ -431,7 +431,9 @@ def test_what_does_not_go_together():
     color = np.zeros((3, 4, 3), np.uint16)
     with pytest.raises(ValueError, match="out_dtype=uint8 is for grey images and color='channels'"):
         histeq.equalize(color, layout="HWC", out_dtype=np.uint8)
-    with pytest.raises(TypeError, match="out_dtype must be float64 for uint16 and rule='skimage', got 'uint8'"):
+    with pytest.raises(
+        TypeError, match="out_dtype must be float64 for uint16 and rule='skimage', got 'uint8'"
+    ):
         histeq.equalize(GREY, rule="skimage", out_dtype="uint8")
     with pytest.raises(TypeError, match="out_dtype must be float32 for float16"):
         histeq.equalize(np.zeros((3, 4), np.float16), out_dtype=np.float16)
