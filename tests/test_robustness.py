@@ -223,9 +223,12 @@ def test_error_keeps_no_image():
         histeq.set_num_threads(None)
 
 
+@pytest.mark.exhaustive
 def test_interrupts_of_helpers_at_any_moment():
     """A call returns the right pixels or raises; it never waits for a helper that is gone."""
     code = """
+    for each in (image, floats):
+        histeq.equalize(each)  # an interrupted import could keep Python's own lock of imports
     stop = False
 
     def disturb():
@@ -254,9 +257,13 @@ def test_interrupts_of_helpers_at_any_moment():
     assert run(HELPERS + code) == "right"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers on this system")
 def test_interrupts_of_the_caller_at_any_moment():
     code = """
+    for each in (image, floats):
+        histeq.equalize(each)  # an interrupted import could keep Python's own lock of imports
+
     class Interrupt(BaseException):
         pass
 
