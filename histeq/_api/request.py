@@ -13,7 +13,7 @@ from histeq._api.layout import Axes, axes_named, axes_of
 from histeq._core import dispatch, rules, ycrcb
 from histeq._core import nodata as _nodata
 from histeq._core.arguments import as_float, is_integer, shown
-from histeq._core.backend import Array, Backend, Order, Pixels
+from histeq._core.backend import Array, Backend, Order, Pixels, groups_of_images
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "float16", "float32", "float64")
 _NEED = f"must have one of the dtypes {', '.join(DTYPES)}"
@@ -77,12 +77,10 @@ class Request:
     def groups(self, size: int) -> Iterator[tuple[slice, "Request"]]:
         """Yield groups of images of which `size` bytes an image may be kept, which ones they are first."""
         images = len(self.pixels.image)
-        count = max(1, _KEPT // max(1, size))
-        if images <= count:
+        if images <= 1 or images * size <= _KEPT:
             yield slice(None), self
             return
-        for start in range(0, images, count):
-            group = slice(start, start + count)
+        for group in groups_of_images(images, size, _KEPT):
             yield group, replace(self, pixels=self.pixels.part(group))
 
     def for_result(self, dtype: np.dtype, lowest: float | None = None) -> "Request":

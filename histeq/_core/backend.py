@@ -8,6 +8,7 @@ library and stay on their device: a device backend keeps counts, edges and table
 synchronize.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -84,6 +85,13 @@ class Pixels:
         """Return some of the images."""
         mask = self.mask if self.mask is None or len(self.mask) == 1 else self.mask[images]
         return replace(self, image=self.image[images], mask=mask)
+
+
+def groups_of_images(images: int, size: int, most: int) -> Iterator[slice]:
+    """Yield groups of images that need `size` bytes an image and `most` together; at least one image each."""
+    count = max(1, most // max(1, size))
+    for start in range(0, images, count):
+        yield slice(start, start + count)
 
 
 class FastPath(Protocol):

@@ -24,6 +24,8 @@ from histeq_kernels.cuda.interface import (
     THREADS,
 )
 
+from histeq._core.backend import groups_of_images
+
 Array = Any
 
 GRID_X, GRID_Y = 1 << 16, 65535
@@ -189,10 +191,8 @@ def counter_copies(bins: int) -> int:
 
 
 def image_groups(images: int, size: int) -> Iterator[slice]:
-    """Yield groups of images whose counts, `size` bytes an image, a workspace holds; at least one image."""
-    group = max(1, COUNTS // max(size, 1))
-    for start in range(0, images, group):
-        yield slice(start, start + group)
+    """Return groups of images whose counts, `size` bytes an image, a workspace holds; at least one image."""
+    return groups_of_images(images, size, COUNTS)
 
 
 def grid_of(blocks: int) -> tuple[int]:

@@ -94,13 +94,16 @@ class SmallImages(NamedTuple):
 
     def equalize(self, n: int) -> None:
         """Equalize one image by the default rule."""
-        space = workspace()
-        if self.k is None:
-            _fused.equalize_channels.u8(
-                self.old[n], self.channels, self.stride, space.memory, space.pixels, self.new[n]
-            )
-        else:
-            _fused.equalize_luma.u8(self.old[n], self.stride, self.k, space.memory, space.pixels, self.new[n])
+        equalize_small(self.old[n], self.channels, self.stride, self.k, self.new[n])
+
+
+def equalize_small(old: Array, channels: int, stride: int, k: NDArray[np.int16] | None, new: Array) -> None:
+    """Equalize an image of few pixels by the default rule: rows of bytes, the parameters of `SmallImages`."""
+    space = workspace()
+    if k is None:
+        _fused.equalize_channels.u8(old, channels, stride, space.memory, space.pixels, new)
+    else:
+        _fused.equalize_luma.u8(old, stride, k, space.memory, space.pixels, new)
 
 
 def small_images(pixels: Pixels, out: Array) -> SmallImages | None:

@@ -19,6 +19,7 @@ from histeq_kernels.cpu.ycrcb.scalar import COEFFICIENTS
 from numpy.typing import NDArray
 
 from histeq._backends.numba import clahe as _clahe
+from histeq._backends.numba import color as _colors
 from histeq._backends.numba import parallel as _parallel
 from histeq._backends.numba.views import PIECE, workspace
 from histeq._core import threads as _threads
@@ -84,12 +85,8 @@ def _equalize_small_color(
         out = np.empty_like(image)
     elif not _is_output(out, image):
         return None
-    space = workspace()
     pixels, new = (array.reshape(height, width * channels) for array in (image, out))
-    if k is None:
-        _fused_color.equalize_channels.u8(pixels, colors, channels, space.memory, space.pixels, new)
-    else:
-        _fused_color.equalize_luma.u8(pixels, channels, k, space.memory, space.pixels, new)
+    _colors.equalize_small(pixels, colors, channels, k, new)
     return out
 
 
