@@ -12,6 +12,15 @@ FLOATS = DTYPES[4:]
 INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
 BOUNDS_CHECKED = os.environ.get("NUMBA_BOUNDSCHECK", "0") != "0"
 AS_SHIPPED = not (INTERPRETED or BOUNDS_CHECKED or os.environ.get("NUMBA_CPU_NAME"))
+# A kernel is one source for several dtypes: each way but the shipped one takes some of them.
+if AS_SHIPPED:
+    SOME_INTEGERS, SOME_FLOATS = INTEGERS, FLOATS[1:]
+elif INTERPRETED:
+    SOME_INTEGERS, SOME_FLOATS = INTEGERS[:1], FLOATS[1:2]
+elif BOUNDS_CHECKED:
+    SOME_INTEGERS, SOME_FLOATS = INTEGERS[::2], FLOATS[1:2]
+else:
+    SOME_INTEGERS, SOME_FLOATS = INTEGERS[1::2], FLOATS[2:]
 RULES = ("opencv", "pillow", "numpy", "skimage", "vips")
 
 
@@ -76,6 +85,11 @@ def views(rng, image):
         "foreign byte order": image.astype(image.dtype.newbyteorder()),
         "rows reversed": np.ascontiguousarray(image[::-1])[::-1],
     }
+
+
+def number_of_images(backend, number):
+    """Return how many random images to take: fewer where a CPU executes CUDA kernels, thread by thread."""
+    return number // 5 if backend == "cupy" else number
 
 
 def same(a, b):

@@ -95,7 +95,7 @@ def test_floats_in_groups(dtype, backend, tiles, monkeypatch):
 @pytest.mark.parametrize("size", [(1, 1), (32, 32), (31, 45), (300, 400), (500, 500)])
 def test_small_images_of_interleaved_channels(size, channels, color, backend):
     rng = np.random.default_rng(1)
-    count = 3 if backend == "cupy" and size > (100, 100) else 7
+    count = 7 if backend == "numba" or size < (100, 100) else 3
     batch = (rng.normal(size=(count, *size, channels)) * 40 + 120).clip(0, 255).astype(np.uint8)
     for alpha in (None, True) if channels == 4 else (None,):
         how = {"color": color, "alpha": alpha}

@@ -3,17 +3,27 @@
 This file also runs interpreted, with bounds checked, and for a generic processor, as test_kernels.py does.
 """
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from histeq_kernels.cpu.clahe import blend, luma, parameters, ranks, tile_tables, tile_tables_16
+from histeq_kernels.cpu.clahe import blend, luma, parameters, ranks, tile_counts, tile_tables, tile_tables_16
 from histeq_kernels.cpu.clahe.blend_packed import FOUND
 from histeq_kernels.cpu.core.rounding import rounded
 from histeq_kernels.cpu.histogram.workspace import SCRATCH, ZEROS
-from histeq_kernels.cpu.tiers import portable
 from histeq_kernels.cpu.ycrcb import strided
 from histeq_kernels.cpu.ycrcb.scalar import COEFFICIENTS
 from images import AS_SHIPPED, INTERPRETED, random_values, same
-from test_kernels import Guarded, channels_of, color_output, color_rows, each_tier, rows_of
+from test_kernels import (
+    BEST,
+    Guarded,
+    channels_of,
+    color_output,
+    color_rows,
+    each_tier,
+    rows_of,
+)
 
 import histeq
 from histeq._core import rules as _rules
@@ -73,6 +83,32 @@ def test_eight_bits(shape, count, clip, tier):
     check_blend(image, grid, expected, kernel, levels, level_parameters(levels))
 
 
+@pytest.mark.skipif(not INTERPRETED, reason="tiles of 65,536 pixels are counted so of their own accord")
+def test_small_tiles_counted_by_pairs():
+    always = BEST.operations | {"min_pixels_of_counted_tile": 0}
+    test_eight_bits(*CASES[0], 2.0, replace(BEST, name="pairs", operations=always))
+
+
+@each_tier
+def test_parts_of_eight_bits(tier):
+    """Parts are added to the counts of their tiles: small ones and large ones, of bits that become bins."""
+    rng = np.random.default_rng(4)
+    image = rows_of(rng, (2, 300, 311))
+    parts = np.array([[1, 0, 2, 3, 299, 5, 310], [0, 1, 2, 7, 8, 0, 9], [1, 0, 1, 0, 40, 300, 311]])
+    for dtype, bins, nodata in (("uint8", 256, -1), ("uint8", 64, 7), ("int8", 256, 200), ("int8", 16, -1)):
+        levels = _tiles.levels_of(np.dtype(dtype), bins, None)
+        counts, expected = np.full((2, 2, bins), 3, np.int64)
+        scratch, values = np.zeros(SCRATCH, np.uint32), np.full(256, 77, np.int64)
+        kernel = tile_counts.count_parts.variant("u8", tier)
+        numbers = level_parameters(levels, sign=128 if dtype == "int8" else 0)
+        kernel(image, parts, numbers, nodata, scratch, values, counts)
+        for tile, z0, z1, y0, y1, x0, x1 in parts:
+            pixels = image[z0:z1, y0:y1, x0:x1]
+            expected[tile] += np.bincount(levels.index(pixels[pixels != nodata].view(dtype)), minlength=bins)
+        assert same(counts, expected)
+        assert not scratch[:ZEROS].any()
+
+
 @each_tier
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
 @pytest.mark.parametrize("stride", [1, 3, 4])
@@ -113,8 +149,12 @@ def test_luma_of_eight_bits(shape, count, stride, order, tier):
     assert same(np.ascontiguousarray(in_place[:3]), expected)
 
 
-@pytest.mark.parametrize("bins", [65536, 4096, 16])
-@pytest.mark.parametrize("dtype", ["uint16", "int16"])
+@pytest.mark.parametrize(
+    ("dtype", "bins"),
+    [("uint16", 65536), ("int16", 4096), ("uint16", 16)]
+    if INTERPRETED
+    else list(itertools.product(["uint16", "int16"], [65536, 4096, 16])),
+)
 @pytest.mark.parametrize(("shape", "count"), CASES[: 2 if INTERPRETED else None])
 @pytest.mark.parametrize("clip", [0.0, 2.0] if INTERPRETED else [0.0, 2.0, 40.0, 3000.0])
 def test_sixteen_bits(shape, count, dtype, bins, clip):
@@ -247,12 +287,7 @@ def test_backends_agree_on_few_bins_of_eight_bits(layout, bins):
 
 @pytest.mark.skipif(not AS_SHIPPED, reason="a generic processor has no such instruction")
 def test_no_fused_multiply_add():
-    for kernel in (
-        blend.blend_tiles.u8,
-        blend.blend_tiles_16.u16,
-        blend.blend_volume.u8,
-        luma.blend_tiles_of_luma.variant("u8", portable.TIER),
-    ):
+    for kernel in (blend.blend_tiles.u8, blend.blend_volume.u8):  # in one plane, and between planes
         fresh = kernel.py_func
         signature = kernel.signatures[0]
         from numba import njit

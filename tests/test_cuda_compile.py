@@ -21,8 +21,8 @@ MOST_REGISTERS = 64
 MOST_STACK = 96
 OPTIONS = (*cuda.OPTIONS, "-ftz=true")  # which CuPy adds
 CASES = [(a, m) for m in cuda.MODULES for a in ARCHITECTURES if int(a[3:]) >= cuda.LEAST_CAPABILITY.get(m, 0)]
-# These have the instructions of sm_80.
-LIKE_OTHERS = ("sm_86", "sm_89")
+# The oldest has the fewest instructions, and sm_90 brings clusters: the others are compiled on demand.
+LIKE_OTHERS = ("sm_80", "sm_86", "sm_89", "sm_100", "sm_120")
 
 
 def compile_unit(nvrtc, architecture, module):

@@ -32,7 +32,16 @@ from histeq_kernels.cpu.tiers import avx512, portable
 from histeq_kernels.cpu.ycrcb import channels, luma, strided
 from histeq_kernels.cpu.ycrcb.blocks import WORKSPACE as PIXELS
 from histeq_kernels.cpu.ycrcb.scalar import COEFFICIENTS
-from images import AS_SHIPPED, BOUNDS_CHECKED, INTEGERS, INTERPRETED, random_values, same
+from images import (
+    AS_SHIPPED,
+    BOUNDS_CHECKED,
+    INTEGERS,
+    INTERPRETED,
+    SOME_FLOATS,
+    SOME_INTEGERS,
+    random_values,
+    same,
+)
 
 import histeq
 from histeq._core import rules as _rules
@@ -69,14 +78,17 @@ GUARD = 64  # elements before, between and after the rows of every output, which
 
 
 # Any processor can count as the tier avx512 does, but for one instruction.
+BEST = tiers.TIERS[tiers.available()[-1]]
 BITPLANES = replace(
-    portable.TIER,
+    BEST,
     name="bitplanes",
-    operations=portable.TIER.operations | avx512.COUNTING | {"split_block": split_block_portable},
+    operations=BEST.operations | avx512.COUNTING | {"split_block": split_block_portable},
 )
-# As it is shipped the best tier is in use, which for a generic processor is the portable one.
-TIERS = [tiers.TIERS[name] for name in tiers.available()[-1 if AS_SHIPPED else 0 :]]
-TIERS += [BITPLANES] if BOUNDS_CHECKED else []
+# As it is shipped the best tier is in use, which for a generic processor is the portable one. With bounds
+# checked every operation of every tier is used: the best one's beside the counting of bit planes.
+TIERS = [BEST]
+if BOUNDS_CHECKED:
+    TIERS = [*(tiers.TIERS[name] for name in tiers.available()[:-1] or tiers.available()), BITPLANES]
 NEVER = 1 << 40  # pixels
 
 
@@ -225,7 +237,7 @@ def test_histogram_of_scattered_pairs(size, flat):
     assert not scratch[:ZEROS].any()
 
 
-@pytest.mark.parametrize("size", [*SIZES, (1 << 18) - 1, (1 << 18) + 5])
+@pytest.mark.parametrize("size", [*SIZES, *([] if INTERPRETED else [(1 << 18) - 1]), (1 << 18) + 5])
 @pytest.mark.parametrize("most", [0] if INTERPRETED else [0, 300])
 def test_histogram_16_bit(size, most):
     image = rows_of(np.random.default_rng(size), (1 if size >> 18 else 2, 2, size), np.uint16, most)
@@ -545,7 +557,7 @@ def test_tiers():
 
 
 @pytest.mark.parametrize("rule", ["opencv", "numpy", "pillow", "vips"])
-@pytest.mark.parametrize("dtype", INTEGERS[: 1 if INTERPRETED else None])
+@pytest.mark.parametrize("dtype", SOME_INTEGERS)
 def test_tables(rule, dtype):
     rng = np.random.default_rng(0)
     limits = np.iinfo(dtype)
@@ -561,10 +573,14 @@ def test_tables(rule, dtype):
             counts, limits.min, limits.max, limits.min, span, np.zeros(rules.SUMS), out
         )
         assert same(out, _rules.lookup_table(counts, rule, np.dtype(dtype), None))
-    for counts in (np.zeros(256, np.int64), np.eye(1, 256, 255, dtype=np.int64)[0]):
-        out = np.full(256, 77, np.uint8)
-        getattr(rules, f"table_{rule}").u8(counts, 0, 255, 0, 255, np.zeros(rules.SUMS), out)
-        assert same(out, _rules.lookup_table(counts, rule, np.dtype("u1"), None))
+    for occupied in (0, 1):
+        counts = np.zeros(_rules.levels_of(dtype), np.int64)
+        counts[-1] = occupied
+        out = np.full(len(counts), 77, dtype)
+        getattr(getattr(rules, f"table_{rule}"), tag)(
+            counts, limits.min, limits.max, limits.min, limits.max - limits.min, np.zeros(rules.SUMS), out
+        )
+        assert same(out, _rules.lookup_table(counts, rule, np.dtype(dtype), None))
 
 
 @pytest.mark.parametrize("rule", ["opencv", "numpy", "pillow", "vips"])
@@ -576,7 +592,10 @@ def test_tables_of_other_lengths_than_their_levels(rule):
         (777, _rules.OutRange(-90, 1000, -90, 686, np.dtype("i2"))),
         (4096, _rules.OutRange(16, 235, 16, 235, np.dtype("u1"))),
         (220, _rules.OutRange(0, 255, 16, 235, np.dtype("u1"))),
+        (4096, _rules.OutRange(16, 127, 16, 127, np.dtype("i1"))),
     ):
+        if out_range.dtype.name not in SOME_INTEGERS:
+            continue
         for occupied in (0, 1, bins):
             counts = np.zeros(bins, np.int64)
             counts[:occupied] = rng.integers(0, 900, occupied)
@@ -615,7 +634,7 @@ def test_luma_strided(dtype):
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # infinities, where it runs interpreted
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", SOME_FLOATS)
 def test_floats(dtype):
     """Through the backend, which prepares the kernels' tables; the reference is NumPy's np.interp."""
     rng = np.random.default_rng(2)
@@ -627,7 +646,7 @@ def test_floats(dtype):
         assert same(got, expected)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", SOME_FLOATS)
 def test_values_on_and_beside_every_edge(dtype):
     """The guess of a bin may be one off on either side; the edges decide."""
     for bins, low, high in ((10, 0.1, 1.7), (49, -3, 0.3), (3, 1e8, 1.1e8)):
@@ -653,6 +672,15 @@ def test_masked_histogram(dtype):
     assert same(got, expected)
 
 
+@pytest.mark.parametrize("dtype", SOME_INTEGERS)
+def test_match(dtype):
+    rng = np.random.default_rng(4)
+    pairs_of_images = [(random_values(rng, 60, dtype), random_values(rng, 90, dtype)) for _ in range(20)]
+    for image, reference in [*pairs_of_images, (pairs_of_images[0][0], np.empty(0, dtype))]:
+        got, expected = (histeq.match(image, reference, layout="W", backend=b) for b in ("numba", "numpy"))
+        assert same(got, expected)
+
+
 def test_unknown_variant():
     with pytest.raises(AttributeError, match="kernel histogram has no variant 'u32'"):
         _ = histogram.u32
@@ -670,7 +698,7 @@ def all_kernels():
 @pytest.mark.skipif(not AS_SHIPPED, reason="signatures fit in every way of compiling, or in none")
 def test_every_variant_compiles():
     """The signatures are written by hand: each must fit its kernel's code."""
-    compiled = [variant for kernel in all_kernels() for variant in kernel.variants().values()]
+    compiled = [getattr(kernel, tag) for kernel in all_kernels() for tag in kernel._signatures]
     assert all(map(callable, compiled))
     assert len(compiled) >= 50
 

@@ -14,6 +14,7 @@ import contextlib
 import ctypes
 import functools
 import sys
+import threading
 import types
 import warnings
 import weakref
@@ -66,10 +67,17 @@ class CUDARuntimeError(RuntimeError):
     pass
 
 
+class Current(threading.local):
+    """The streams that are current in a thread, the innermost last."""
+
+    def __init__(self):
+        self.streams = []
+
+
 class Stream:
     """A stream that puts off its work, or captures it."""
 
-    current: ClassVar = []
+    current: ClassVar = Current()
     count = 0
     known: ClassVar = weakref.WeakValueDictionary()  # {ptr: stream}
 
@@ -118,11 +126,11 @@ class Stream:
             )
 
     def __enter__(self):
-        Stream.current.append(self)
+        Stream.current.streams.append(self)
         return self
 
     def __exit__(self, *error):
-        assert Stream.current.pop() is self
+        assert Stream.current.streams.pop() is self
 
 
 class NullStream:
@@ -160,7 +168,7 @@ def external_stream(ptr, device_id=-1):
 
 
 def current_stream():
-    return Stream.current[-1] if Stream.current else NullStream()
+    return Stream.current.streams[-1] if Stream.current.streams else NullStream()
 
 
 class OutOfMemoryError(MemoryError):

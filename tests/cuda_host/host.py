@@ -6,17 +6,18 @@ import hashlib
 import os
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
 from histeq_kernels import cuda
 from histeq_kernels.cuda.interface import DEFINES
 
-HEADER = Path(__file__).with_name("host.h")
+HEADER, FIBERS = (Path(__file__).with_name(name) for name in ("host.h", "host.cpp"))
 COMPILER = os.environ.get("CXX", "g++")
 FLAGS = (
-    "-std=c++17", "-O1", "-fPIC", "-U_FORTIFY_SOURCE", "-w", "-fno-strict-aliasing",
-    "-ffp-contract=off", "-fno-exceptions",
+    "-std=c++17", "-fPIC", "-U_FORTIFY_SOURCE", "-w", "-fno-strict-aliasing",
+    "-ffp-contract=off", "-fno-exceptions", "-fvisibility=hidden",
     # What CUDA leaves undefined or traps on: host.h turns these into a failed launch.
     "-fsanitize=alignment,shift,signed-integer-overflow", "-fsanitize-undefined-trap-on-error", *DEFINES,
 )  # fmt: skip
@@ -34,21 +35,28 @@ def build(source, names, keep=True):
     """Compile a unit with a launcher for each kernel; return the library.
 
     A library is kept under the digest of all that it is made of, and compiled once for all processes.
+    One that is not kept runs so shortly that optimizing it would take longer.
     """
     launchers = "\n".join(
-        f'extern "C" const char* launch_{name}(const unsigned* shape, void** arguments, unsigned count) '
+        f'extern "C" __attribute__((visibility("default"))) const char* launch_{name}'
+        "(const unsigned* shape, void** arguments, unsigned count) "
         f"{{ return host::launch_kernel({name}, shape, arguments, count); }}"
         for name in names
     )
     source = source.replace("extern __shared__ uint4 shared_memory[];", "")  # host.h has it
-    header = _compiled(HEADER.read_text(encoding="utf-8"), ".h", ".h.gch")
-    # g++ looks for the precompiled header beside the header of this name.
-    options = ("-shared", "-include", str(header.with_suffix("")))
+    fibers = _compiled(FIBERS.read_text(encoding="utf-8"), ".cpp", ".o", ("-c", *_with_header("-O1")))
+    options = ("-shared", str(fibers), *_with_header("-O1" if keep else "-O0"))
     library = _compiled(f"{source}\n{launchers}", ".cpp", ".so", options)
     loaded = ctypes.CDLL(str(library))
     if not keep:
         library.unlink()
     return loaded
+
+
+def _with_header(level):
+    """Return the options that include the header, precompiled at a level of optimization."""
+    header = _compiled(HEADER.read_text(encoding="utf-8"), ".h", ".h.gch", (level,))
+    return level, "-include", str(header.with_suffix(""))  # beside which g++ looks for the precompiled one
 
 
 def _compiled(text, kind, result, options=()):
@@ -73,6 +81,9 @@ def load(module):
     return build(cuda.source(module), cuda.kernels(module))
 
 
+_LAUNCHING = threading.Lock()  # the fibers are those of one launch
+
+
 class LaunchError(RuntimeError):
     pass
 
@@ -88,7 +99,8 @@ def launch(library, name, grid, threads, arguments, shared=0, seed=0, together=1
     pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
     function = getattr(library, f"launch_{name}")
     function.restype = ctypes.c_char_p
-    message = function(shape, pointers, len(values))
+    with _LAUNCHING:
+        message = function(shape, pointers, len(values))
     if message is not None:
         raise LaunchError(f"{name}: {message.decode()}")
 
