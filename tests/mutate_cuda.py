@@ -145,7 +145,7 @@ FAULTS = [
      "    if (lane_id() == 0) scratch()->sums", "    if (lane_id() == 0) scratch()->sums"),
     ("a tile's counts are not reset", "clahe.cu", "counts[bin] = 0;", ""),
     ("a weight after its limit", "clahe.cu", "int below = __float2int_rd(at),", "int below = max(__float2int_rd(at), 0),"),
-    ("tiles counted as wide as high", "clahe.cu", "iy) * tiles.count[2] *", "iy) * tiles.count[1] *"),
+    ("tiles counted as wide as high", "clahe.cu", "y) * tiles.held[2] *", "y) * tiles.held[1] *"),
     ("another of two nearest tiles", "clahe.cu", "other < tile));", "other > tile));"),
     ("another of two nearest tiles in a row", "clahe.cu", "after - x < x - found[x]", "after - x <= x - found[x]"),
     ("a blend is fused", "clahe.cu", "return add(multiply(a, weight_a), multiply(b, weight_b));",

@@ -533,7 +533,7 @@ def test_wrong_windows():
         (
             {"origin": (1, 0)},
             ValueError,
-            "image must lie inside the tables' image of shape (40, 50), got shape",
+            "image must lie inside the image of tables, of shape (40, 50), got shape",
         ),
         (
             {"origin": (-1, 0)},
@@ -551,9 +551,9 @@ def test_wrong_windows():
         TypeError, match="tables must be TileTables, as tile_tables returns them, got ndarray"
     ):
         histeq.apply_tiles(RAMP, tables.tables)
-    with pytest.raises(TypeError, match="image must have the dtype of the tables, uint8, got uint16"):
+    with pytest.raises(TypeError, match="image must have the dtype of tables, uint8, got uint16"):
         histeq.apply_tiles(RAMP.astype(np.uint16), tables)
-    with pytest.raises(ValueError, match="image must have the tables' spatial axes HW, got DHW"):
+    with pytest.raises(ValueError, match="image must have the spatial axes of tables, HW, got DHW"):
         histeq.apply_tiles(RAMP[None], tables, layout="DHW")
     with pytest.raises(ValueError, match="tables must be for 3 channels and 1 or 1 images"):
         histeq.apply_tiles(np.stack([RAMP] * 3), tables, layout="CHW", color="channels")

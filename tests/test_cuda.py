@@ -61,7 +61,7 @@ def test_every_size_and_alignment(size, dtype, cupy):
     expected = histeq.equalize(values, backend="numpy")
     itemsize = values.itemsize
     for start in (0, 1, 3, 8, 16 // itemsize - 1):
-        for target_start in (start, 0, 5):
+        for target_start in (start, 0 if start % 2 else 5):
             memory = np.zeros(size + 64, dtype)
             first = -memory.__array_interface__["data"][0] % 16 // itemsize + start
             image = memory[first : first + size]

@@ -1,5 +1,7 @@
 """How many bits pixels have: a range of values, results of 8 bits, int8; and dtypes that are not served."""
 
+from functools import partial
+
 import cv2
 import numpy as np
 import oracles
@@ -99,7 +101,7 @@ def test_the_whole_range_is_no_range(backend):
     for dtype in INTEGERS:
         image = random_image(np.random.default_rng(3), dtype)
         whole = (np.iinfo(dtype).min, np.iinfo(dtype).max)
-        for function in (histeq.equalize, histeq.clahe, histeq.histogram):
+        for function in (histeq.equalize, partial(histeq.clahe, tiles=2), histeq.histogram):
             expected = function(image, backend=backend)
             assert same(function(image, value_range=whole, backend=backend), expected)
 

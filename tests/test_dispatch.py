@@ -101,6 +101,18 @@ def test_numba_that_cannot_be_imported(error):
     check_without_numba(lines, f"{error}: " + ("'broken'" if error == "KeyError" else "broken"))
 
 
+@pytest.mark.parametrize("error", ["RuntimeError", "numba.core.errors.LoweringError"])
+def test_numba_that_cannot_compile(error):
+    code = f"""
+        import numba.core.dispatcher
+        def compile(*_):
+            raise {error}("broken")
+        numba.core.dispatcher.Dispatcher.compile = compile
+    """
+    lines = run(textwrap.dedent(code) + textwrap.dedent(WITHOUT_NUMBA)).splitlines()
+    check_without_numba(lines, f"{error.rpartition('.')[2]}: broken")
+
+
 def test_folder_in_the_way_of_a_library_of_numba(tmp_path):
     """Of all names this one: many projects have it in their working directory."""
     (tmp_path / "coverage").mkdir()

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from types import NoneType
 from typing import Any, overload
 
@@ -11,49 +11,23 @@ from numpy.typing import NDArray
 
 from histeq._api.interop import any_array
 from histeq._api.layout import SPACE
-from histeq._api.request import Request, check_bins, check_levels, request, same_kind
+from histeq._api.request import Request, check_bins, check_levels, native, request, same_kind
+from histeq._api.tiles import (
+    Kind,
+    TileHistograms,
+    TileTables,
+    filled,
+    holds,
+    on_host,
+    zeros,
+)
 from histeq._api.types import AnyArray, ArrayT, BackendName, Color, Range, Uint8
 from histeq._core import dispatch, tile_grid
 from histeq._core.arguments import shown
-from histeq._core.backend import Array
+from histeq._core.backend import Order
 from histeq._core.tile_grid import Grid, Levels
 
 Sizes = int | Sequence[int]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TileTables:
-    """The lookup tables of an image's tiles, as `tile_tables` returns them.
-
-    Attributes
-    ----------
-    tables : array, read-only
-        One table for each tile: the axes N and C where the image has them (C only for ``color="channels"``),
-        one axis of tiles for each spatial axis, the bins last. uint8 for images of 8 bits, else uint16.
-        Entries are levels above the dtype's smallest value, in units of ``2**16 / bins`` for fewer bins
-        without `out_range`; with `value_range` or `out_dtype` they are levels above the lowest.
-    image_shape : tuple of int
-        The spatial axes of the image that was counted, to which an `origin` refers.
-    tiles, tile_size : tuple of int
-        The number of tiles along each axis, and their size in pixels.
-    bins : int
-        The number of entries of a table.
-    """
-
-    tables: AnyArray
-    image_shape: tuple[int, ...]
-    tiles: tuple[int, ...]
-    tile_size: tuple[int, ...]
-    bins: int
-    _spatial: str = field(repr=False)
-    _canonical: Any = field(repr=False)  # (N, P, D, H, W, bins)
-    _grid: Grid = field(repr=False)
-    _levels: Levels = field(repr=False)
-    _edges: Any = field(repr=False)
-
-    def __repr__(self) -> str:
-        sizes = " x ".join(map(str, self.tiles)), " x ".join(map(str, self.tile_size))
-        return f"TileTables({sizes[0]} tiles of {sizes[1]} pixels, {self.bins} bins, {self._levels.dtype})"
 
 
 @overload
@@ -158,7 +132,8 @@ def clahe(
     nodata : number, optional
         The value that is not counted and passes through unchanged. Where the luma is equalized, a pixel is
         nodata if its three channels all have this value. No other pixel comes out as nodata: one that would
-        gets the next value instead, up where nodata is the lowest value that the result may have, else down.
+        gets the next value instead, up where nodata is the lowest value that the result may have (the lower
+        limit of `out_range`), else down.
     value_range : (low, high), optional
         The values that are counted; those outside are not, and are mapped as the limits are. Integers have
         one bin a value in it, and the result spans it unless `out_range` says otherwise: (0, 4095) for 12
@@ -245,8 +220,196 @@ def clahe(
 
 
 @any_array
-def tile_tables(
+def tile_histograms(
     image: AnyArray,
+    *,
+    shape: Sequence[int] | None = None,
+    origin: Sequence[int] | None = None,
+    tiles: Sizes = tile_grid.TILES,
+    tile_size: Sizes | None = None,
+    bins: int | None = None,
+    layout: str | None = None,
+    color: Color = "luma",
+    alpha: bool | None = None,
+    mask: AnyArray | None = None,
+    nodata: float | None = None,
+    value_range: Range | None = None,
+    add_to: TileHistograms | None = None,
+    backend: BackendName | None = None,
+) -> TileHistograms:
+    """Count the pixels of a window of an image in the tiles that it touches: the beginning of `clahe`.
+
+    ``clahe(x) == apply_tiles(x, tile_tables(tile_histograms(x)))``. The counts of windows that partition an
+    image add up to those of the image, bit for bit: pixels that are reflected into a tile beyond the far
+    border are counted for it, too. So images of any size are equalized window by window.
+
+    Parameters
+    ----------
+    image : array
+        The image or a window of it, of dtype uint8, int8, uint16, int16 (one bin a value, exact), float16,
+        float32 or float64, with any strides and byte order. NaN and infinities are not counted.
+    shape : sequence of int, optional
+        The sizes of the whole image along its spatial axes, in the order of its axes: (rows, columns). By
+        default the window is the image.
+    origin : sequence of int, optional
+        Where the window begins in the image, in the order of its spatial axes: (row, column). By default at
+        the image's first pixel.
+    tiles : int or sequence of int
+        The number of tiles of the image along the spatial axes, in the order of the image's axes: (rows,
+        columns), or three numbers for a volume. By default 8 along every axis. The tiles that the window
+        touches may have 2**30 bins together, or 256 for each of its pixels.
+    tile_size : int or sequence of int, optional
+        The size of a tile in pixels, in place of `tiles`. Tiles at the far borders are completed by
+        reflection.
+    bins : int, optional
+        The number of bins of a tile's histogram; by default one for each value. A power of two for integers,
+        whose lower bits are then ignored: ``bins=4096`` for 12 bits in the upper bits of uint16 (OpenCV's
+        ``setBitShift(4)``). Floating-point images are quantised to this many bins, 256 by default.
+    layout : str, optional
+        One letter for each axis: N (or T) for independent images, C for channels, D, H and W for space.
+        Arrays of two axes are "HW"; three and more must be named: "HWC", "CHW", "NHW", "NCHW", "DHW", ... A
+        volume ("DHW") has tiles in three dimensions, between which pixels are interpolated trilinearly; for
+        independent slices name the axis N.
+    color : {"luma", "luma-bgr", "channels"}
+        What to equalize of an image with an axis C. "luma" (the default): the Y of YCrCb, with Cr and Cb
+        kept, exactly as cvtColor, equalizeHist and cvtColor do; channels in the order R G B. "luma-bgr": the
+        same for the order B G R of OpenCV. "channels": every channel by itself.
+    alpha : bool, optional
+        Whether the last channel is alpha, which is neither counted nor mapped but copied to the result (as a
+        fraction where the result has fractions). By default it is for two and four channels whose luma is
+        equalized, and no channel is with ``color="channels"``: a fourth band of a satellite scene is a band.
+    mask : array of bool or unsigned integers, optional
+        Which pixels are counted: those where it is not zero. It has the window's shape without the axis C, or
+        its spatial axes only.
+    nodata : number, optional
+        The value that is not counted. Where the luma is equalized, a pixel is nodata if its three channels
+        all have this value.
+    value_range : (low, high), optional
+        The values that are counted; those outside are not, and are mapped as the limits are. Integers have
+        one bin a value in it. By default all values of an integer dtype, and the range from the smallest to
+        the largest finite counted value of each floating-point image, which `bins` divide: it must be given
+        where a floating-point window is not the image.
+    add_to : TileHistograms, optional
+        Counts of the same image to which those of the window are added in place, in less time than ``+=``
+        takes. They say what `shape`, `tiles`, `tile_size`, `bins` and `value_range` are, which must not be
+        given then, and must hold the tiles that the window touches: see `TileHistograms.part`. One thread at
+        a time may add to them.
+    backend : {"numba", "numpy", "cupy"}, optional
+        Which backend does the work. By default the fastest that serves the array where it is, or the one
+        that the environment variable ``HISTEQ_BACKEND`` names. "cupy" with a NumPy array: on the GPU, and
+        back.
+
+    Returns
+    -------
+    TileHistograms
+        The counts of the tiles that the window touches, int64; `add_to` where it is given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a wrong argument, before any work, and for a window that reaches beyond the image; the message
+        names the argument.
+    RuntimeError
+        If the backend asked for is not available here.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import histeq
+    >>> image = np.arange(4800, dtype=np.uint16).reshape(60, 80)
+    >>> upper = histeq.tile_histograms(image[:25], shape=image.shape)
+    >>> lower = histeq.tile_histograms(image[25:], shape=image.shape, origin=(25, 0))
+    >>> upper
+    TileHistograms(8 x 8 tiles of 8 x 11 pixels, 65536 bins, uint16, those from (0, 0) to (4, 8))
+    >>> tables = histeq.tile_tables(upper + lower)
+    >>> bool((tables.tables == histeq.tile_tables(image).tables).all())
+    True
+    """
+    if add_to is not None:
+        if not isinstance(add_to, TileHistograms):
+            raise TypeError(f"add_to must be TileHistograms, got {type(add_to).__name__}")
+        said = {"shape": shape, "tiles": tiles, "tile_size": tile_size, "bins": bins}
+        _check_unsaid("add_to, which says it", {**said, "value_range": value_range})
+        value_range = add_to._kind.levels.value_range
+    call = request(
+        image, backend, layout=layout, color=color, alpha=alpha, mask=mask, nodata=nodata,
+        value_range=value_range,
+    )  # fmt: skip
+    if add_to is not None:
+        _add_window(call, origin, add_to)
+        return add_to
+    size = tuple(call.pixels.image.shape[2:])
+    whole = _whole_shape(call, shape)
+    start = _window_start(call, whole, origin, "image of shape")
+    if call.dtype.kind == "f" and value_range is None and whole != size:
+        raise ValueError(
+            f"value_range must be given for a window of a floating-point image, got None with shape "
+            f"{shown(shape)} for a window of shape {tuple(call.image.shape)}"
+        )
+    grid, bins, bounds = _grid(call, whole, tiles, tile_size, bins, value_range)
+    first, stop = grid.touched(start, size)
+    held = tuple(b - a for a, b in zip(first, stop, strict=True))
+    name, histograms = "tiles" if tile_size is None else "tile_size", call.pixels.histograms
+    tile_grid.check_size(name, size, held, bins, math.prod(histograms))
+    levels = _levels(call.dtype, bins, call.pixels.value_range or bounds, call.pixels.luma)
+    edges = call.edges(bins, bounds)
+    counts = TileHistograms(
+        zeros(call.image, (*histograms, *held, bins), np.int64),
+        first,
+        Kind(grid, levels, call.pixels.luma, call.lead, call.axes.spatial),
+        None if edges is None else edges.copy(),  # a backend may use that memory again
+    )
+    _count_window(call, start, counts)
+    return counts
+
+
+def _add_window(call: Request, origin: Any, counts: TileHistograms) -> None:
+    """Check that a window is one of the image whose tiles have these counts, and add its own to them."""
+    start, kind = _check_window(call, counts, origin, "add_to"), counts._kind
+    if counts._canonical.shape[0] != len(call.pixels.image) or kind.luma != call.pixels.luma:
+        raise ValueError(
+            f"add_to must be counts of {len(call.pixels.image)} images with this color, got {counts!r} of "
+            f"{counts._canonical.shape[0]}"
+        )
+    _check_counts(counts, "add_to")
+    box = kind.grid.touched(start, tuple(call.pixels.image.shape[2:]))
+    if not holds(counts._box, box):
+        first, stop = map(kind.in_order, box)
+        raise ValueError(
+            f"add_to must hold the tiles from {first} to {stop}, got those from {counts.first} to "
+            f"{counts.stop}"
+        )
+    same_kind("add_to", counts._canonical, call.image)
+    _count_window(call, start, counts)
+
+
+def _count_window(call: Request, start: tuple[int, ...], counts: TileHistograms) -> None:
+    """Add the counts of a window, which begins at `start`, to those of its tiles."""
+    if call.pixels.image.size:
+        kind = counts._kind
+        call.backend.tile_histograms(
+            call.pixels, kind.grid, start, counts._first, kind.levels, counts._edges, counts._canonical
+        )
+        counts._nearest.clear()
+
+
+def _check_counts(counts: TileHistograms, name: str) -> None:
+    """Raise ValueError unless these are the counts of all bins."""
+    if counts.bins < 2:
+        raise ValueError(f"{name} must have the counts of all bins, got the totals of TileHistograms")
+
+
+def _check_unsaid(by: str, said: dict[str, Any]) -> None:
+    """Raise ValueError for an argument that is given, though others say the same."""
+    for name, value in said.items():
+        default = (name == "color" and value == "luma") or (name == "tiles" and tile_grid.is_default(value))
+        if value is not None and not default:
+            raise ValueError(f"{name} must not be given beside {by}, got {shown(value)}")
+
+
+@any_array
+def tile_tables(
+    image: AnyArray | TileHistograms,
     *,
     clip_limit: float = 2.0,
     tiles: Sizes = tile_grid.TILES,
@@ -269,9 +432,11 @@ def tile_tables(
 
     Parameters
     ----------
-    image : array
+    image : array or TileHistograms
         The image, of dtype uint8, int8, uint16, int16 (one bin a value, exact), float16, float32 or float64,
         with any strides and byte order. NaN and infinities are not counted and pass through unchanged.
+        Or the counts of its tiles, or of some of them, as `tile_histograms` returns them; then only
+        `clip_limit`, `out_range`, `out_dtype` and `backend` may be given, since the counts say the rest.
     clip_limit : float
         How many times its even share of a tile's pixels a bin may hold before it is clipped: the limit on
         the amplification of contrast. 0, negative numbers and NaN mean no clipping, and so do infinity and
@@ -327,7 +492,8 @@ def tile_tables(
     Returns
     -------
     TileTables
-        The tables, with all that `apply_tiles` needs to know.
+        The tables, with all that `apply_tiles` needs to know. Of counts that are not those of all tiles, the
+        tiles without a counted pixel have none: see `TileTables.part`.
 
     Raises
     ------
@@ -343,6 +509,13 @@ def tile_tables(
     >>> histeq.tile_tables(np.zeros((480, 640), np.uint8), tiles=(4, 8))
     TileTables(4 x 8 tiles of 120 x 80 pixels, 256 bins, uint8)
     """
+    if isinstance(image, TileHistograms):
+        said = {
+            "tiles": tiles, "tile_size": tile_size, "bins": bins, "layout": layout, "color": color,
+            "alpha": alpha, "mask": mask, "nodata": nodata, "value_range": value_range,
+        }  # fmt: skip
+        _check_unsaid("TileHistograms, which say it", said)
+        return _tables_of_counts(image, clip_limit, out_range, out_dtype, backend)
     call = request(
         image, backend, layout=layout, color=color, alpha=alpha, mask=mask, nodata=nodata,
         value_range=value_range,
@@ -352,25 +525,26 @@ def tile_tables(
     grid, levels, bounds = _plan(call, histograms, tiles, tile_size, bins, value_range, out_range, out_dtype)
     edges = call.edges(levels.bins, bounds)
     tables = call.backend.tile_tables(call.pixels, grid, limit, levels, edges)
-    if isinstance(tables, np.ndarray):
-        tables.flags.writeable = False
-    spatial = call.axes.spatial
+    kept = None if edges is None else edges.copy()  # a backend may use that memory again
+    kind = Kind(grid, levels, call.pixels.luma, call.lead, call.axes.spatial)
+    return TileTables(tables, (0, 0, 0), kind, kept)
 
-    def in_order(sizes: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(sizes[SPACE.index(letter)] for letter in spatial)
 
-    return TileTables(
-        _public(call, tables),
-        in_order(grid.shape),
-        in_order(grid.tiles),
-        in_order(grid.tile),
-        levels.bins,
-        spatial,
-        tables,
-        grid,
-        levels,
-        None if edges is None else edges.copy(),  # a backend may use that memory again
-    )
+def _tables_of_counts(
+    counts: TileHistograms, clip_limit: Any, out_range: Any, out_dtype: Any, backend: Any
+) -> TileTables:
+    """Return the tables of tiles whose counts are given."""
+    _check_counts(counts, "image")
+    kind = counts._kind
+    limit = tile_grid.check_clip_limit(clip_limit)
+    old = kind.levels
+    levels = _levels(old.dtype, old.bins, old.value_range, kind.luma, out_range, out_dtype)
+    module, array = native(counts._canonical, backend, "image")
+    canonical, empty = module.tables_of_tiles(array, limit, levels)
+    tables = TileTables(canonical, counts._first, kind._replace(levels=levels), counts._edges)
+    if not empty.any():
+        return tables
+    return filled(tables, empty) if tables._is_whole else replace(tables, _missing=empty)
 
 
 @any_array
@@ -395,7 +569,8 @@ def apply_tiles(
         window of it, or another image of its size. A window needs no border of neighbouring pixels: the
         result is that part of the whole image's result, bit for bit.
     tables : TileTables
-        The tables, as `tile_tables` returns them. Those of one image serve a whole batch.
+        The tables, as `tile_tables` returns them, at least those of the tiles between whose centres the
+        window lies. Those of one image serve a whole batch.
     origin : sequence of int, optional
         Where the window begins in the image, in the order of its spatial axes: (row, column). By default at
         the image's first pixel.
@@ -432,8 +607,8 @@ def apply_tiles(
     Raises
     ------
     TypeError, ValueError
-        For a wrong argument, before any work, and for a window that reaches beyond the image; the message
-        names the argument.
+        For a wrong argument, before any work, for a window that reaches beyond the image, and for tables that
+        are needed and not held; the message names the argument.
     RuntimeError
         If the backend asked for is not available here.
 
@@ -452,14 +627,16 @@ def apply_tiles(
         )
     call = request(image, backend, layout=layout, color=color, alpha=alpha, nodata=nodata)
     same_kind("tables", tables._canonical, call.image)
-    start = _check_window(call, tables, origin)
-    levels = tables._levels
+    start = _check_window(call, tables, origin, "tables")
+    _check_tables(call, tables, start)
+    levels = tables._kind.levels
     result = call.result(out, levels.result_dtype_for(call.dtype), tables=tables._canonical)
-    pixels = call.for_result(result.dtype, levels.lowest_pixel).pixels
-    target = call.target(result)
+    if nodata is not None:
+        call = call.for_result(result.dtype, levels.lowest_pixel)
+    pixels, target = call.pixels, call.target(result)
     if pixels.image.size:
         call.backend.apply_tiles(
-            pixels, tables._canonical, tables._grid, start, levels, tables._edges, target
+            pixels, tables._canonical, tables._kind.grid, start, tables._first, levels, tables._edges, target
         )
     return result
 
@@ -478,48 +655,118 @@ def _plan(
 
     Of so many histograms the tables are held at once.
     """
-    pixels, dtype = call.pixels, call.dtype
-    bins = tile_grid.check_bins(bins, dtype, pixels.value_range)
-    grid = tile_grid.grid_of(tuple(pixels.image.shape[2:]), call.axes.spatial, SPACE, tiles, tile_size)
-    tile_grid.check_size("tiles" if tile_size is None else "tile_size", grid, bins, histograms)
-    _, bounds = check_bins(None, value_range, dtype)
+    whole = tuple(call.pixels.image.shape[2:])
+    grid, count, bounds = _grid(call, whole, tiles, tile_size, bins, value_range)
+    name = "tiles" if tile_size is None else "tile_size"
+    tile_grid.check_size(name, grid.shape, grid.tiles, count, histograms)
+    counted = call.pixels.value_range or bounds
+    return grid, _levels(call.dtype, count, counted, call.pixels.luma, out_range, out_dtype), bounds
+
+
+def _grid(
+    call: Request, shape: tuple[int, ...], tiles: Any, tile_size: Any, bins: Any, value_range: Any
+) -> tuple[Grid, int, tuple[float, float] | None]:
+    """Check how an image of this shape is counted; return its grid, the bins and their range for floats."""
+    count = tile_grid.check_bins(bins, call.dtype, call.pixels.value_range)
+    grid = tile_grid.grid_of(shape, call.axes.spatial, SPACE, tiles, tile_size)
+    return grid, count, check_bins(None, value_range, call.dtype)[1]
+
+
+def _levels(
+    dtype: np.dtype,
+    bins: int,
+    value_range: tuple[float, float] | None,
+    luma: Order | None,
+    out_range: Any = None,
+    out_dtype: Any = None,
+) -> Levels:
+    """Check what levels are asked for; `value_range` is checked already."""
     rule = "skimage" if dtype.kind == "f" else "opencv"
-    limits = check_levels(out_range, out_dtype, pixels.value_range, rule, dtype, pixels.luma)
-    return grid, tile_grid.levels_of(dtype, bins, limits, pixels.value_range or bounds), bounds
+    integers = (
+        None if value_range is None or dtype.kind == "f" else (int(value_range[0]), int(value_range[1]))
+    )
+    limits = check_levels(out_range, out_dtype, integers, rule, dtype, luma)
+    return tile_grid.levels_of(dtype, bins, limits, value_range)
 
 
-def _check_window(call: Request, tables: TileTables, origin: Any) -> tuple[int, ...]:
-    """Check that the tables are for the image; return where in theirs it begins, (D, H, W)."""
-    dtype, spatial = call.dtype.newbyteorder("="), call.axes.spatial
-    if dtype != tables._levels.dtype:
-        raise TypeError(f"image must have the dtype of the tables, {tables._levels.dtype}, got {dtype}")
-    if sorted(spatial) != sorted(tables._spatial):
-        raise ValueError(f"image must have the tables' spatial axes {tables._spatial}, got {spatial}")
-    images, planes = call.pixels.histograms
-    table_images, table_planes = tables._canonical.shape[:2]
-    if table_planes != planes or table_images not in (1, images):
-        raise ValueError(
-            f"tables must be for {planes} channels and 1 or {images} images with this layout and color, "
-            f"got {table_planes} and {table_images}"
-        )
+def _whole_shape(call: Request, shape: Any) -> tuple[int, ...]:
+    """Return the shape of the image of which a window is given, (D, H, W)."""
+    if shape is None:
+        return tuple(call.pixels.image.shape[2:])
+    sizes = tile_grid.check_places("shape", shape, call.axes.spatial)
+    return tuple(sizes.get(letter, 1) for letter in SPACE)
+
+
+def _window_start(call: Request, whole: tuple[int, ...], origin: Any, of: str) -> tuple[int, ...]:
+    """Check that a window lies inside an image of shape `whole`; return where it begins, (D, H, W)."""
+    spatial = call.axes.spatial
     given = (0,) * len(spatial) if origin is None else origin
-    start = tile_grid.check_origin(given, spatial)
+    start = tile_grid.check_places("origin", given, spatial)
     at = tuple(start.get(letter, 0) for letter in SPACE)
     shape = call.pixels.image.shape[2:]
-    if any(a + n > length for a, n, length in zip(at, shape, tables._grid.shape, strict=True)):
+    if any(a + n > length for a, n, length in zip(at, shape, whole, strict=True)):
+        inside = tuple(whole[SPACE.index(letter)] for letter in spatial)
         raise ValueError(
-            f"image must lie inside the tables' image of shape {tables.image_shape}, got shape "
-            f"{call.image.shape} with origin {shown(tuple(given))}"
+            f"image must lie inside the {of} {inside}, got shape {tuple(call.image.shape)} with origin "
+            f"{shown(tuple(given))}"
         )
     return at
 
 
-def _public(call: Request, tables: Array) -> Array:
-    """Return tables (N, P, D, H, W, bins) with the axes that the layout has, in its order."""
-    letters = call.axes.spatial
-    kept = call.public(
-        tables[(slice(None), slice(None), *(slice(None) if s in letters else 0 for s in SPACE))]
-    )
-    before = sum(call.lead)
-    order = [before + sorted(letters).index(letter) for letter in letters]
-    return kept.transpose(*range(before), *order, kept.ndim - 1)
+def _check_window(
+    call: Request, tiles: TileHistograms | TileTables, origin: Any, name: str
+) -> tuple[int, ...]:
+    """Check that `tiles`, the argument `name`, are for a window; return where it begins, (D, H, W)."""
+    dtype, spatial, kind = call.dtype.newbyteorder("="), call.axes.spatial, tiles._kind
+    if dtype != kind.levels.dtype:
+        raise TypeError(f"image must have the dtype of {name}, {kind.levels.dtype}, got {dtype}")
+    if sorted(spatial) != sorted(kind.spatial):
+        raise ValueError(f"image must have the spatial axes of {name}, {kind.spatial}, got {spatial}")
+    images, planes = call.pixels.histograms
+    held_images, held_planes = tiles._canonical.shape[:2]
+    if held_planes != planes or held_images not in (1, images):
+        raise ValueError(
+            f"{name} must be for {planes} channels and 1 or {images} images with this layout and color, "
+            f"got {held_planes} and {held_images}"
+        )
+    return _window_start(call, kind.grid.shape, origin, f"image of {name}, of shape")
+
+
+def _check_tables(call: Request, tables: TileTables, start: tuple[int, ...]) -> None:
+    """Raise ValueError unless all tables are held that a window needs, which begins at `start`."""
+    pixels, (first, stop) = call.pixels, tables._box
+    if not pixels.image.size or (tables._missing is None and tables._is_whole):
+        return
+    grid, size = tables._kind.grid, pixels.image.shape[2:]
+    needed = [grid.needed(axis, start[axis], size[axis]) for axis in range(3)]
+    if any(n.start < a or n.stop > b for n, a, b in zip(needed, first, stop, strict=True)):
+        corners = (tuple(n.start for n in needed), tuple(n.stop for n in needed))
+        low, high = map(tables._kind.in_order, corners)
+        raise ValueError(
+            f"tables must hold the tiles from {low} to {high} for this window, got those from "
+            f"{tables.first} to {tables.stop}"
+        )
+    if tables._missing is None:
+        return
+    part = tuple(slice(n.start - a, n.stop - a) for n, a in zip(needed, first, strict=True))
+    # Pixels that pass through need no table: few windows have others where tables are missing.
+    for n, p, *place in zip(*map(np.ndarray.tolist, np.nonzero(tables._missing[:, :, *part])), strict=True):
+        tile = tuple(a + n.start for a, n in zip(place, needed, strict=True))
+        where = tuple(grid.served(axis, tile[axis], start[axis], size[axis]) for axis in range(3))
+        images = slice(None) if len(tables._missing) == 1 else slice(n, n + 1)
+        if _maps_any(call, images, p, where):
+            raise ValueError(
+                f"tables must hold that of tile {tables._kind.in_order(tile)}, in which nothing was counted, "
+                "for this window, got none: see TileTables.part"
+            )
+
+
+def _maps_any(call: Request, images: slice, p: int, where: tuple[slice, ...]) -> bool:
+    """Tell whether some of the pixels are mapped, not all nodata, NaN or infinite."""
+    pixels = call.pixels.part(images).window(where)
+    pixels = replace(pixels, mask=None, value_range=None)
+    edges = None
+    if call.dtype.kind == "f":
+        limits = np.finfo(call.dtype)
+        edges = call.backend.bin_edges(pixels, 1, (float(limits.min), float(limits.max)))
+    return bool(on_host(call.backend.histogram(pixels, edges))[:, p].any())

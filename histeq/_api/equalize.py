@@ -109,7 +109,8 @@ def equalize(
     nodata : number, optional
         The value that is not counted and passes through unchanged. Where the luma is equalized, a pixel is
         nodata if its three channels all have this value. No other pixel comes out as nodata: one that would
-        gets the next value instead, up where nodata is the lowest value that the result may have, else down.
+        gets the next value instead, up where nodata is the lowest value that the result may have (the lower
+        limit of `out_range`), else down.
     bins : int, optional
         The number of bins for floating-point images, 256 by default. The histograms of all images and
         channels may have 2**27 bins together, or as many as there are pixels.

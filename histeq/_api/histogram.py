@@ -206,8 +206,8 @@ def lookup_table(
     ----------
     counts : array of integers, shape (..., levels)
         Counts as `histogram` returns them: one for each value of an integer dtype, or of `value_range`; any
-        number for floating-point images. They are not negative and add up to less than 2**53, which is not
-        checked of counts on a device.
+        number for floating-point images. They are not negative and add up to less than 2**53. Of counts on a
+        device only dtype and shape are checked, since looking at them would wait for it.
     rule : {"opencv", "pillow", "numpy", "skimage", "vips"}
         Whose arithmetic to reproduce, bit for bit: cv2.equalizeHist, PIL.ImageOps.equalize (torchvision's
         and kornia's too), the textbook formula ``(cdf - cdf_min) * 255 / (N - cdf_min)`` truncated,
@@ -267,19 +267,21 @@ def lookup_table(
             f"{f' and value_range={bounds}' if bounds else ''}, got shape {array.shape}"
         )
     # Counts on a device are not looked at: that would have to wait for it.
-    if isinstance(array, np.ndarray) and array.size:
-        if array.min() < 0:
+    if isinstance(array, np.ndarray):
+        if array.size and array.min() < 0:
             raise ValueError(f"counts must not be negative, got {array.min()}")
-        if array.sum(axis=-1, dtype=np.float64).max() >= 1 << 53:  # the least sum that float64 may round
+        if array.size and array.sum(axis=-1, dtype=np.float64).max() >= 1 << 53:  # float64 may round more
             raise ValueError("counts must add up to less than 2**53, got more")
-    return module.lookup_table(array.astype(np.int64, copy=False), name, kind, levels)
+        array = array.astype(np.int64, copy=False)
+    return module.lookup_table(array, name, kind, levels)
 
 
 def _bins_of(dtype: np.dtype, value_range: tuple[int, int] | None) -> int | None:
     """Return how many bins the images of a dtype have; None: floating ones have any number."""
     if dtype.kind == "f":
         return None
-    return rules.levels_of(dtype) if value_range is None else value_range[1] - value_range[0] + 1
+    bins = rules.bins_in_range(dtype, value_range)
+    return bins.stop - bins.start
 
 
 @overload
@@ -348,7 +350,7 @@ def apply(
         channels all have this value. No other pixel comes out as nodata: one that would gets the next value
         instead, up where nodata is the lowest value that the result may have, else down. The lowest is the
         lower limit of `value_range`, the smallest of the dtype of `table` without it or where that is another
-        than the image's, and 0 for fractions.
+        than the image's, and 0 for fractions. nodata must be a value of the dtype of `table`, too.
     value_range : (low, high)
         The values that the table is for, as for `histogram`: those outside are mapped as the limits are. It
         is required for floating-point images, where values between the centres of bins are interpolated

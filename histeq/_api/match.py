@@ -55,7 +55,8 @@ def match(
     nodata : number, optional
         The value that is not counted and passes through unchanged. Where the luma is matched, a pixel is
         nodata if its three channels all have this value. No other pixel comes out as nodata: one that would
-        gets the next value instead, up where nodata is the lowest value that the result may have, else down.
+        gets the next value instead, up where nodata is the lowest value that the result may have (the lower
+        limit of `value_range`), else down.
     reference_mask : array of bool or unsigned integers, optional
         Which pixels of `reference` are counted: those where it is not zero. It has the shape of `reference`
         without the axis C, or its spatial axes only.

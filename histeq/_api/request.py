@@ -371,7 +371,8 @@ def _check_color(color: str, channels: int, dtype: np.dtype) -> Order | None:
 def _check_nodata(nodata: Any, dtype: np.dtype, name: str) -> float | int:
     """Return `nodata` as a value that `dtype` holds exactly."""
     if not isinstance(nodata, numbers.Real | np.bool_) or isinstance(nodata, bool | np.bool_):
-        raise TypeError(f"{name} must be a number, got {type(nodata).__name__}")
+        need = "a number, 'same' or None" if name == "reference_nodata" else "a number or None"
+        raise TypeError(f"{name} must be {need}, got {shown(nodata)}")
     value = as_float(nodata)
     if dtype.kind == "f":
         with np.errstate(over="ignore"):

@@ -37,6 +37,8 @@ def is_integer(value: Any) -> bool:
 
 def integers(name: str, need: str, value: Any, count: int) -> list[int]:
     """Return the integers of a sequence of `count` ones; `need` says in errors what the argument must be."""
+    if type(value) is tuple and len(value) == count and all(type(number) is int for number in value):
+        return list(value)  # in a third of the time
     found: list[Any] = []
     if isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim == 1):
         with suppress(Exception):  # whatever a sequence of another class raises

@@ -3,6 +3,7 @@
 import functools
 from typing import Literal
 
+_MASKED = ("MaskedArray", "Masked")
 Library = Literal["numpy", "masked", "cupy", "torch", "jax", "other"]
 
 
@@ -10,9 +11,9 @@ Library = Literal["numpy", "masked", "cupy", "torch", "jax", "other"]
 def library_of(kind: type) -> Library:
     """Return the library of an array type or of a subclass of one.
 
-    "masked" stands for NumPy's masked arrays, "other" for all other types.
+    "masked" stands for the masked arrays of NumPy and of Astropy, "other" for all other types.
     """
-    if any(base.__module__ == "numpy.ma" or base.__name__ == "MaskedArray" for base in kind.__mro__):
+    if any(base.__module__ == "numpy.ma" or base.__name__ in _MASKED for base in kind.__mro__):
         return "masked"
     for base in kind.__mro__:
         match base.__module__.partition(".")[0], base.__name__:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from histeq._core import rules
 from histeq._core.rules import OutRange
@@ -76,15 +77,17 @@ class Pixels:
     @property
     def bins_in_range(self) -> slice:
         """Which of the bins of all integers are those of the value range."""
-        if self.value_range is None:
-            return slice(0, rules.levels_of(self.image.dtype))
-        smallest = int(np.iinfo(self.image.dtype).min)
-        return slice(self.value_range[0] - smallest, self.value_range[1] - smallest + 1)
+        return rules.bins_in_range(self.image.dtype, self.value_range)
 
     def part(self, images: slice) -> "Pixels":
         """Return some of the images."""
         mask = self.mask if self.mask is None or len(self.mask) == 1 else self.mask[images]
         return replace(self, image=self.image[images], mask=mask)
+
+    def window(self, where: tuple[slice, ...]) -> "Pixels":
+        """Return some of the pixels of each image: a slice of each of D, H and W."""
+        at = (slice(None), slice(None), *where)
+        return replace(self, image=self.image[at], mask=None if self.mask is None else self.mask[at])
 
 
 def groups_of_images(images: int, size: int, most: int) -> Iterator[slice]:
@@ -175,17 +178,44 @@ class Backend(Protocol):
     ) -> Array:
         """Return the table of every tile: (N, P, D, H, W, bins), of `levels.table_dtype`."""
 
+    def tile_histograms(
+        self,
+        pixels: Pixels,
+        grid: "Grid",
+        origin: tuple[int, ...],
+        first: tuple[int, ...],
+        levels: "Levels",
+        edges: Array | None,
+        counts: Array,
+    ) -> None:
+        """Add the counts of a window, which begins at `origin` (D, H, W), to those of the tiles it touches.
+
+        `counts`, (N, P, D, H, W, bins) int64, are those of some of the tiles, from `first` (D, H, W) on.
+        """
+
+    def tables_of_tiles(
+        self, counts: Array, clip_limit: float, levels: "Levels"
+    ) -> tuple[Array, NDArray[np.bool_]]:
+        """Return the tables of tiles with these counts, and which tiles are empty: theirs are zeros.
+
+        The latter is NumPy's for every backend.
+        """
+
     def apply_tiles(
         self,
         pixels: Pixels,
         tables: Array,
         grid: "Grid",
         origin: tuple[int, ...],
+        first: tuple[int, ...],
         levels: "Levels",
         edges: Array | None,
         out: Array,
     ) -> None:
-        """Map a window of an image, which begins at `origin` (D, H, W), into `out` by blending the tables."""
+        """Map a window of an image, which begins at `origin` (D, H, W), into `out` by blending the tables.
+
+        The tables are those of some of the tiles, from `first` (D, H, W) on, at least of all that are needed.
+        """
 
     def clahe(
         self,

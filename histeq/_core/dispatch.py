@@ -189,9 +189,13 @@ def _no_array(kind: type, name: str) -> str:
 
 
 def refuse_masked(kind: type, name: str) -> None:
-    """Raise TypeError for NumPy's masked arrays, whatever the argument."""
+    """Raise TypeError for masked arrays, whatever the argument."""
     if library_of(kind) == "masked":
         remedy = _WITHOUT_MASK.get(name, f"{name}.data")
+        if hasattr(kind, "unmasked"):  # Astropy's
+            remedy = remedy.replace(".data", ".unmasked").replace(
+                f"numpy.ma.getmaskarray({name})", f"{name}.mask"
+            )
         raise TypeError(f"{name} must not be a masked array: pass {remedy}")
 
 

@@ -58,6 +58,6 @@ def table_apart(table: Array, pixels: Pixels) -> Array:
     """Return tables (..., levels) of integers that map nodata to itself and nothing else to it."""
     if pixels.nodata is None:
         return table
-    moved = np.array(apart([table], pixels)[0])
+    moved = np.where(is_nodata([table], pixels), table.dtype.type(pixels.beside_nodata), table)
     moved[..., int(pixels.nodata) - int(np.iinfo(pixels.image.dtype).min)] = pixels.nodata
     return moved

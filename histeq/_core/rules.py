@@ -95,6 +95,14 @@ def lookup_table(
     return entries.astype(levels.dtype)
 
 
+def bins_in_range(dtype: np.dtype, value_range: tuple[int, int] | None) -> slice:
+    """Return which of the bins of all integers are those of a range of values; None: all."""
+    if value_range is None:
+        return slice(0, levels_of(dtype))
+    smallest = -(levels_of(dtype) // 2) if dtype.kind == "i" else 0
+    return slice(value_range[0] - smallest, value_range[1] - smallest + 1)
+
+
 def whole_range(dtype: np.dtype) -> OutRange:
     """Return all levels of an integer dtype."""
     limits = np.iinfo(dtype)

@@ -15,6 +15,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from contextvars import ContextVar, Token
+from operator import methodcaller
 from pathlib import Path
 from queue import SimpleQueue
 from types import ModuleType
@@ -32,6 +34,9 @@ MOST_THREADS = 4096
 """More than any machine has processors; each takes memory."""
 
 _requested: int | None = None  # what set_num_threads was told
+# What the innermost `with threads(n)` says. A context variable instead of a thread's local, because tasks of
+# asyncio, which share a thread, must not see each other's.
+_limit: ContextVar[int | None] = ContextVar("histeq_threads", default=None)
 
 
 def set_num_threads(n: int | None) -> None:
@@ -58,15 +63,63 @@ def set_num_threads(n: int | None) -> None:
     >>> histeq.set_num_threads(None)
     """
     global _requested
+    _requested = _check(n)
+
+
+def _check(n: Any) -> int | None:
+    """Return a number of threads, or None."""
     if n is not None and (not isinstance(n, int) or isinstance(n, bool)):
         raise TypeError(f"n must be an int or None, got {type(n).__name__}")
     if n is not None and not 1 <= n <= MOST_THREADS:
         raise ValueError(f"n must be from 1 to {MOST_THREADS}, got {shown(n)}")
-    _requested = n
+    return n
+
+
+class threads:  # noqa: N801, it reads like a function
+    """Set how many threads one call of a CPU backend may use inside a ``with`` block.
+
+    It counts for calls of this thread, or of this asyncio task; the rest of the program goes by
+    `set_num_threads`. Threads that are started inside the block do not inherit it: each enters a block of its
+    own. Of nested blocks the innermost counts.
+
+    Parameters
+    ----------
+    n : int or None
+        At least 1, the calling thread included. None: what `set_num_threads` says.
+
+    Raises
+    ------
+    TypeError
+        If `n` is not an int.
+    ValueError
+        If `n` is below 1 or above 4096.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import histeq
+    >>> with histeq.threads(1):
+    ...     result = histeq.equalize(np.zeros((2000, 2000), np.uint8))
+    """
+
+    __slots__ = ("_before", "_n")
+
+    def __init__(self, n: int | None) -> None:
+        self._n = _check(n)
+        self._before: list[Token[int | None]] = []  # a block for each time that it was entered
+
+    def __enter__(self) -> None:
+        self._before.append(_limit.set(self._n))
+
+    def __exit__(self, *exception: object) -> None:
+        _limit.reset(self._before.pop())
 
 
 def num_threads() -> int:
     """Return how many threads one call may use."""
+    limit = _limit.get()
+    if limit is not None:
+        return limit
     return _requested if _requested is not None else _default()
 
 
@@ -100,8 +153,8 @@ def usable_cpus() -> int:
 def run(work: Callable[[Any], object], pieces: Iterable[Any]) -> None:
     """Call `work` once for each piece, on this thread and its helpers; return when all are done.
 
-    The first exception that a piece raises is raised here, after the pieces under way have ended; so is an
-    interrupt of this thread.
+    An exception that a piece raises is raised here, after the pieces under way have ended; so is an interrupt
+    of this thread, before all others.
     """
     pieces = list(pieces)
     helpers = min(num_threads(), len(pieces)) - 1
@@ -111,35 +164,30 @@ def run(work: Callable[[Any], object], pieces: Iterable[Any]) -> None:
         return
     queue = iter(pieces)  # list iterators hand out each item once, whichever thread asks
     done, counts = np.zeros(1, np.int64), [0] * (1 + helpers)
-    busy: list[threading.Thread | None] = [None] * (1 + helpers)
     errors: list[BaseException] = []
 
-    def drain(i: int) -> Signal:
-        busy[i] = threading.current_thread()
-        for piece in queue:
-            try:
-                if not errors:  # after an exception nothing new is begun
-                    work(piece)
-            except BaseException as error:
-                errors.append(error)
-            counts[i] += 1
-        busy[i] = None
+    def drain(i: int) -> int:
+        try:
+            for piece in queue:
+                work(piece)
+                counts[i] += 1
+        finally:
+            for _ in queue:  # after an exception nothing new is begun
+                pass
+        return counts[i]
+
+    def help_out(i: int) -> Signal:
+        try:
+            drain(i)
+        except BaseException as error:
+            errors.append(error)
         return done, counts[i]
 
-    def wait_for_helpers(count: int) -> None:
-        while not _spin(done, 0, count) and any(thread and thread.is_alive() for thread in busy):
-            time.sleep(1e-4)
-
     try:
-        with helping(drain, helpers):
-            wait_for_helpers(len(pieces) - drain(0)[1])
-    except BaseException as error:  # an interrupt of this thread
-        errors.append(error)
-        busy[0] = None
-        wait_for_helpers(len(pieces))  # they write into the caller's arrays
-    try:
-        if errors:
-            raise errors[0]
+        with helping(help_out, helpers) as context:
+            context.wait(done, len(pieces) - drain(0))
+            if errors:
+                raise errors[0]
         if sum(counts) < len(pieces):
             raise RuntimeError("a thread that helped was interrupted: the result is not complete")
     finally:
@@ -149,26 +197,62 @@ def run(work: Callable[[Any], object], pieces: Iterable[Any]) -> None:
 class helping:  # noqa: N801, it reads like a function
     """A context: helping threads call work(1), ..., work(count), sooner or later; nobody waits for them.
 
-    A thread that comes after its end calls nothing, and nothing is kept for it. If `work` returns (state,
-    amount), the amount is added to state[0] as the helper's last deed: one who waits for it finds the GIL
-    free. A thread that has to sleep for the GIL wakes too late.
+    A thread that comes after its end calls nothing, and nothing is kept for it. An exception leaves the
+    context when the threads that have come are done: they may be writing into the caller's arrays.
+
+    If `work` returns (state, amount), the amount is added to state[0] as the helper's last deed: one who
+    waits for it finds the GIL free. A thread that has to sleep for the GIL wakes too late.
     """
 
-    __slots__ = ("count", "work")
+    __slots__ = ("_inside", "count", "work")
 
     def __init__(self, work: Callable[[int], Signal | None], count: int) -> None:
         self.work: Callable[[int], Signal | None] | None = work
         self.count = count
+        self._inside = [threading.Lock() for _ in range(count)]
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> "helping":
         try:
             _helpers.call(self)
         except BaseException:
-            self.work = None
+            self._leave()
             raise
+        return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.work = None
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self.work = None
+        else:
+            self._leave()
+
+    def take_part(self, i: int) -> Signal | None:
+        """Call work(i), unless it is too late."""
+        with self._inside[i - 1]:  # first: who finds it free may rely on it
+            work = self.work
+            return work and work(i)
+
+    def wait(self, state: NDArray[np.int64], value: int) -> None:
+        """Wait until state[0] has reached `value` or no helper is inside."""
+        while not _spin(state, 0, value) and self._is_anyone_inside():
+            time.sleep(1e-4)
+
+    def _is_anyone_inside(self) -> bool:
+        """Tell whether a helper is at work. A `with` of a lock is left whatever interrupts its thread.
+
+        Thread.is_alive would not do: until Python 3.13 a thread that is interrupted in it takes the other one
+        for ended from then on.
+        """
+        return any(map(methodcaller("locked"), self._inside))
+
+    def _leave(self) -> None:
+        """Wait until no helper is inside, even if this thread is interrupted again."""
+        try:
+            self.work = None
+            while self._is_anyone_inside():
+                time.sleep(1e-4)
+        except BaseException:
+            self._leave()
+            raise
 
 
 def tell(state: NDArray[np.int64], which: int) -> None:
@@ -206,11 +290,12 @@ class _Helpers:
         self._posted = np.zeros(1, np.int64)
         self._threads: list[threading.Thread] = []
         self._stopped = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may equalize, too
 
     def call(self, context: helping) -> None:
         """Post the work of a context."""
         with self._lock, suppress(RuntimeError):  # no new threads while the interpreter shuts down
+            # An interrupt may make `is_alive` err: see `helping`. Then there is a thread too many, asleep.
             self._threads = [thread for thread in self._threads if thread.is_alive()]
             while len(self._threads) < context.count and not self._stopped:
                 self._threads.append(threading.Thread(target=self._serve, name="histeq", daemon=True))
@@ -230,9 +315,9 @@ class _Helpers:
             task = self._tasks.get()
             if task is None:
                 return
-            work = task[0].work
-            signal = (work and work(task[1])) or nothing
-            del task, work  # they hold on to images
+            context, i = task
+            signal = context.take_part(i) or nothing
+            del task, context  # they hold on to images
 
     def stop(self) -> None:
         """End the threads."""

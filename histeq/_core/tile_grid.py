@@ -51,9 +51,49 @@ class Grid:
         )
         return z, y, x
 
-    def neighbours(self, axis: int, start: int, count: int) -> "Neighbours":
-        """Return the tiles, and their weights, around `count` pixels from `start` on along an axis."""
-        return neighbours(start, count, self.tile[axis], self.tiles[axis])
+    def neighbours(self, axis: int, start: int, count: int, first: int = 0) -> "Neighbours":
+        """Return the tiles, and their weights, around `count` pixels from `start` on along an axis.
+
+        Tiles are numbered from `first` on.
+        """
+        return window_neighbours(self.shape[axis], self.tile[axis], self.tiles[axis], start, count, first)
+
+    def served(self, axis: int, tile: int, start: int, count: int) -> slice:
+        """Return which of `count` pixels from `start` on the table of a tile serves along an axis."""
+        around = neighbours(self.shape[axis], self.tile[axis], self.tiles[axis]).tiles
+        at = np.flatnonzero((around[:, start : start + count] == tile).any(axis=0))
+        return slice(int(at[0]), int(at[-1]) + 1) if len(at) else slice(0)
+
+    def touched(
+        self, start: tuple[int, ...], shape: tuple[int, ...]
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the box of the tiles that count pixels of a window: the first one, and after the last."""
+        if 0 in shape:
+            return (0, 0, 0), (0, 0, 0)
+        found = [[s.tile for s in self.stretches(axis, start[axis], shape[axis])] for axis in range(3)]
+        return tuple(map(min, found)), tuple(max(tiles) + 1 for tiles in found)
+
+    def needed(self, axis: int, start: int, count: int) -> range:
+        """Return the tiles whose tables `count` pixels from `start` on need along an axis."""
+        if count == 0:
+            return range(0)
+        around = neighbours(self.shape[axis], self.tile[axis], self.tiles[axis]).tiles
+        return range(int(around[0, start]), int(around[1, start + count - 1]) + 1)
+
+    def stretches(self, axis: int, start: int, count: int) -> "tuple[Stretch, ...]":
+        """Return where the tiles count the pixels of a window along an axis: `count` from `start` on.
+
+        A pixel that is reflected into a tile beyond the border is in one more stretch for each time.
+        """
+        return stretches(self.shape[axis], self.tile[axis], self.tiles[axis], start, count)
+
+
+class Stretch(NamedTuple):
+    """Pixels of a window, `start` to `stop` along an axis, that a tile counts."""
+
+    tile: int
+    start: int
+    stop: int
 
 
 class Neighbours(NamedTuple):
@@ -100,7 +140,7 @@ class Levels:
     @property
     def first_bin(self) -> int:
         """Which of the bins of all integers is the first that a table has."""
-        return 0 if self._integer_range is None else self._integer_range[0] - int(np.iinfo(self.dtype).min)
+        return _rules.bins_in_range(self.dtype, self._integer_range).start
 
     @property
     def bin_shift(self) -> int:
@@ -184,14 +224,14 @@ def grid_of(shape: tuple[int, ...], letters: str, spatial: str, tiles: Any, tile
         "DHW".
     """
     if tile_size is not None:
-        if not _is_default(tiles):
+        if not is_default(tiles):
             raise ValueError(
                 f"tile_size replaces tiles: give one of them, got {shown(tile_size)} and {shown(tiles)}"
             )
         sizes = _by_axis("tile_size", tile_size, letters)
         tile = tuple(max(1, min(sizes.get(axis, 1), n)) for axis, n in zip(spatial, shape, strict=True))
         return Grid(shape, tuple(max(1, -(-n // t)) for n, t in zip(shape, tile, strict=True)), tile)
-    counts = dict.fromkeys(letters, 8) if _is_default(tiles) else _by_axis("tiles", tiles, letters)
+    counts = dict.fromkeys(letters, 8) if is_default(tiles) else _by_axis("tiles", tiles, letters)
     many = tuple(counts.get(axis, 1) for axis in spatial)
     extended = _extended(shape, many, letters, spatial)
     return Grid(shape, many, tuple(max(1, n // t) for n, t in zip(extended, many, strict=True)))
@@ -211,16 +251,18 @@ def _extended(shape: tuple[int, ...], tiles: tuple[int, ...], letters: str, spat
     ]
 
 
-def check_size(name: str, grid: Grid, bins: int, histograms: int = 1) -> None:
-    """Raise ValueError if the tables of so many grids would have more than `MOST_ENTRIES` entries.
+def check_size(
+    name: str, shape: tuple[int, ...], tiles: tuple[int, ...], bins: int, histograms: int = 1
+) -> None:
+    """Raise ValueError if the tables of so many images would have more than `MOST_ENTRIES` entries.
 
     `name` is the argument that says how many tiles there are.
     """
-    most = max(MOST_ENTRIES, ENTRIES_PER_PIXEL * histograms * math.prod(grid.shape))
-    if histograms * math.prod(grid.tiles) * bins > most:
+    most = max(MOST_ENTRIES, ENTRIES_PER_PIXEL * histograms * math.prod(shape))
+    if histograms * math.prod(tiles) * bins > most:
         raise ValueError(
             f"{name} must not give more than {most} table entries in all, got {histograms} x "
-            f"{' x '.join(map(str, grid.tiles))} tiles of {bins} bins"
+            f"{' x '.join(map(str, tiles))} tiles of {bins} bins"
         )
 
 
@@ -232,11 +274,11 @@ def plan_of_grey(shape: tuple[int, ...], dtype: np.dtype, tiles: tuple[int, ...]
     """
     bins = _rules.levels_of(dtype)
     grid = grid_of((1, *shape), "HW", "DHW", tiles, None)
-    check_size("tiles", grid, bins)
+    check_size("tiles", grid.shape, grid.tiles, bins)
     return grid, levels_of(dtype, bins, None)
 
 
-def _is_default(tiles: Any) -> bool:
+def is_default(tiles: Any) -> bool:
     """Tell whether `tiles` is the default, which fits images of any number of axes."""
     return isinstance(tiles, tuple) and all(isinstance(n, int) for n in tiles[:3]) and tiles == TILES
 
@@ -250,12 +292,12 @@ def _by_axis(name: str, value: Any, letters: str) -> dict[str, int]:
     return dict(zip(letters, counts, strict=True))
 
 
-def check_origin(origin: Any, letters: str) -> dict[str, int]:
-    """Return where a window begins along each axis."""
-    starts = integers("origin", f"one int for each of the axes {letters}", origin, len(letters))
-    if any(start < 0 for start in starts):
-        raise ValueError(f"origin must be at least 0 along every axis, got {shown(origin)}")
-    return dict(zip(letters, starts, strict=True))
+def check_places(name: str, value: Any, letters: str) -> dict[str, int]:
+    """Return where something is along each axis, or how long it is: integers of at least 0."""
+    places = integers(name, f"one int for each of the axes {letters}", value, len(letters))
+    if any(place < 0 for place in places):
+        raise ValueError(f"{name} must be at least 0 along every axis, got {shown(value)}")
+    return dict(zip(letters, places, strict=True))
 
 
 def check_clip_limit(clip_limit: Any) -> float:
@@ -322,10 +364,48 @@ def reflected(size: int, length: int) -> NDArray[np.int64]:
     return folded
 
 
-@functools.lru_cache(maxsize=8)
-def neighbours(start: int, count: int, tile: int, tiles: int) -> Neighbours:
-    """Return the tiles around each pixel, in float32 as OpenCV does: it multiplies by the reciprocal."""
-    at = np.arange(start, start + count).astype(np.float32)
+@functools.lru_cache(maxsize=64)
+def stretches(size: int, tile: int, tiles: int, start: int, count: int) -> tuple[Stretch, ...]:
+    """Return where the tiles of an axis of `size` pixels count those of a window: see `Grid.stretches`."""
+    if count == 0:
+        return ()
+    stop, length = start + count, tiles * tile
+    found = [
+        Stretch(i, max(i * tile, start) - start, min((i + 1) * tile, stop) - start)
+        for i in range(start // tile, -(-stop // tile))
+    ]
+    # Beyond the border pixels follow each other towards the first one, back to the last one, and so on.
+    run, backwards = max(size - 1, 1), True
+    for begin in range(size, length, run):
+        end = min(begin + run, length)
+        for i in range(begin // tile, -(-end // tile)):
+            first, after = max(i * tile, begin) - begin, min((i + 1) * tile, end) - begin
+            low, high = (size - 1 - after, size - 1 - first) if backwards else (first + 1, after + 1)
+            low, high = (0, 1) if size == 1 else (max(low, start), min(high, stop))
+            if low < high:
+                found.append(Stretch(i, low - start, high - start))
+        backwards = not backwards
+    return tuple(found)
+
+
+@functools.lru_cache(maxsize=64)
+def window_neighbours(size: int, tile: int, tiles: int, start: int, count: int, first: int) -> "Neighbours":
+    """Return the tiles around the pixels of a window of an axis: see `Grid.neighbours`."""
+    around, weights = neighbours(size, tile, tiles)
+    if (start, count) != (0, size):
+        around, weights = Neighbours(around, weights).cut(slice(start, start + count))
+    around = around - first if first else around
+    around.flags.writeable = weights.flags.writeable = False
+    return Neighbours(around, weights)
+
+
+@functools.lru_cache(maxsize=16)
+def neighbours(count: int, tile: int, tiles: int) -> Neighbours:
+    """Return the tiles around each pixel, in float32 as OpenCV does: it multiplies by the reciprocal.
+
+    Those of a whole axis are kept: windows cut theirs out.
+    """
+    at = np.arange(count).astype(np.float32)
     at = at * (np.float32(1) / np.float32(tile)) - np.float32(0.5)
     below = np.floor(at)
     weight = at - below  # before `below` is clamped
@@ -378,11 +458,17 @@ def fill_empty(tables: Array, empty: NDArray[np.bool_], levels: Levels) -> None:
     if not empty.any():
         return
     if empty.all():
-        tables[:] = np.rint(np.arange(levels.bins) * (levels.span / (levels.bins - 1))) + levels.lowest
+        tables[:] = unchanged(levels)
         return
     flat, nearest = tables.reshape(-1, tables.shape[-1]), nearest_full(empty).ravel()
     for at in np.flatnonzero(empty):
         flat[at] = flat[nearest[at]]
+
+
+def unchanged(levels: Levels) -> Array:
+    """Return the table of an image without any counted pixel, which keeps its values."""
+    ramp = np.rint(np.arange(levels.bins) * (levels.span / (levels.bins - 1))) + levels.lowest
+    return ramp.astype(levels.table_dtype)
 
 
 def nearest_full(empty: NDArray[np.bool_]) -> NDArray[np.int64]:

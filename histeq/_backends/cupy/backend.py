@@ -22,9 +22,11 @@ from histeq_kernels.cuda.interface import (
 
 from histeq._backends.numpy.backend import edges_between
 from histeq._backends.numpy.backend import overlap as overlap_on_cpu
+from histeq._backends.numpy.clahe import count_by_parts
 from histeq._core import rules as _rules
 from histeq._core.backend import Pixels
 from histeq._core.rules import OutRange
+from histeq._core.tile_grid import Grid, Levels
 
 try:
     import cupy
@@ -40,7 +42,7 @@ except cupy.cuda.runtime.CUDARuntimeError as error:
 # These need CuPy: they come after the check.
 from histeq._backends.cupy import device as _device
 from histeq._backends.cupy import fused as _fused
-from histeq._backends.cupy.clahe import apply_tiles, clahe, tile_tables
+from histeq._backends.cupy.clahe import apply_tiles, clahe, count_whole, tables_of_tiles, tile_tables
 from histeq._backends.cupy.device import (
     Device,
     address,
@@ -67,7 +69,8 @@ from histeq._backends.cupy.rules import lookup_table, nodata_bin, rule_of
 
 __all__ = [
     "apply", "apply_tiles", "as_mask", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
-    "fast_path", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap", "tile_tables",
+    "fast_path", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap",
+    "tables_of_tiles", "tile_histograms", "tile_tables",
 ]  # fmt: skip
 
 Array = Any
@@ -157,11 +160,34 @@ def histogram(pixels: Pixels, edges: Array | None) -> Array:
     """Count the pixels: (N, P, levels or bins), int64."""
     with on(pixels.image):
         bins = _rules.levels_of(pixels.image.dtype) if edges is None else pixels.bins(edges)
+        if pixels.value_range is not None:
+            _refuse_capture()
         counts = cupy.empty((*pixels.histograms, bins), np.int64)
         _count(pixels, edges, rule_of("none", bins, pixels.image.dtype, None, pixels), None, counts)
         if pixels.value_range is not None:
             counts = cupy.ascontiguousarray(counts[..., pixels.bins_in_range])
     return counts
+
+
+def tile_histograms(
+    pixels: Pixels,
+    grid: Grid,
+    origin: tuple[int, ...],
+    first: tuple[int, ...],
+    levels: Levels,
+    edges: Array | None,
+    counts: Array,
+) -> None:
+    """Add the counts of a window, which begins at `origin`, to `counts`: those of tiles from `first` on.
+
+    A whole image takes one launch, a window one for each of its parts.
+    """
+    with on(pixels.image):
+        whole = pixels.image.shape[2:] == grid.shape and counts.shape[2:5] == grid.tiles
+        if whole and counts.flags.c_contiguous:
+            count_whole(pixels, grid, levels, edges, counts)
+        else:
+            count_by_parts(histogram, pixels, grid, origin, first, levels, edges, counts)
 
 
 def apply(pixels: Pixels, table: Array, edges: Array | None, out: Array) -> None:
@@ -205,6 +231,11 @@ def equalize(pixels: Pixels, rule: str, out_range: OutRange | None, edges: Array
 # All values are counted and mapped, by the same kernels; only tables are made of those within the range.
 
 
+def _refuse_capture() -> None:
+    """Refuse what makes counts and tables of all values that nobody holds."""
+    refuse_capture("a call with value_range", "make it before the capture, or on another stream")
+
+
 def _equalize_within_range(pixels: Pixels, rule: str, out_range: OutRange | None, out: Array) -> None:
     """Equalize integers, groups of images one after the other."""
     images, planes = pixels.histograms
@@ -220,6 +251,7 @@ def _apply_within_range(pixels: Pixels, table: Array, out: Array) -> None:
     levels, first = _rules.levels_of(pixels.image.dtype), pixels.bins_in_range.start
     for part in image_groups(images, table.itemsize * levels * planes):
         with on(pixels.image):
+            _refuse_capture()
             some = table[part]
             full = _rules.extend(some, first, cupy.empty((*some.shape[:-1], levels), table.dtype))
         apply(replace(pixels.part(part), value_range=None), full, None, out[part])

@@ -51,16 +51,29 @@ def tile_tables(pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, e
     return tables
 
 
+def tables_of_tiles(counts: Array, clip_limit: float, levels: Levels) -> tuple[Array, np.ndarray]:
+    """Return the tables of tiles with these counts, and, waiting for the device, which tiles are empty."""
+    refuse_capture("the tables of counts", "pass the image to tile_tables")
+    with on(counts):
+        gpu = _device.device(counts.device.id)
+        own = cupy.ascontiguousarray(counts).astype(np.uint64)  # the kernel clears them
+        tables, empty = cupy.zeros(counts.shape, levels.table_dtype), cupy.empty(counts.shape[:-1], np.uint8)
+        if empty.size:
+            _tables_of(gpu, own, _levels(levels, None, clip_limit), tables, empty)
+        return tables, cupy.asnumpy(empty).astype(np.bool_)
+
+
 def apply_tiles(
     pixels: Pixels,
     tables: Array,
     grid: Grid,
     origin: tuple[int, ...],
+    first: tuple[int, ...],
     levels: Levels,
     edges: Array | None,
     out: Array,
 ) -> None:
-    """Interpolate a window of the image, which begins at `origin` (D, H, W), into `out`."""
+    """Interpolate a window, which begins at `origin`, into `out` by the tables of tiles from `first` on."""
     if pixels.image.size == 0:
         return
     with on(pixels.image), aligned_target(out) as target:
@@ -72,8 +85,9 @@ def apply_tiles(
             red_first(pixels, image), None, red_first(pixels, target), luma=pixels.luma is not None
         )
         edges_planes = 0 if edges is None or len(edges) == 1 else pixels.histograms[1]
+        tiles = _tiles(grid, origin, first, tables.shape[2:5])
         arguments = (
-            region.layout, _tiles(grid, origin), _levels(levels, pixels, 0.0), region.image,
+            region.layout, tiles, _levels(levels, pixels, 0.0), region.image,
             np.uint64(address(edges)), np.int64(edges_planes), tables_of(tables), region.out,
         )  # fmt: skip
         gpu = _device.device(image.device.id)
@@ -94,7 +108,7 @@ def clahe(
             shape = (*group.histograms, *grid.tiles, levels.bins)
             tables = workspace.empty("tile_tables", shape, levels.table_dtype)
             _make_tables(group, grid, clip_limit, levels, bounds, tables)
-            apply_tiles(group, tables, grid, (0, 0, 0), levels, bounds, out[part])
+            apply_tiles(group, tables, grid, (0, 0, 0), (0, 0, 0), levels, bounds, out[part])
 
 
 def _groups(pixels: Pixels, grid: Grid, levels: Levels) -> Iterator[slice]:
@@ -107,14 +121,30 @@ def _make_tables(
     pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: Array | None, tables: Array
 ) -> None:
     """Launch the kernels that count the tiles and make their tables."""
-    image = aligned(pixels.image)
-    gpu = _device.device(image.device.id)
-    workspace = gpu.workspace()
-    region = region_of(red_first(pixels, image), pixels.mask, luma=pixels.luma is not None)
-    histograms = region.planes * math.prod(grid.tiles)
+    gpu = _device.device(pixels.image.device.id)
+    workspace, planes = gpu.workspace(), math.prod(pixels.histograms)
+    histograms = planes * math.prod(grid.tiles)
     counts = workspace.zeros("counts", histograms * levels.bins, np.uint64)
     empty = workspace.empty("empty", (histograms,), np.uint8)
-    tiles, mapping = _tiles(grid, (0, 0, 0)), _levels(levels, pixels, clip_limit)
+    tiles, mapping = _tiles(grid), _levels(levels, pixels, clip_limit)
+    count_whole(pixels, grid, levels, edges, counts)
+    _tables_of(gpu, counts, mapping, tables, empty)
+    if pixels.mask is not None or pixels.nodata is not None or edges is not None:
+        in_row = workspace.empty("nearest", (histograms,), np.int32)
+        rows = histograms // grid.tiles[2]
+        look = (empty, np.int64(rows), np.int64(grid.tiles[2]), in_row)
+        gpu.launch("clahe", "nearest_in_row", grid_of_elements(rows), look)
+        fill = (empty, in_row, np.int64(planes), tiles, mapping, tables)
+        gpu.launch("clahe", "fill_empty", grid_of(histograms), fill, SCRATCH)
+
+
+def count_whole(pixels: Pixels, grid: Grid, levels: Levels, edges: Array | None, counts: Array) -> None:
+    """Add the counts of whole images to those of all of their tiles."""
+    image = aligned(pixels.image)
+    gpu = _device.device(image.device.id)
+    region = region_of(red_first(pixels, image), pixels.mask, luma=pixels.luma is not None)
+    histograms = region.planes * math.prod(grid.tiles)
+    tiles, mapping = _tiles(grid), _levels(levels, pixels, 0.0)
     copies = _device.counter_copies(levels.bins)
     count = (
         region.layout, tiles, mapping, region.image, region.mask, np.uint64(address(edges)),
@@ -123,15 +153,12 @@ def _make_tables(
     shared = SCRATCH + 4 * copies * levels.bins
     launch = (_blocks_per_tile(gpu, grid, histograms), min(histograms, _device.GRID_Y))
     gpu.launch("clahe", f"tile_histogram_{_tag(pixels)}", launch, count, shared)
-    make = (counts, np.int64(histograms), mapping, tables, empty)
-    gpu.launch("clahe", "tile_table", grid_of(histograms), make, SCRATCH)
-    if pixels.mask is not None or pixels.nodata is not None or edges is not None:
-        in_row = workspace.empty("nearest", (histograms,), np.int32)
-        rows = histograms // grid.tiles[2]
-        look = (empty, np.int64(rows), np.int64(grid.tiles[2]), in_row)
-        gpu.launch("clahe", "nearest_in_row", grid_of_elements(rows), look)
-        fill = (empty, in_row, np.int64(region.planes), tiles, mapping, tables)
-        gpu.launch("clahe", "fill_empty", grid_of(histograms), fill, SCRATCH)
+
+
+def _tables_of(gpu: Device, counts: Array, mapping: np.ndarray, tables: Array, empty: Array) -> None:
+    """Launch the kernel that makes tables of counts, clears these, and tells of tiles without any."""
+    make = (counts, np.int64(empty.size), mapping, tables, empty)
+    gpu.launch("clahe", "tile_table", grid_of(empty.size), make, SCRATCH)
 
 
 def _blocks_per_tile(gpu: Device, grid: Grid, histograms: int) -> int:
@@ -146,17 +173,24 @@ def _tag(pixels: Pixels) -> str:
     return ("luma_" if pixels.luma else "") + tag_of(pixels.image.dtype)
 
 
-def _tiles(grid: Grid, origin: tuple[int, ...]) -> np.ndarray:
+def _tiles(
+    grid: Grid,
+    origin: tuple[int, ...] = (0, 0, 0),
+    first: tuple[int, ...] = (0, 0, 0),
+    held: tuple[int, ...] | None = None,
+) -> np.ndarray:
     """Return struct Tiles of clahe.cu."""
-    return structure(TILES, grid.tiles, grid.tile, grid.shape, origin)
+    return structure(TILES, grid.tiles, grid.tile, grid.shape, origin, first, held or grid.tiles)
 
 
-def _levels(levels: Levels, pixels: Pixels, clip_limit: float) -> np.ndarray:
-    """Return struct Levels of clahe.cu."""
+def _levels(levels: Levels, pixels: Pixels | None, clip_limit: float) -> np.ndarray:
+    """Return struct Levels of clahe.cu; `pixels` say what nodata is."""
     floating = levels.fractions is not None
     low, high = levels.fractions or (0.0, 0.0)
     bits, values = (-1, -1), (np.nan, np.nan)
-    if floating:
+    if pixels is None:
+        pass
+    elif floating:
         values = pixels.nodata_and_beside(np.nan)
     elif pixels.nodata is not None:
         nodata, beside = pixels.nodata_and_beside(-1)

@@ -18,7 +18,9 @@ Array = Any
 def lookup_table(counts: Array, rule: str, dtype: Any, out_range: OutRange | None) -> Array:
     """Return the table of a rule for each histogram: (..., levels)."""
     with on(counts):
-        counts = cupy.ascontiguousarray(counts)
+        if counts.dtype != np.int64 or not counts.flags.c_contiguous:
+            _device.refuse_capture("counts that are not int64 and contiguous", "pass those of histogram")
+            counts = cupy.ascontiguousarray(counts.astype(np.int64, copy=False))
         table = cupy.empty(counts.shape, _rules.table_dtype(rule, dtype, out_range))
         bins = counts.shape[-1]
         histograms = counts.size // bins if bins else 0

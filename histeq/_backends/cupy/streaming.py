@@ -19,6 +19,7 @@ from histeq._backends.cupy import pieces as _pieces
 from histeq._backends.cupy.pieces import Box, PieceCache
 from histeq._backends.cupy.transfer import TransferStream, for_each_piece, refuse_host_arrays
 from histeq._backends.numpy.backend import as_mask, copy_alpha, empty_like, overlap
+from histeq._backends.numpy.clahe import count_by_parts
 from histeq._core import dispatch
 from histeq._core.backend import Pixels
 from histeq._core.rules import OutRange
@@ -26,7 +27,8 @@ from histeq._core.tile_grid import Grid, Levels
 
 __all__ = [
     "apply", "apply_tiles", "as_mask", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
-    "fast_path", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap", "tile_tables",
+    "fast_path", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap",
+    "tables_of_tiles", "tile_histograms", "tile_tables",
 ]  # fmt: skip
 
 Array = Any
@@ -121,30 +123,51 @@ def tile_tables(
     return tables
 
 
+def tile_histograms(
+    pixels: Pixels,
+    grid: Grid,
+    origin: tuple[int, ...],
+    first: tuple[int, ...],
+    levels: Levels,
+    edges: Array | None,
+    counts: Array,
+) -> None:
+    """Add the counts of a window, which begins at `origin`, to `counts`: those of tiles from `first` on."""
+    count_by_parts(histogram, pixels, grid, origin, first, levels, edges, counts)
+
+
+def tables_of_tiles(counts: Array, clip_limit: float, levels: Levels) -> tuple[np.ndarray, np.ndarray]:
+    """Return the tables of tiles with these counts, and which tiles are empty."""
+    refuse_host_arrays()
+    tables, empty = gpu.tables_of_tiles(cupy.asarray(counts), clip_limit, levels)
+    return cupy.asnumpy(tables), empty
+
+
 def apply_tiles(
     pixels: Pixels,
     tables: Array,
     grid: Grid,
     origin: tuple[int, ...],
+    first: tuple[int, ...],
     levels: Levels,
     edges: Array | None,
     out: Array,
 ) -> None:
-    """Interpolate a window of the image, which begins at `origin` (D, H, W), into `out`."""
+    """Interpolate a window, which begins at `origin`, into `out` by the tables of tiles from `first` on."""
     pixels = dataclasses.replace(pixels, mask=None)
     uploaded: dict[tuple[int, ...], Array] = {}  # tables, by stream, image and plane
 
     def work(stream: TransferStream, box: Box, _: int) -> None:
-        first = tuple(part.start or 0 for part in box)
-        key = (id(stream), *first[:2])
+        begin = tuple(part.start or 0 for part in box)
+        key = (id(stream), *begin[:2])
         if key not in uploaded:
             images, planes = _pieces.histograms_of(pixels, box)
             uploaded[key] = stream.upload(tables[images if len(tables) > 1 else slice(None), planes])
         piece = _pieces.upload(stream, pixels, box)
         result = stream.empty_like(out[box])
-        start = tuple(a + b for a, b in zip(origin, first[2:], strict=True))
+        start = tuple(a + b for a, b in zip(origin, begin[2:], strict=True))
         bounds = _edges_of(stream, edges, box)
-        gpu.apply_tiles(piece, uploaded[key], grid, start, levels, bounds, result)
+        gpu.apply_tiles(piece, uploaded[key], grid, start, first, levels, bounds, result)
         stream.download(result, out[box])
 
     for_each_piece(_pieces.cut(pixels), work)
@@ -158,7 +181,7 @@ def clahe(
         part = slice(n, n + 1)
         image, bounds = pixels.part(part), None if edges is None else edges[part]
         tables = tile_tables(image, grid, clip_limit, levels, bounds)
-        apply_tiles(image, tables, grid, (0, 0, 0), levels, bounds, out[part])
+        apply_tiles(image, tables, grid, (0, 0, 0), (0, 0, 0), levels, bounds, out[part])
 
 
 # The passes ----------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ import numpy as np
 from histeq_kernels.cpu import match as _match
 from histeq_kernels.cpu import rules as _tables
 from histeq_kernels.cpu import tiers as _tiers
+from histeq_kernels.cpu.core import waiting as _waiting
 from histeq_kernels.cpu.fused.grey import kernel_of_rule
 from histeq_kernels.cpu.histogram import extremes as _extremes
 from histeq_kernels.cpu.histogram import float_bins as _float_bins
@@ -27,10 +28,11 @@ from histeq_kernels.cpu.lut import grey as _lut
 from histeq_kernels.cpu.lut import interpolate as _interpolate
 from numpy.typing import NDArray
 
+from histeq._backends.numba import clahe as _clahe
 from histeq._backends.numba import color as _colors
 from histeq._backends.numba import fast_path
 from histeq._backends.numba import parallel as _parallel
-from histeq._backends.numba.clahe import apply_tiles, clahe, tile_tables
+from histeq._backends.numba.clahe import apply_tiles, clahe, tables_of_tiles, tile_tables
 from histeq._backends.numba.views import add_up, bits, mask_of, native, rows, served, split, tag, workspace
 from histeq._backends.numpy import backend as _reference
 from histeq._backends.numpy.backend import (
@@ -41,21 +43,25 @@ from histeq._backends.numpy.backend import (
     match_values,
     overlap,
 )
+from histeq._backends.numpy.clahe import count_by_parts
 from histeq._core import nodata as _nodata
 from histeq._core import rules as _rules
 from histeq._core import threads as _threads
 from histeq._core.backend import Pixels
 from histeq._core.rules import OutRange
+from histeq._core.tile_grid import Grid, Levels
 
 __all__ = [
     "apply", "apply_tiles", "as_mask", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
-    "fast_path", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap", "tile_tables",
+    "fast_path", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap",
+    "tables_of_tiles", "tile_histograms", "tile_tables",
 ]  # fmt: skip
 
 Array = NDArray[Any]
 At = tuple[int, ...]  # which plane: (n, p); or image: (n,)
 
 name = "numba"
+_ = _waiting.raise_by.i64  # a Numba that cannot compile fails here, where another backend can replace it
 _UINT8 = np.dtype(np.uint8)
 
 
@@ -109,6 +115,21 @@ def _count_all_values(pixels: Pixels, at: At, parts: int) -> NDArray[np.int64]:
     if pixels.luma:
         return _colors.count_luma(pixels, at[0], parts)
     return _count_values(pixels, at, parts)
+
+
+def tile_histograms(
+    pixels: Pixels,
+    grid: Grid,
+    origin: tuple[int, ...],
+    first: tuple[int, ...],
+    levels: Levels,
+    edges: Array | None,
+    counts: Array,
+) -> None:
+    """Add the counts of a window, which begins at `origin`, to `counts`: those of tiles from `first` on."""
+    window = (pixels, grid, origin, first, levels, edges, counts)
+    if not _clahe.tile_histograms(*window):
+        count_by_parts(histogram, *window)
 
 
 def lookup_table(counts: NDArray[np.int64], rule: str, dtype: np.dtype, out_range: OutRange | None) -> Array:

@@ -21,6 +21,7 @@ from histeq_kernels.cpu.clahe import blend_packed as _blend_packed
 from histeq_kernels.cpu.clahe import luma as _luma
 from histeq_kernels.cpu.clahe import parameters as _parameters
 from histeq_kernels.cpu.clahe import ranks as _ranks
+from histeq_kernels.cpu.clahe import tile_counts as _counted
 from histeq_kernels.cpu.clahe import tile_tables as _tables
 from histeq_kernels.cpu.clahe import tile_tables_16 as _tables_16
 from histeq_kernels.cpu.histogram import grey as _histogram
@@ -29,7 +30,10 @@ from numpy.typing import NDArray
 
 from histeq._backends.numba import color as _colors
 from histeq._backends.numba.views import bits, served, tag, workspace
+from histeq._backends.numba.views import rows as contiguous_rows
 from histeq._backends.numpy import clahe as _reference
+from histeq._core import nodata as _nodata
+from histeq._core import rules as _rules
 from histeq._core import threads as _threads
 from histeq._core import tile_grid as _tiles
 from histeq._core.backend import Pixels
@@ -50,6 +54,7 @@ class _Space(threading.local):
         self.sums = np.empty(_tables.SUMS, np.int32)
         self.packed = np.empty(65536, np.uint64)
         self.found = np.empty(_blend_packed.FOUND, np.uint32)
+        self.values = np.empty(256, np.int64)
         self._tables = self._band = np.empty(0, np.uint8)
 
     def band(self, size: int) -> Array:
@@ -82,17 +87,85 @@ def tile_tables(pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, e
     return tables
 
 
+def tables_of_tiles(counts: Array, clip_limit: float, levels: Levels) -> tuple[Array, NDArray[np.bool_]]:
+    """Return the tables of tiles with these counts, and which tiles are empty."""
+    tables, empty = np.empty(counts.shape, levels.table_dtype), np.empty(counts.shape[:-1], np.bool_)
+    histograms, flat = np.ascontiguousarray(counts).reshape(-1, levels.bins), tables.reshape(-1, levels.bins)
+    parameters, flags = _table_parameters(levels), empty.reshape(-1).view(np.uint8)
+    kernel = getattr(_counted.tables_of_tiles, tag(tables))
+
+    def work(part: tuple[int, int]) -> None:
+        memory = workspace().counters, _space.sums, np.empty(levels.bins, np.int64)
+        kernel(histograms, *part, clip_limit, parameters, *memory, flat, flags)
+
+    _over_ranges(work, len(flat), min(_threads.num_threads(), flat.size // _PIECE))
+    return tables, empty
+
+
+def tile_histograms(
+    pixels: Pixels,
+    grid: Grid,
+    origin: tuple[int, ...],
+    first: tuple[int, ...],
+    levels: Levels,
+    edges: Array | None,
+    counts: Array,
+) -> bool:
+    """Add the counts of a window of integers in contiguous rows to those of its tiles.
+
+    Return False, having done nothing, for any other window.
+    """
+    image, threads = pixels.image, _threads.num_threads()
+    if edges is not None or pixels.luma or pixels.mask is not None or not counts.flags.c_contiguous:
+        return False
+    if not served(image) or (image.strides[4] != image.itemsize and image.shape[4] > 1):
+        return False
+    _, high, wide = counts.shape[2:5]
+    listed = sorted(
+        (((z.tile - first[0]) * high + y.tile - first[1]) * wide + x.tile - first[2], *z[1:], *y[1:], *x[1:])
+        for z, y, x in itertools.product(*_reference.parts_of(pixels, grid, origin))
+    )
+    begins = [i for i in range(len(listed)) if i == 0 or listed[i][0] != listed[i - 1][0]] + [len(listed)]
+    threads = min(threads, image[0, 0].size // _PIECE)
+    if len(begins) - 1 < threads or image[0, 0].size >= _tables.MAX_AREA:
+        return False  # the pixels of a tile shall be shared by threads
+    whole = len(listed) == 1 and image[0, 0].flags.c_contiguous and _tiers.in_use().joins_rows
+    parts = np.array([(listed[0][0], 0, 1, 0, 1, 0, image[0, 0].size)] if whole else listed, np.int64)
+    parameters, nodata = _level_parameters(levels, levels.first_bin), -1
+    if pixels.nodata is not None:
+        nodata = int(pixels.nodata) & ((1 << 8 * image.itemsize) - 1)
+
+    def count(at: At, threads: int) -> None:
+        plane, rows = bits(image[at]), counts[at].reshape(-1, levels.bins)
+        plane = plane.reshape(1, 1, -1) if whole else plane
+
+        def work(tiles: tuple[int, int]) -> None:
+            some = parts[begins[tiles[0]] : begins[tiles[1]]]
+            if plane.itemsize == 1:
+                memory = workspace().counters, _space.values
+                _counted.count_parts.u8(plane, some, parameters, nodata, *memory, rows)
+            else:
+                _counted.count_parts_16.u16(plane, some, parameters, nodata, workspace().counters, rows)
+
+        _over_ranges(work, len(begins) - 1, min(threads, plane.size // _PIECE))
+
+    _over_planes(count, pixels.histograms)
+    return True
+
+
 def apply_tiles(
     pixels: Pixels,
     tables: Array,
     grid: Grid,
     origin: tuple[int, ...],
+    first: tuple[int, ...],
     levels: Levels,
     edges: Array | None,
     out: Array,
 ) -> None:
-    """Blend a window of the image, which begins at `origin` (D, H, W), into `out`."""
-    around = tuple(grid.neighbours(axis, origin[axis], pixels.image.shape[2 + axis]) for axis in range(3))
+    """Blend a window, which begins at `origin`, into `out` by the tables of tiles from `first` on."""
+    shape = pixels.image.shape[2:]
+    around = tuple(grid.neighbours(axis, origin[axis], shape[axis], first[axis]) for axis in range(3))
 
     def work(at: At, threads: int) -> None:
         table = tables[min(at[0], len(tables) - 1), at[1]]
@@ -171,11 +244,11 @@ def _blend_tables(
     out: Array,
 ) -> None:
     """Blend one plane."""
-    flat = len(tables) == pixels.image.shape[2] == 1
+    flat = _is_flat(around[0])
     in_rows = _luma_rows(pixels, levels, pixels.image[at[0]], out[at[0]]) if flat else None
     plane, target = _plain(pixels, at, levels), None if pixels.luma else _plain_output(out[at], levels)
     if in_rows is not None:
-        _blend_luma(pixels, in_rows, tables[0], around, threads)
+        _blend_luma(pixels, in_rows, tables[around[0].tiles[0, 0]], around, threads)
     elif plane is not None and target is not None:
         _blend_plane(plane, tables, around, _level_parameters(levels), target, threads)
     else:
@@ -215,12 +288,22 @@ def _around(grid: Grid) -> tuple[Neighbours, ...]:
 @functools.lru_cache(maxsize=16)
 def _level_parameters(levels: Levels, first_bin: int = 0) -> NDArray[np.int64]:
     """Return what the kernels need to know of the levels: see `histeq_kernels/cpu/clahe/parameters.py`."""
+    return _parameters_of(levels, _sign_bit(levels), levels.bin_shift, first_bin)
+
+
+@functools.lru_cache(maxsize=16)
+def _table_parameters(levels: Levels) -> NDArray[np.int64]:
+    """Return what the kernels need to know that make tables of the counts of bins."""
+    return _parameters_of(levels, 0, 0, 0)
+
+
+def _parameters_of(levels: Levels, sign: int, bin_shift: int, first_bin: int) -> NDArray[np.int64]:
     entries = {
         _parameters.BINS: levels.bins,
         _parameters.LOWEST: levels.lowest,
         _parameters.SPAN: levels.span,
-        _parameters.SIGN: _sign_bit(levels),
-        _parameters.BIN_SHIFT: levels.bin_shift,
+        _parameters.SIGN: sign,
+        _parameters.BIN_SHIFT: bin_shift,
         _parameters.FIRST_BIN: first_bin,
         _parameters.LEVEL_SHIFT: levels.shift,
     }
@@ -287,20 +370,25 @@ def _blend_plane(
 ) -> None:
     """Blend a plane as it is."""
     z, y, x = around
-    deep = plane.shape[0] > 1 or len(tables) > 1
+    flat = _is_flat(z)
 
     def work(part: tuple[int, int]) -> None:
         rows = slice(*part)
         cut = y if part == (0, plane.shape[1]) else y.cut(rows)
         memory = (parameters, _space.packed, _space.found)
-        if deep:
+        if flat:
+            kernel = _blend.blend_tiles.u8 if plane.itemsize == 1 else _blend.blend_tiles_16.u16
+            kernel(plane[:, rows], *cut, *x, tables[z.tiles[0, 0]], *memory, out[:, rows])
+        else:
             kernel = getattr(_blend.blend_volume, tag(plane))
             kernel(plane[:, rows], *z, *cut, *x, tables, *memory, out[:, rows])
-        else:
-            kernel = _blend.blend_tiles.u8 if plane.itemsize == 1 else _blend.blend_tiles_16.u16
-            kernel(plane[:, rows], *cut, *x, tables[0], *memory, out[:, rows])
 
     _over_ranges(work, plane.shape[1], min(threads, plane.size // _PIECE))
+
+
+def _is_flat(z: Neighbours) -> bool:
+    """Tell whether pixels are one slice between equal layers of tables, of which each weighs 1/2."""
+    return z.tiles.shape[1] == 1 and z.tiles[0, 0] == z.tiles[1, 0] and z.weights[0, 0] == 0.5
 
 
 def _small_tiles(plane: Array, grid: Grid, clip_limit: float, levels: Levels) -> bool:
@@ -408,24 +496,52 @@ def _tables_in_parts(
     out: Array,
 ) -> None:
     """Write the tables of any plane."""
-    empty = np.zeros(grid.tiles, np.bool_)
+    empty, by_value = np.zeros(grid.tiles, np.bool_), not pixels.luma and levels.dtype.kind != "f"
     kernel, parameters = getattr(_tables.tile_table, tag(out)), _level_parameters(levels)
 
     def work(tile: tuple[int, ...]) -> None:
         zs, ys, xs = grid.box(tile)
-        counts = np.zeros(levels.bins, np.int64)
+        counts = np.zeros(_rules.levels_of(levels.dtype) if by_value else levels.bins, np.int64)
         rows = max(1, _PART // max(1, len(xs)))
         for z in range(len(zs)):
             for start in range(0, len(ys), rows):
                 box = _slices(zs[z : z + 1], ys[start : start + rows], xs)
-                mask = _mask(pixels, at, box, levels, edges)
-                _count(*_bins(pixels, at, box, levels, edges), mask, counts)
+                if by_value:
+                    _count_values(pixels, at, box, counts)
+                else:
+                    mask = _mask(pixels, at, box, levels, edges)
+                    _count(*_bins(pixels, at, box, levels, edges), mask, counts)
+        if by_value:
+            counts = _counts_of_bins(counts, pixels, levels)
         empty[tile] = not counts.any()
         if not empty[tile]:
             kernel(counts, clip_limit, parameters, np.empty_like(counts), out[tile])
 
     _threads.run(work, itertools.product(*map(range, grid.tiles)))
     _tiles.fill_empty(out, empty, levels)
+
+
+def _count_values(pixels: Pixels, at: At, box: Any, counts: NDArray[np.int64]) -> None:
+    """Add the counts of some integers, one for each bit pattern, to `counts`."""
+    values, mask = bits(pixels.image[at][box]), pixels.mask_of(at[0])
+    in_rows = contiguous_rows(values) if mask is None else None
+    if in_rows is not None:
+        kernel = _histogram.histogram.u8 if values.itemsize == 1 else _histogram.histogram_16.u16
+        kernel(in_rows[0], workspace().counters, counts)
+        return
+    counted = np.ones(values.shape, np.uint8) if mask is None else mask[box].view(np.uint8)
+    getattr(_histogram.histogram_strided, tag(values))(values, counted, counts)
+
+
+def _counts_of_bins(counts: NDArray[np.int64], pixels: Pixels, levels: Levels) -> NDArray[np.int64]:
+    """Return the counts of the bins from those of all integers by their bit patterns; nodata has none."""
+    if levels.dtype.kind == "i":
+        counts = np.roll(counts, len(counts) // 2)
+    if pixels.nodata is not None:
+        counts[int(pixels.nodata) + _sign_bit(levels)] = 0
+    if levels.bin_shift:
+        return counts.reshape(levels.bins, -1).sum(axis=1)
+    return counts[levels.first_bin : levels.first_bin + levels.bins]
 
 
 def _slices(*positions: NDArray[np.int64]) -> Any:
@@ -465,17 +581,18 @@ def _bins(
 ) -> tuple[Array, Array | None]:
     """Return the bins of some pixels, contiguous, in the tables' dtype; and which are mapped, None: all."""
     image = pixels.image[at[0]]
-    special_luma = pixels.luma and (levels.bin_shift or levels.value_range is not None)
-    if pixels.nodata is not None or image.dtype.kind == "f" or special_luma:
-        index, maps = _reference.indices(pixels, *at, box, levels, edges)
-        return index.astype(levels.table_dtype, order="C"), maps
+    special = levels.bin_shift or levels.value_range is not None or pixels.nodata is not None
+    if image.dtype.kind == "f" or (pixels.luma and special):
+        index, mapped = _reference.indices(pixels, *at, box, levels, edges)
+        return index.astype(levels.table_dtype, order="C"), mapped
     if pixels.luma:
         channels = [bits(image[c][box]) for c in pixels.channels_of(0)]
         luma = np.empty(channels[0].shape, levels.table_dtype)
         getattr(_strided.extract_luma, tag(luma))(*channels, luma)
         return luma, None
     values = bits(image[at[1]][box])
-    return np.ascontiguousarray(levels.bins_of(values ^ values.dtype.type(_sign_bit(levels)))), None
+    maps = None if pixels.nodata is None else image[at[1]][box] != pixels.nodata
+    return np.ascontiguousarray(levels.bins_of(values ^ values.dtype.type(_sign_bit(levels)))), maps
 
 
 def _blend_in_parts(
@@ -518,17 +635,22 @@ def _put(
 ) -> None:
     """Write the levels of some pixels, whose bins are in `index`, as pixels."""
     image, target = pixels.image[at[0]], out[at[0]]
-    if maps is not None or (pixels.luma and not served(out)):
+    if image.dtype.kind == "f" or (pixels.luma and (maps is not None or not served(out))):
         mapped = np.ones(level.shape, np.bool_) if maps is None else maps
         _reference.put(pixels, *at, box, level, mapped, levels, out)
-    elif pixels.luma:
+        return
+    if pixels.luma:
         rgb = pixels.channels_of(0)
         new = (level << levels.shift) + levels.offset
         old = [bits(image[c][box]) for c in rgb]
         top = np.iinfo(levels.dtype).max
         getattr(_strided.replace_luma, tag(level))(*old, new, top, *(target[c][box] for c in rgb))
-    elif levels.out_dtype is not None:
-        target[at[1]][box] = level + levels.offset
+        return
+    if levels.out_dtype is not None:
+        new = (level + levels.offset).astype(levels.out_dtype)
     else:
         new = ((level << levels.shift) + levels.offset) ^ level.dtype.type(_sign_bit(levels))
-        target[at[1]][box] = new.view(levels.dtype)
+        new = new.view(levels.dtype)
+    if maps is not None and pixels.nodata is not None:
+        new = np.where(maps, _nodata.apart([new], pixels)[0], new.dtype.type(pixels.nodata))
+    target[at[1]][box] = new

@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histeq._backends.numpy.clahe import apply_tiles, clahe, tile_tables
+from histeq._backends.numpy.clahe import apply_tiles, clahe, count_by_parts, tables_of_tiles, tile_tables
 from histeq._core import nodata as _nodata
 from histeq._core import rules as _rules
 from histeq._core import ycrcb as _color
 from histeq._core.backend import Pixels
 from histeq._core.rules import OutRange
+from histeq._core.tile_grid import Grid, Levels
 
 __all__ = [
     "apply", "apply_tiles", "as_mask", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
-    "fast_path", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap", "tile_tables",
+    "fast_path", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap",
+    "tables_of_tiles", "tile_histograms", "tile_tables",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -116,6 +118,19 @@ def bin_index(values: Array, edges: Array) -> tuple[NDArray[np.int64], NDArray[n
     inside = (values >= edges[0]) & (values <= edges[-1])
     index = np.searchsorted(edges, values, side="right") - 1
     return np.minimum(index, len(edges) - 2), inside
+
+
+def tile_histograms(
+    pixels: Pixels,
+    grid: Grid,
+    origin: tuple[int, ...],
+    first: tuple[int, ...],
+    levels: Levels,
+    edges: Array | None,
+    counts: Array,
+) -> None:
+    """Add the counts of a window, which begins at `origin`, to `counts`: those of tiles from `first` on."""
+    count_by_parts(histogram, pixels, grid, origin, first, levels, edges, counts)
 
 
 def lookup_table(counts: NDArray[np.int64], rule: str, dtype: np.dtype, out_range: OutRange | None) -> Array:

@@ -1,5 +1,7 @@
 """CLAHE in NumPy: the readable reference. Its arithmetic is in `histeq/_core/tile_grid.py`."""
 
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ from histeq._core import nodata as _nodata
 from histeq._core import tile_grid as _tiles
 from histeq._core import ycrcb as _color
 from histeq._core.backend import Pixels
-from histeq._core.tile_grid import Grid, Levels
+from histeq._core.tile_grid import Grid, Levels, Stretch
 
 Array = NDArray[Any]
 
@@ -36,16 +38,52 @@ def tile_tables(pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, e
     return tables
 
 
+def count_by_parts(
+    histogram: Callable[[Pixels, Array | None], Array],
+    pixels: Pixels,
+    grid: Grid,
+    origin: tuple[int, ...],
+    first: tuple[int, ...],
+    levels: Levels,
+    edges: Array | None,
+    counts: Array,
+) -> None:
+    """Add to the counts of tiles from `first` on what `histogram` counts in the parts of a window.
+
+    Arrays are NumPy's or CuPy's.
+    """
+    for stretches in itertools.product(*parts_of(pixels, grid, origin)):
+        counted = histogram(pixels.window(tuple(slice(s.start, s.stop) for s in stretches)), edges)
+        if levels.bin_shift:
+            counted = counted.reshape(*counted.shape[:2], levels.bins, -1).sum(axis=-1)
+        z, y, x = (s.tile - start for s, start in zip(stretches, first, strict=True))
+        counts[:, :, z, y, x] += counted
+
+
+def parts_of(pixels: Pixels, grid: Grid, origin: tuple[int, ...]) -> list[tuple[Stretch, ...]]:
+    """Return where the tiles count the pixels of a window along each axis."""
+    return [grid.stretches(axis, origin[axis], pixels.image.shape[2 + axis]) for axis in range(3)]
+
+
+def tables_of_tiles(counts: Array, clip_limit: float, levels: Levels) -> tuple[Array, NDArray[np.bool_]]:
+    """Return the tables of tiles with these counts, and which tiles are empty."""
+    tables, empty = np.zeros(counts.shape, levels.table_dtype), np.asarray(~counts.any(axis=-1))
+    for at in zip(*np.nonzero(~empty), strict=True):
+        tables[at] = _tiles.table(counts[at], clip_limit, levels)
+    return tables, empty
+
+
 def apply_tiles(
     pixels: Pixels,
     tables: Array,
     grid: Grid,
     origin: tuple[int, ...],
+    first: tuple[int, ...],
     levels: Levels,
     edges: Array | None,
     out: Array,
 ) -> None:
-    """Blend a window of the image, which begins at `origin` (D, H, W), into `out`."""
+    """Blend a window, which begins at `origin`, into `out` by the tables of tiles from `first` on."""
     depth, height, width = pixels.image.shape[2:]
     rows = max(1, _BLOCK // max(1, width))
     for n, p in np.ndindex(pixels.histograms):
@@ -55,7 +93,7 @@ def apply_tiles(
                 index, maps = indices(pixels, n, p, block, levels, edges)
                 starts = (origin[0] + z, origin[1] + y, origin[2])
                 around = [
-                    grid.neighbours(axis, start, count)
+                    grid.neighbours(axis, start, count, first[axis])
                     for axis, (start, count) in enumerate(zip(starts, index.shape, strict=True))
                 ]
                 table = tables[min(n, len(tables) - 1), p]
@@ -70,7 +108,7 @@ def clahe(
         part = slice(n, n + 1)
         image, bounds = pixels.part(part), None if edges is None else edges[part]
         tables = tile_tables(image, grid, clip_limit, levels, bounds)
-        apply_tiles(image, tables, grid, (0, 0, 0), levels, bounds, out[part])
+        apply_tiles(image, tables, grid, (0, 0, 0), (0, 0, 0), levels, bounds, out[part])
 
 
 def indices(

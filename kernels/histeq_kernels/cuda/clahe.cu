@@ -6,6 +6,8 @@ struct Tiles {
     i64 size[3];    // pixels of a tile; the last tiles may end beyond the image
     i64 shape[3];   // pixels of the image
     i64 origin[3];  // where the pixels of the launch begin in it
+    i64 first[3];   // the first of the tiles whose tables there are
+    i64 held[3];    // and how many there are
 
     __device__ __forceinline__ i64 all() const { return count[0] * count[1] * count[2]; }
 };
@@ -362,7 +364,8 @@ __device__ __forceinline__ void apply_tiles(const Layout& at, const Tiles& tiles
             const RowOffsets row(at, s);
             const Between z(tiles, 0, s.layer, by[0]), y(tiles, 1, s.row, by[1]);
             const auto row_of = [&](int iz, int iy) {
-                return table + (iz * tiles.count[1] + iy) * tiles.count[2] * levels.bins;
+                const i64 z = iz - tiles.first[0], y = iy - tiles.first[1];
+                return table + (z * tiles.held[1] + y) * tiles.held[2] * levels.bins;
             };
             const Level* const upper[2] = {row_of(z.before, y.before), row_of(z.after, y.before)};
             const Level* const lower[2] = {row_of(z.before, y.after), row_of(z.after, y.after)};
@@ -372,8 +375,8 @@ __device__ __forceinline__ void apply_tiles(const Layout& at, const Tiles& tiles
                 u32 bin;
                 bool counted;  // of no interest here
                 const bool maps = kind.bin(levels, from, bin, counted);
-                const i64 before = static_cast<i64>(x.before) * bins + bin;
-                const i64 after = static_cast<i64>(x.after) * bins + bin;
+                const i64 before = (x.before - tiles.first[2]) * bins + bin;
+                const i64 after = (x.after - tiles.first[2]) * bins + bin;
                 const auto along = [&](const Level* row) {
                     return weighted(row[before], x.weight_before, row[after], x.weight_after);
                 };

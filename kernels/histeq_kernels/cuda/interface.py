@@ -102,7 +102,7 @@ TABLES = np.dtype(
     align=True,
 )
 POINT = np.dtype(_fields(np.float64, "centre", "level", "slope"))
-TILES = np.dtype([(name, np.int64, 3) for name in ("count", "size", "shape", "origin")])
+TILES = np.dtype([(name, np.int64, 3) for name in ("count", "size", "shape", "origin", "first", "held")])
 LEVELS = np.dtype(
     [
         *_fields(np.int64, "bins", "width", "bin_shift", "flip", "first"),

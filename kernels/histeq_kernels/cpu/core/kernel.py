@@ -69,10 +69,6 @@ class Kernel:
         """Return a new compiled variant."""
         return compiled(self._function, f"{self.name}_{tag}", self._signatures[tag])
 
-    def variants(self) -> dict[str, Callable[..., None]]:
-        """Return every compiled variant that this processor runs, by its tag."""
-        return {tag: getattr(self, tag) for tag in self._signatures}
-
 
 def kernel(**signatures: str) -> Callable[[Any], Kernel]:
     """Declare a kernel with one signature per dtype tag: ``@kernel(u8="void(...)", u16="void(...)")``."""

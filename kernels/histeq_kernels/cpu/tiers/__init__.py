@@ -79,14 +79,6 @@ class TieredKernel(Kernel):
         function = specialized(self._function, tier.operations)
         return compiled(function, f"{self.name}_{tag}_{tier.name}", self._signatures[tag])
 
-    def variants(self) -> dict[str, Callable[..., None]]:
-        """Return every compiled variant that this processor runs, by its tag and tier."""
-        return {
-            f"{tag}_{name}": self.variant(tag, TIERS[name])
-            for tag in self._signatures
-            for name in available()
-        }
-
 
 def tiered_kernel(**signatures: str) -> Callable[[Any], TieredKernel]:
     """Declare a kernel that calls operations of a tier, with one signature per dtype tag: see `kernel`."""
