@@ -584,7 +584,7 @@ class TestBroken:
     def test_missing_and_folder(self, tmp_path):
         with pytest.raises(FileError, match=r"b\.png: No such file"):
             read(tmp_path / "b.png")
-        with pytest.raises(FileError, match="Is a directory"):
+        with pytest.raises(FileError, match="the folder is no Zarr store"):
             read(tmp_path)
 
     def test_missing_library_is_no_broken_file(self, monkeypatch):
@@ -601,11 +601,17 @@ class TestAtomic:
             target = tmp_path / f"a{suffix}"
             target.write_bytes(b"old")
 
-            def full(picture, path, quality):
-                path.write_bytes(b"half")
+            def full(picture, file, quality):
+                file.write(b"half")
                 raise OSError(28, os.strerror(28))
 
-            monkeypatch.setitem(_files._WRITERS, kind, full)
+            def full_sink(file, header, options):
+                full(None, file, None)
+
+            if kind == "TIFF":
+                monkeypatch.setattr(_files.tiff, "create", full_sink)
+            else:
+                monkeypatch.setitem(_files._ENCODERS, kind, full)
             with pytest.raises(FileError, match="cannot write it: No space left on device"):
                 write(picture, target)
             assert target.read_bytes() == b"old"

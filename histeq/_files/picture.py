@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from histeq._files.blocks import Header
+
 ORIENTATION = 274
 TEXT_TAGS = (270, 271, 272, 305, 306, 315, 33432)  # description, maker, ..., copyright: in EXIF and in TIFF
 
@@ -41,6 +43,22 @@ class Picture:
     dpi: tuple[float, float] | None = None
     keep: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """What only this format can store: PNG chunks, JPEG tables, the TIFF tags of each page."""
+
+    @classmethod
+    def of(cls, header: Header, pixels: NDArray[Any]) -> "Picture":
+        """Return a picture with the given pixels and everything else from `header`."""
+        names = ("layout", "format", "alpha", "nodata", "icc", "exif", "xmp", "dpi", "keep")
+        return cls(pixels, **{name: getattr(header, name) for name in names})
+
+    @property
+    def header(self) -> Header:
+        """All but the pixels."""
+        pages, height, width, channels = self.batch.shape
+        return Header(
+            format=self.format, pages=pages, height=height, width=width, channels=channels,
+            dtype=self.pixels.dtype, layout=self.layout, alpha=self.alpha, nodata=self.nodata, icc=self.icc,
+            exif=self.exif, xmp=self.xmp, dpi=self.dpi, keep=self.keep,
+        )  # fmt: skip
 
     @property
     def batch(self) -> NDArray[Any]:

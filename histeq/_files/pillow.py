@@ -7,39 +7,38 @@ by a limit of its own, whatever --max-pixels allows.
 import struct
 from collections.abc import Mapping
 from io import BytesIO
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from histeq._files.blocks import Header, Whole
 from histeq._files.picture import Picture, Unfit, check_size
 
 
-def read_jpeg(path: Path, limit: int) -> Picture:
-    """Decode a JPEG file."""
+def open_jpeg(file: BinaryIO, limit: int) -> Whole:
+    """Return the source that a JPEG file is."""
     from PIL import JpegImagePlugin
 
-    with JpegImagePlugin.JpegImageFile(path) as image:
-        check_size(image.width * image.height, limit)
-        keep = {
-            "qtables": image.quantization,
-            "subsampling": JpegImagePlugin.get_sampling(image),
-            "progressive": "progressive" in image.info,
-            "comment": image.info.get("comment"),
-        }
-        return _picture(image, "JPEG", keep)
+    image = JpegImagePlugin.JpegImageFile(BytesIO(file.read()))
+    check_size(image.width * image.height, limit)
+    keep = {
+        "qtables": image.quantization,
+        "subsampling": JpegImagePlugin.get_sampling(image),
+        "progressive": "progressive" in image.info,
+        "comment": image.info.get("comment"),
+    }
+    return _source(image, "JPEG", keep)
 
 
-def read_webp(path: Path, limit: int) -> Picture:
-    """Decode a WebP file."""
+def open_webp(file: BinaryIO, limit: int) -> Whole:
+    """Return the source that a WebP file is."""
     from PIL import WebPImagePlugin
 
-    data = path.read_bytes()
+    data = file.read()
     width, height, lossless = _webp_header(data)
     check_size(width * height, limit)
-    with WebPImagePlugin.WebPImageFile(BytesIO(data)) as image:
-        return _picture(image, "WebP", {"lossless": lossless})
+    return _source(WebPImagePlugin.WebPImageFile(BytesIO(data)), "WebP", {"lossless": lossless})
 
 
 def _webp_header(data: bytes) -> tuple[int, int, bool]:
@@ -65,25 +64,29 @@ def _webp_header(data: bytes) -> tuple[int, int, bool]:
     return *size, lossless
 
 
-def read_bmp(path: Path, limit: int) -> Picture:
-    """Decode a BMP file."""
+def open_bmp(file: BinaryIO, limit: int) -> Whole:
+    """Return the source that a BMP file is."""
     from PIL import BmpImagePlugin
 
-    with BmpImagePlugin.BmpImageFile(path) as image:
-        check_size(image.width * image.height, limit)
-        return _picture(image, "BMP", {})
+    image = BmpImagePlugin.BmpImageFile(BytesIO(file.read()))
+    check_size(image.width * image.height, limit)
+    return _source(image, "BMP", {})
 
 
-def _picture(image: Any, kind: str, keep: Mapping[str, Any]) -> Picture:
+def _source(image: Any, kind: str, keep: Mapping[str, Any]) -> Whole:
     mode = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGBA"}.get(image.mode)
     if mode is None:
         raise Unfit(f"{image.mode} pictures are not handled; convert it to grey or RGB")
     exif = image.info.get("exif")
     dpi = image.info.get("dpi")
-    return Picture(
-        np.array(image.convert(mode)),  # a copy: Pillow's own memory is read-only
-        "HW" if mode == "L" else "HWC",
-        kind,
+    header = Header(
+        format=kind,
+        pages=1,
+        height=image.height,
+        width=image.width,
+        channels=len(mode),
+        dtype=np.dtype(np.uint8),
+        layout="HW" if mode == "L" else "HWC",
         alpha=mode == "RGBA",
         icc=image.info.get("icc_profile"),
         exif=exif.removeprefix(b"Exif\0\0") if exif else None,
@@ -92,8 +95,14 @@ def _picture(image: Any, kind: str, keep: Mapping[str, Any]) -> Picture:
         keep=keep,
     )
 
+    def decode() -> NDArray[Any]:
+        with image:
+            return np.array(image.convert(mode))  # a copy: Pillow's own memory is read-only
 
-def write_jpeg(picture: Picture, path: Path, quality: int | None) -> None:
+    return Whole(header, decode)
+
+
+def write_jpeg(picture: Picture, file: BinaryIO, quality: int | None) -> None:
     """Encode a JPEG file; by default a picture from a JPEG file keeps its quantization tables."""
     options: dict[str, Any] = {"quality": quality or 95}
     if picture.format == "JPEG":
@@ -101,10 +110,10 @@ def write_jpeg(picture: Picture, path: Path, quality: int | None) -> None:
         if quality is not None:
             del options["qtables"]
             options["quality"] = quality
-    _save(picture, picture.first, path, "JPEG", options)
+    _save(picture, picture.first, file, "JPEG", options)
 
 
-def write_webp(picture: Picture, path: Path, quality: int | None) -> None:
+def write_webp(picture: Picture, file: BinaryIO, quality: int | None) -> None:
     """Encode a WebP file, lossy if the picture came from a lossy one."""
     lossy = picture.format == "JPEG" or picture.keep.get("lossless") is False
     # exact: keep the colour of transparent pixels.
@@ -112,19 +121,19 @@ def write_webp(picture: Picture, path: Path, quality: int | None) -> None:
     pixels = picture.batch[0]
     if picture.channels < 3:  # WebP has no grey format
         pixels = np.concatenate([pixels[..., :1]] * 3 + [pixels[..., 1:]], axis=-1)
-    _save(picture, np.ascontiguousarray(pixels), path, "WEBP", options)
+    _save(picture, np.ascontiguousarray(pixels), file, "WEBP", options)
 
 
-def write_bmp(picture: Picture, path: Path, quality: int | None) -> None:
+def write_bmp(picture: Picture, file: BinaryIO, quality: int | None) -> None:
     """Encode a BMP file."""
-    _save(picture, picture.first, path, "BMP", {})
+    _save(picture, picture.first, file, "BMP", {})
 
 
-def _save(picture: Picture, pixels: NDArray[Any], path: Path, kind: str, options: dict[str, Any]) -> None:
+def _save(picture: Picture, pixels: NDArray[Any], file: BinaryIO, kind: str, options: dict[str, Any]) -> None:
     from PIL import Image
 
     carried = {"icc_profile": picture.icc, "xmp": picture.xmp, "dpi": picture.dpi}
     if picture.exif:
         carried["exif"] = b"Exif\0\0" + picture.exif
     options |= {name: value for name, value in carried.items() if value}
-    Image.fromarray(pixels).save(path, kind, **options)
+    Image.fromarray(pixels).save(file, kind, **options)

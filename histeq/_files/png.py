@@ -3,10 +3,16 @@
 import struct
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any, BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
+
+from histeq._files.blocks import Header, Whole
 from histeq._files.picture import Picture, Unfit, check_size
 
+_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
+"""Of each colour type, once decoded; a tRNS chunk adds one. 3 is a palette."""
 _MAX_PROFILE = 2**26  # bytes: an ICC profile beyond 64 MiB is a decompression bomb
 
 # Chunks that remain valid when the pixels change. Left out are sBIT, bKGD, hIST and tRNS, which refer to the
@@ -14,29 +20,42 @@ _MAX_PROFILE = 2**26  # bytes: an ICC profile beyond 64 MiB is a decompression b
 _KEPT = frozenset(b"iCCP sRGB gAMA cHRM cICP mDCV cLLI eXIf pHYs oFFs sCAL pCAL tEXt zTXt iTXt".split())
 
 
-def read(path: Path, limit: int) -> Picture:
-    """Decode a PNG file."""
-    import imagecodecs
-
-    data = path.read_bytes()
+def open(file: BinaryIO, limit: int) -> Whole:
+    """Return the source that a PNG file is."""
+    data = file.read()
     chunks = list(_chunks(data))
-    width, height = struct.unpack_from(">II", data, 16)
+    width, height, bits, kind = struct.unpack_from(">IIBB", data, 16)
     check_size(width * height, limit)
-    if any(name == b"acTL" for name, _, _ in chunks):
+    names = {name for name, _, _ in chunks}
+    if b"acTL" in names:
         raise Unfit("animated PNG files are not handled")
-    pixels = imagecodecs.png_decode(data)
+    if kind not in _CHANNELS:
+        raise ValueError(f"its colour type is {kind}")
+    channels = _CHANNELS[kind] + (b"tRNS" in names and kind in (0, 2, 3))
     kept = [(name, body) for name, body, intact in chunks if name in _KEPT and intact]
     first = dict(reversed(kept))
-    return Picture(
-        pixels,
-        "HWC" if pixels.ndim == 3 else "HW",
-        "PNG",
-        alpha=pixels.ndim == 3 and pixels.shape[2] in (2, 4),
+    header = Header(
+        format="PNG",
+        pages=1,
+        height=height,
+        width=width,
+        channels=channels,
+        dtype=np.dtype(np.uint16 if bits == 16 else np.uint8),
+        layout="HW" if channels == 1 else "HWC",
+        alpha=channels in (2, 4),
         icc=_profile(first.get(b"iCCP")),
         exif=first.get(b"eXIf"),
         dpi=_dpi(first.get(b"pHYs")),
         keep={"chunks": kept},
     )
+
+    def decode() -> NDArray[Any]:
+        import imagecodecs
+
+        pixels: NDArray[Any] = imagecodecs.png_decode(data)
+        return pixels
+
+    return Whole(header, decode)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
@@ -76,19 +95,20 @@ def _dpi(body: bytes | None) -> tuple[float, float] | None:
     return x * 0.0254, y * 0.0254
 
 
-def write(picture: Picture, path: Path, quality: int | None) -> None:
+def write(picture: Picture, file: BinaryIO, quality: int | None) -> None:
     """Encode a PNG file."""
     import imagecodecs
 
-    data = imagecodecs.png_encode(picture.first)
+    pixels = picture.first
+    size = pixels.nbytes + len(pixels)  # each row has a byte more; imagecodecs' own estimate lacks them
+    data = imagecodecs.png_encode(pixels, out=size + size // 64 + (1 << 16))
     kept = picture.keep["chunks"] if picture.format == "PNG" else _new_chunks(picture)
     after_header = 33  # all kept chunks are valid there: before any palette and the pixels
-    with path.open("wb") as file:
-        file.write(data[:after_header])
-        for name, body in kept:
-            file.write(struct.pack(">I4s", len(body), name) + body)
-            file.write(struct.pack(">I", zlib.crc32(body, zlib.crc32(name))))
-        file.write(data[after_header:])
+    file.write(data[:after_header])
+    for name, body in kept:
+        file.write(struct.pack(">I4s", len(body), name) + body)
+        file.write(struct.pack(">I", zlib.crc32(body, zlib.crc32(name))))
+    file.write(memoryview(data)[after_header:])
 
 
 def _new_chunks(picture: Picture) -> Iterator[tuple[bytes, bytes]]:

@@ -1,0 +1,474 @@
+"""Zarr, versions 2 and 3, and OME-Zarr, through zarr.
+
+An array becomes pages: see `axes`. A chunk or a shard is read, changed and written as a whole, so two writers
+in one lose pixels: the blocks of what is written are its shards, or its chunks where it has none.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import math
+import os
+import secrets
+import shutil
+import threading
+import warnings
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histeq._files import cf, ome
+from histeq._files.axes import Axes, axes_for, axes_of, check_array
+from histeq._files.blocks import Header, Level, Options, Window
+from histeq._files.picture import Unfit
+from histeq._files.zarr_plan import Node, Plan, note, plan
+
+_METADATA = ("zarr.json", ".zarray", ".zgroup")
+_SHARED = 1 << 25
+"""Bytes up to which pages that share chunks are decoded together. Those of two rows of chunks are kept."""
+_MOST_METADATA = 1 << 26
+"""Bytes that a file of metadata may have in a ZIP file, which may hold a thousand times its own size."""
+_PATIENCE = 10.0
+"""Seconds to wait for writes that have failed."""
+
+
+class ZarrSource:
+    """An array, or the image of a group."""
+
+    in_blocks = True
+
+    def __init__(self, node: Node, limit: int, store: Any = None) -> None:
+        array, axes = node.arrays[0], node.axes[0]
+        dtype = np.dtype(array.dtype)
+        check_array(axes, dtype, limit)
+        self._level, self._store = _Level(array, axes), store
+        depth, axis = axes.depth(array.chunks)
+        size = axes.channels * axes.height * axes.width * dtype.itemsize
+        self._shared = _Shared(self._level, depth, axis) if 1 < depth <= _SHARED // max(size, 1) else None
+        blocks = array.shards or array.chunks
+        if math.prod(blocks) > max(limit, 1):
+            raise Unfit(f"chunks of {blocks} are larger than --max-pixels {limit} allows")
+        self.header = Header(
+            format="Zarr",
+            pages=axes.pages,
+            height=axes.height,
+            width=axes.width,
+            channels=axes.channels,
+            dtype=dtype.newbyteorder("="),
+            layout=axes.layout,
+            alpha=axes.alpha,
+            nodata=cf.nodata(array.attrs.asdict(), dtype),
+            levels=tuple((level.height, level.width) for level in node.axes[1:]),
+            keep={"node": node, "axes": axes, "color": axes.color},
+        )
+
+    def blocks(self, page: int) -> tuple[int, int]:
+        """Return the rows and columns of a chunk: that of a shard's chunks, which are read one by one."""
+        return self._level.axes.of_rows(self._level.array.chunks)
+
+    def read(self, window: Window) -> NDArray[Any]:
+        """Return the pixels of a window."""
+        return (self._shared or self._level).read(window)
+
+    def close(self) -> None:
+        """Close the store if it was opened here."""
+        if self._store is not None:
+            self._store.close()
+
+
+class _Level:
+    """An array that is read, or written by whole shards."""
+
+    def __init__(self, array: Any, axes: Axes, *, new: bool = False) -> None:
+        self.array, self.axes = array, axes
+        self.height, self.width = axes.height, axes.width
+        self._blocks = array.shards or array.chunks
+        several = any(size > 1 for size in axes.of_pages(self._blocks)) and axes.pages > 1
+        # Pages that share a chunk are written one after another.
+        self._lock = threading.Lock() if several else contextlib.nullcontext()
+        self._skips = new and np.dtype(array.dtype).kind != "f"  # floats have two zeros
+
+    def blocks(self, page: int) -> tuple[int, int]:
+        """Return the rows and columns of a shard, or of a chunk."""
+        return self.axes.of_rows(self._blocks)
+
+    def write(self, window: Window, pixels: NDArray[Any]) -> None:
+        """Write the pixels of a window made of whole blocks."""
+        rows, columns = self.blocks(window.page)
+        _check_whole(window.top, window.height, rows, self.height)
+        _check_whole(window.left, window.width, columns, self.width)
+        stored = self.axes.stored(pixels).astype(self.array.dtype, copy=False)
+        if self._skips and stored.flat[0] == self.array.fill_value and (stored == stored.flat[0]).all():
+            return  # what was never written is the fill value
+        with self._lock:
+            self.array[self.axes.index(window)] = stored
+
+    def read(self, window: Window) -> NDArray[Any]:
+        """Return the pixels of a window."""
+        return self.axes.pixels(self.stored(self.axes.index(window), window))
+
+    def stored(self, index: tuple[int | slice, ...], window: Window) -> NDArray[Any]:
+        """Return what the array has at an index; the error for a broken chunk names the window."""
+        try:
+            return np.asarray(self.array[index])
+        except MemoryError:
+            raise
+        except Exception as error:  # codecs raise all kinds of exceptions
+            rows, columns = (f"{part.start} to {part.stop}" for part in window.slices)
+            page = f"page {window.page}, " if self.axes.pages > 1 else ""
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(f"a chunk within {page}rows {rows}, columns {columns}: {reason}") from error
+
+
+class _Shared:
+    """The pages of an array whose chunks hold several: they are decoded together, not again for each."""
+
+    def __init__(self, level: _Level, depth: int, axis: int) -> None:
+        self._level, self._depth, self._axis = level, depth, axis
+        self._decoded: dict[int, NDArray[Any]] = {}
+        self._lock = threading.Lock()
+
+    def read(self, window: Window) -> NDArray[Any]:
+        """Return the pixels of a window."""
+        level, axis = self._level, self._axis
+        index = list(level.axes.index(Window(window.page, 0, 0, level.height, level.width)))
+        number = index[axis]
+        assert isinstance(number, int)
+        within = number % self._depth
+        first = window.page - within
+        with self._lock:
+            if first not in self._decoded:
+                if len(self._decoded) > 1:
+                    del self._decoded[next(iter(self._decoded))]
+                index[axis] = slice(number - within, number - within + self._depth)
+                self._decoded[first] = level.stored(tuple(index), window)
+            pages = self._decoded[first]
+        before = sum(isinstance(part, slice) for part in index[:axis])
+        page = level.axes.pixels(pages.take(within, axis=before))
+        return np.array(page[window.slices], order="C")
+
+
+def _check_whole(start: int, size: int, block: int, end: int) -> None:
+    stop = start + size
+    if start % block or (stop % block and stop != end):
+        raise ValueError(f"pixels {start} to {stop} are not whole blocks of {block}")
+
+
+def open(store: Any, limit: int, layout: str | None = None) -> ZarrSource:
+    """Open an array, the image of an OME-Zarr group, or the only image of another group.
+
+    Parameters
+    ----------
+    store : path, or array or group of zarr's
+        A folder or a ZIP file.
+    limit : int
+        The most pixels that the image may have.
+    layout : str, optional
+        A letter for each axis of the array: N or T, C, D, H, W. By default the metadata of OME-Zarr, the
+        names of the axes or xarray's say what they are, else the shape does.
+    """
+    import zarr
+
+    if not isinstance(store, str | os.PathLike):
+        return ZarrSource(_node(store, None, layout), limit)
+    path, opened = Path(store), None
+    if path.is_dir():
+        if not _is_node(path):
+            raise Unfit(f"the folder is no Zarr store: it has no {', '.join(_METADATA)}")
+    else:
+        _check_zip(path)
+        opened = zarr.storage.ZipStore(path, mode="r")
+    with contextlib.ExitStack() as stack:
+        if opened is not None:
+            stack.callback(opened.close)
+        with _described():
+            # Consolidated metadata may be out of date.
+            root = zarr.open(opened or path, mode="r", use_consolidated=False)
+        source = ZarrSource(_node(root, path if opened is None else None, layout), limit, opened)
+        stack.pop_all()
+        return source
+
+
+def _is_node(path: Path) -> bool:
+    return any((path / name).is_file() for name in _METADATA)
+
+
+def _check_zip(path: Path) -> None:
+    with zipfile.ZipFile(path) as file:
+        names = file.namelist()
+        for info in file.infolist():
+            name = info.filename.rsplit("/")[-1]
+            if name in (*_METADATA, ".zattrs", ".zmetadata") and info.file_size > _MOST_METADATA:
+                raise Unfit(f"its {info.filename} has {info.file_size} bytes")
+    if not any(name in _METADATA for name in names):
+        if any(name.endswith(".npy") for name in names):
+            raise Unfit("an .npz archive holds several arrays; save the one that is meant with numpy.save")
+        raise Unfit("the ZIP file is no Zarr store: its root has no " + ", ".join(_METADATA))
+
+
+@contextlib.contextmanager
+def _described() -> Iterator[None]:
+    """Tell what is not supported from what is broken."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:
+        text = " ".join(str(error).split())
+        if any(word in text.lower() for word in ("codec", "data type", "rectilinear", "chunk grid")):
+            raise Unfit(f"zarr cannot read it: {text}") from error
+        raise
+
+
+def _node(root: Any, folder: Path | None, layout: str | None) -> Node:
+    """Find the arrays of the image."""
+    import zarr
+
+    if isinstance(root, zarr.Array):
+        return Node((root,), (_axes(root, layout),), ("",), {}, None)
+    if not isinstance(root, zarr.Group):
+        raise TypeError(f"expected a path or an array or a group of zarr's, got {type(root).__name__}")
+    attributes = root.attrs.asdict()
+    scales = ome.scales(attributes)
+    if scales is not None:
+        names = scales.paths
+        arrays = tuple(_array(root, name) for name in names)
+        axes = tuple(_axes(array, layout, scales.axes) for array in arrays)
+        for name, one in zip(names, axes, strict=True):
+            larger = one.height > axes[0].height or one.width > axes[0].width
+            if larger or one.letters != axes[0].letters or one.channels != axes[0].channels:
+                raise ValueError(f"its array {name} has the shape {one.shape}, its first {axes[0].shape}")
+    else:
+        with _described():
+            named = {name: node for name, node in root.members() if isinstance(node, zarr.Array)}
+        images = [name for name, node in named.items() if node.ndim > 1]
+        if len(images) != 1:
+            raise Unfit(_which(root, images))
+        names, arrays = (images[0],), (named[images[0]],)
+        axes = (_axes(arrays[0], layout),)
+    return Node(arrays, axes, names, attributes, folder)
+
+
+def _which(group: Any, images: list[str]) -> str:
+    """Return the sentence for a group that holds no image of its own, or several."""
+    if images:
+        return f"the group holds {len(images)} images; name one of {', '.join(sorted(images)[:9])}"
+    with _described():
+        groups = sorted(name for name, _ in group.groups())
+    inside = f", but the groups {', '.join(groups[:9])}: name the image's" if groups else ""
+    return f"the group holds no image{inside}"
+
+
+def _array(group: Any, name: str) -> Any:
+    import zarr
+
+    with _described():
+        try:
+            node = group[name]
+        except KeyError:
+            raise ValueError(f"its array {name} is missing") from None
+    if not isinstance(node, zarr.Array):
+        raise ValueError(f"{name} is no array")
+    return node
+
+
+def _axes(array: Any, layout: str | None, names: Sequence[str] | None = None) -> Axes:
+    """Return the axes of an array: by the layout, the names that its group gives, or its own."""
+    if names is not None:
+        axes = axes_of(array.shape, names, layout)
+        # The channels of OME-Zarr are those of a microscope.
+        return dataclasses.replace(axes, color=False)
+    own = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    return axes_of(array.shape, own if isinstance(own, list | tuple) else None, layout)
+
+
+class ZarrSink:
+    """An array or a group that is being written."""
+
+    def __init__(
+        self, header: Header, levels: Sequence[_Level], not_carried: list[str], store: Any = None
+    ) -> None:
+        self.header = header
+        self.levels: Sequence[Level] = levels
+        self.not_carried: Sequence[str] = not_carried
+        """What the source has and the sink has not, in words."""
+        self.then = contextlib.ExitStack()
+        """What is done at last."""
+        self._store = store
+
+    def finish(self) -> None:
+        """Copy what belongs to the image, and close the store."""
+        self.then.close()
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    def close(self) -> None:
+        """Close an incomplete store."""
+        if self._store is not None:
+            _abandon(self._store)
+
+
+def create(
+    target: Any, header: Header, options: Options, *, blocks: tuple[int, int] | None = None
+) -> ZarrSink:
+    """Create an array or a group, or write into one of the caller's.
+
+    Parameters
+    ----------
+    target : path, or array or group of zarr's
+        A folder that is created, or a ZIP file. An array must have the image's shape and dtype; it is written
+        by its own chunks or shards. In a group, the image becomes a multiscale one of OME-Zarr.
+    header : Header
+        Of the image; that of a Zarr source says how it is stored.
+    options : Options
+        compression: none, zstd, lz4, blosc, gzip or deflate.
+    blocks : tuple of two int, optional
+        The blocks of a source of another format: chunks are multiples of them.
+    """
+    import zarr
+
+    if isinstance(target, zarr.Array):
+        return ZarrSink(header, (_Level(target, _fitting(target, header)),), [])
+    in_group = isinstance(target, zarr.Group)
+    planned = plan(header, options, blocks, in_group)
+    if not in_group and Path(target).suffix == ".zip":
+        store = zarr.storage.ZipStore(target, mode="w")
+        with contextlib.ExitStack() as stack:
+            stack.callback(_abandon, store)
+            sink = ZarrSink(header, _written(store, planned), planned.not_carried, store)
+            stack.pop_all()
+        return sink
+    sink = ZarrSink(header, _written(target, planned), planned.not_carried)
+    if not in_group:
+        sink.then.callback(_complete, Path(target), planned)
+    return sink
+
+
+def _abandon(store: Any) -> None:
+    """Close an incomplete ZIP file. As something has failed, failing to close it is no news."""
+    _settle()
+    with contextlib.suppress(OSError):
+        store.close()
+
+
+def _fitting(array: Any, header: Header) -> Axes:
+    """Return the axes of the caller's array; `Unfit` where it cannot take the image."""
+    kept = header.keep.get("axes")
+    axes = kept if isinstance(kept, Axes) and kept.shape == array.shape else axes_for(header)
+    if axes.shape != array.shape:
+        raise Unfit(f"the array has the shape {array.shape}, the image {axes.shape}")
+    if np.dtype(array.dtype).newbyteorder("=") != header.dtype:
+        raise Unfit(f"the array has the dtype {array.dtype}, the image {header.dtype}")
+    return axes
+
+
+def _written(target: Any, planned: Plan) -> list[_Level]:
+    """Create what is planned."""
+    import zarr
+
+    # zarr itself looks for chunks of nothing but the fill value in one thread, and takes several times as
+    # long as for writing them (zarr 3.1).
+    config = {"write_empty_chunks": True}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of codecs that Zarr 3 does not specify
+        if planned.attributes is None:
+            ((_, axes, settings),) = planned.arrays
+            array = zarr.create_array(target, shape=axes.shape, config=config, **settings)
+            return [_Level(array, axes, new=True)]
+        if isinstance(target, zarr.Group):
+            group, version = target, target.metadata.zarr_format
+            if version != planned.version:
+                raise Unfit(f"the group has Zarr's format {version}, and the image {planned.version}")
+            group.attrs.update(planned.attributes)
+        else:
+            group = zarr.create_group(target, zarr_format=planned.version, attributes=planned.attributes)
+        levels = []
+        for name, axes, settings in planned.arrays:
+            of_array = {key: value for key, value in settings.items() if key != "zarr_format"}
+            array = group.create_array(name, shape=axes.shape, config=config, **of_array)
+            levels.append(_Level(array, axes, new=True))
+        return levels
+
+
+def _complete(folder: Path, planned: Plan) -> None:
+    """Copy from the source's group what is not the image, and consolidate the metadata if they were."""
+    node = planned.node
+    if node is None or node.folder is None:
+        return
+    written = {name.strip("/").split("/")[0] for name in node.names}
+    for entry in sorted(node.folder.iterdir()):
+        copied = folder / entry.name
+        if entry.name in written or copied.exists() or not (entry.is_dir() and _is_node(entry)):
+            continue
+        if entry.is_symlink():  # it may lead anywhere
+            note(planned.not_carried, [f"the link {entry.name}"])
+            continue
+        shutil.copytree(entry, copied, symlinks=True)
+    if _is_consolidated(node.folder):
+        import zarr
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Zarr 3 does not specify it
+            zarr.consolidate_metadata(folder, zarr_format=planned.version)
+
+
+def _is_consolidated(folder: Path) -> bool:
+    if (folder / ".zmetadata").is_file():
+        return True
+    with contextlib.suppress(OSError):
+        return b'"consolidated_metadata"' in (folder / "zarr.json").read_bytes()
+    return False
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, which replaces `path` on success and is removed on failure.
+
+    Nothing is there yet: a folder is to be created, or a ZIP file. An existing folder is replaced only if it
+    is a Zarr store.
+    """
+    target = Path(os.path.realpath(path))  # follow a symbolic link instead of replacing it
+    if target.is_dir() and any(target.iterdir()) and not _is_node(target):
+        raise Unfit("the folder is there already and is no Zarr store")
+    if target.is_file() and target.suffix != ".zip":
+        raise Unfit("there is a file already, and a Zarr store is a folder")
+    token = secrets.token_hex(8)
+    temporary = target.with_name(f".histeq-{token}{target.suffix}")
+    old = target.with_name(f".histeq-{token}-old{target.suffix}")
+    try:
+        yield temporary
+        if target.is_dir():
+            target.rename(old)
+        try:
+            temporary.replace(target)
+        except BaseException:
+            if old.is_dir():
+                old.rename(target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        _settle()
+        shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def _settle() -> None:
+    """Wait for what zarr still writes: of a write that fails or is interrupted it leaves the rest running.
+
+    That would create the folder, or open the file, again.
+    """
+    from zarr.core.sync import sync
+
+    async def settled() -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        if others:
+            await asyncio.wait(others, timeout=_PATIENCE)
+
+    sync(settled())
