@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Any
 from histeq_kernels import locks as _locks
 
 if TYPE_CHECKING:
-    from histeq._api.clahe import TileTables, apply_tiles, clahe, tile_tables
+    from histeq._api.clahe import apply_tiles, clahe, tile_histograms, tile_tables
     from histeq._api.equalize import equalize
+    from histeq._api.files import FileResult, clahe_file, equalize_file, match_file
     from histeq._api.histogram import apply, histogram, lookup_table
     from histeq._api.match import match
+    from histeq._api.tiles import TileHistograms, TileTables
     from histeq._core.dispatch import BackendInfo, backends
-    from histeq._core.threads import set_num_threads
+    from histeq._core.threads import set_num_threads, threads
+    from histeq._files import FileError
 
 __version__ = "0.1.0"
 
@@ -32,28 +35,44 @@ _HOMES = {
     "apply": "_api.histogram",
     "apply_tiles": "_api.clahe",
     "clahe": "_api.clahe",
+    "clahe_file": "_api.files",
     "equalize": "_api.equalize",
+    "equalize_file": "_api.files",
     "histogram": "_api.histogram",
     "lookup_table": "_api.histogram",
     "match": "_api.match",
+    "match_file": "_api.files",
+    "FileError": "_files",
+    "FileResult": "_api.files",
+    "tile_histograms": "_api.clahe",
     "tile_tables": "_api.clahe",
-    "TileTables": "_api.clahe",
+    "TileHistograms": "_api.tiles",
+    "TileTables": "_api.tiles",
     "BackendInfo": "_core.dispatch",
     "backends": "_core.dispatch",
     "set_num_threads": "_core.threads",
+    "threads": "_core.threads",
 }
 __all__ = [
     "BackendInfo",
+    "FileError",
+    "FileResult",
+    "TileHistograms",
     "TileTables",
     "apply",
     "apply_tiles",
     "backends",
     "clahe",
+    "clahe_file",
     "equalize",
+    "equalize_file",
     "histogram",
     "lookup_table",
     "match",
+    "match_file",
     "set_num_threads",
+    "threads",
+    "tile_histograms",
     "tile_tables",
 ]
 

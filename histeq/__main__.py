@@ -8,6 +8,8 @@ def main() -> None:
     """Run the command line, or say what it lacks."""
     # A terminated run leaves as an interrupted one does: through the clean-up of half-written files.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # Numba loads SciPy, where it is installed, for linear algebra that no kernel has: that takes a while.
+    sys.modules["scipy"] = None  # type: ignore[assignment]
     try:
         from histeq._cli import cli
     except ModuleNotFoundError as error:

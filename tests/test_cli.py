@@ -337,7 +337,7 @@ class TestMatch:
         out = tmp_path / "b.png"
         picture(tmp_path / "a.tif", 9, 9, dtype="uint16")
         fails("match", MOON, RETINA, out, says="the reference has 3 channels and the picture 1")
-        fails("match", MOON, tmp_path / "a.tif", out, says="reference must have the image's dtype")
+        fails("match", MOON, tmp_path / "a.tif", out, says="the reference must have the picture's dtype")
         fails("match", MOON, tmp_path / "no.tif", out, says="no.tif: No such file")
 
 
@@ -627,6 +627,7 @@ class TestProgram:
             ("imagecodecs", ["info", str(MOON)], "imagecodecs is missing"),
             ("PIL", ["info", str(RETINA)], "PIL is missing"),
             ("tifffile", ["info", str(DATA / "multipage.tif")], "tifffile is missing"),
+            ("zarr", ["equalize", str(MOON), "a.zarr"], "zarr is missing"),
             ("matplotlib", ["plot", str(MOON), "a.png"], "matplotlib is missing"),
         ],
     )
@@ -645,7 +646,8 @@ main()
 """
         result = python("-c", code, cwd=tmp_path)
         assert result.returncode == 1
-        assert result.stderr == f'histeq: error: {says}: pip install "histeq[cli]"\n'
+        extra = "zarr" if missing == "zarr" else "cli"
+        assert result.stderr == f'histeq: error: {says}: pip install "histeq[{extra}]"\n'
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.skipif(os.name == "nt", reason="POSIX terminals")
@@ -675,11 +677,11 @@ main()
 import signal, sys, time
 from histeq import _files
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin without it
-def slowly(picture, path, quality):
-    path.write_bytes(b'half')
+def slowly(picture, file, quality):
+    file.write(b'half')
     print('writing', flush=True)
     time.sleep(60)
-_files._WRITERS['PNG'] = slowly
+_files._ENCODERS['PNG'] = slowly
 sys.argv[1:] = ['equalize', {str(MOON)!r}, {str(tmp_path / "a.png")!r}, '--backend', 'numpy']
 from histeq.__main__ import main
 main()

@@ -1,6 +1,7 @@
 """A user's script for mypy: what an editor knows of the results. It is checked, not run: `mypy` in dev.py."""
 
-from typing import Any, assert_type
+from pathlib import Path
+from typing import Any, BinaryIO, assert_type
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,22 @@ def numpy_arrays(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
     assert_type(histeq.apply(image, table), NDArray[np.uint8])
     assert_type(histeq.tile_tables(image), histeq.TileTables)
     assert_type(histeq.apply_tiles(image, histeq.tile_tables(image), origin=(3, 4)), NDArray[np.uint8])
+    tiles = histeq.tile_histograms(image, shape=(300, 400), origin=(3, 4))
+    assert_type(tiles + tiles, histeq.TileHistograms)
+    assert_type(histeq.tile_tables(tiles).part((0, 0), (2, 8), counted=tiles.totals()), histeq.TileTables)
+    with histeq.threads(1):
+        assert_type(histeq.equalize(image), NDArray[np.uint8])
     assert_type(histeq.backends()[0].available, bool)
+
+
+def files(path: Path, file: BinaryIO, mask: NDArray[np.bool_]) -> None:
+    """Files are paths, open files or arrays of zarr's; several together give several results."""
+    assert_type(histeq.equalize_file("a.tif", path, mask=mask, out_dtype=np.uint8), histeq.FileResult)
+    assert_type(histeq.match_file(path, "model.tif", file, nodata=0), histeq.FileResult)
+    assert_type(histeq.clahe_file(file, path, tiles=(6, 10), memory="1G"), histeq.FileResult)
+    assert_type(histeq.equalize_file([path, path], ["a.tif", "b.tif"]), list[histeq.FileResult])
+    assert_type(histeq.match_file((file,), path, (path,)), list[histeq.FileResult])
+    assert_type(histeq.equalize_file(path, file).notes, tuple[str, ...])
 
 
 class Tensor:
@@ -55,5 +71,8 @@ def mistakes(image: NDArray[np.uint8]) -> None:
     histeq.equalize(image, color="rgb")  # type: ignore[call-overload]
     histeq.equalize([[1, 2]])  # type: ignore[call-overload]
     histeq.clahe(image, backend="cuda")  # type: ignore[call-overload]
+    histeq.equalize_file("a.tif", "b.tif", pages="all")  # type: ignore[call-overload]
+    histeq.equalize_file(["a.tif"], "b.tif")  # type: ignore[call-overload]
+    histeq.clahe_file(["a.tif"], "b.tif")  # type: ignore[arg-type]
     histeq.match(image, image, nodata="0")  # type: ignore[arg-type]
     histeq.match(image, image, reference_nodata="0")  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """The types of the public functions' arguments and results."""
 
-from typing import Literal, Protocol, TypeVar
+import os
+from typing import Any, BinaryIO, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -16,6 +17,21 @@ class AnyArray(Protocol):
     def dtype(self) -> object:
         """The type of the elements."""
 
+
+class ZarrNode(Protocol):
+    """An array or a group of zarr's, as far as types tell."""
+
+    @property
+    def store_path(self) -> Any:
+        """Where it is stored."""
+
+    @property
+    def metadata(self) -> Any:
+        """What describes it."""
+
+
+FileLike = str | os.PathLike[str] | BinaryIO | ZarrNode
+"""What is read or written as an image file."""
 
 ArrayT = TypeVar("ArrayT", bound=AnyArray)
 """An array type: that of the image is that of the result."""

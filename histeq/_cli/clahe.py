@@ -1,20 +1,19 @@
 """The command `histeq clahe`."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from histeq import _files
+import histeq
 from histeq._cli import batch, options, report
-from histeq._cli.pixels import localized, read_mask
+from histeq._cli.batch import Progress
 
 
 @click.command()
 @click.argument("inputs", metavar="IN...", type=options.PATH, nargs=-1, required=True)
-@click.argument("output", metavar="OUT", type=click.Path())
+@click.argument("output", metavar="OUT", type=options.TARGET)
 @options.tiling
 @click.option(
     "--bins",
@@ -28,6 +27,7 @@ from histeq._cli.pixels import localized, read_mask
 @options.mask
 @options.nodata
 @options.out_range
+@options.out_dtype
 @options.backend
 @options.writing
 @options.jobs
@@ -37,8 +37,6 @@ def clahe(
     output: str,
     mask: Path | None,
     overwrite: bool,
-    quality: int | None,
-    max_pixels: int,
     jobs: int,
     as_json: bool,
     **arguments: Any,
@@ -49,20 +47,16 @@ def clahe(
     """
     options.check_tiling(arguments)
     targets = batch.targets(inputs, output, overwrite)
-    counted = read_mask(mask, max_pixels)
-    batch.make_folder(output)
+    options.share_memory(arguments, jobs)
+    with options.opened_mask(mask, arguments["max_pixels"]) as counted:
+        batch.make_folder(output)
+        arguments |= {"mask": counted, "overwrite": overwrite}
 
-    def work(source: Path, target: Path) -> dict[str, Any]:
-        start = time.perf_counter()
-        picture = _files.read(source, max_pixels=max_pixels)
-        decoded = time.perf_counter()
-        result = localized(picture, mask=counted, **arguments)
-        done = time.perf_counter()
-        _files.write(result, target, quality=quality)
-        return {
-            **report.description(result),
-            "clip_limit": arguments["clip_limit"],
-            "seconds": report.seconds(start, decoded, done, time.perf_counter()),
-        }
+        def work(source: Path, target: Path, progress: Progress | None) -> dict[str, Any]:
+            result = histeq.clahe_file(source, target, progress=progress, **arguments)
+            return {
+                **report.description(result),
+                "clip_limit": arguments["clip_limit"],
+            }
 
-    report.finish(batch.run(work, inputs, targets, jobs), as_json)
+        report.finish(batch.run(work, inputs, targets, jobs), as_json)

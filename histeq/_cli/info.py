@@ -41,7 +41,7 @@ def _result(path: Path, nodata: Any, max_pixels: int) -> dict[str, Any]:
     return {
         "input": str(path),
         "format": picture.format,
-        **report.description(picture),
+        **report.description(picture.header),
         "alpha": picture.alpha,
         "values": [_statistics(picture.batch[..., i], nodata) for i in colours],
         "nodata": nodata,

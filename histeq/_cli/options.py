@@ -1,12 +1,15 @@
 """Arguments and options that several commands share."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from histeq import _files
+from histeq._api import files
+from histeq._cli.report import one_line
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -23,9 +26,9 @@ def together(*options: Decorator) -> Decorator:
 
 
 def _number_or_none(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
-    """Parse the value of --nodata: a number, "none", or None where it is not given."""
+    """Parse the value of --nodata: a number, None for "none", or "file" where it is not given."""
     if value is None or value == "none":
-        return value
+        return "file" if value is None else None
     try:
         number = float(value)
     except ValueError:
@@ -45,6 +48,24 @@ def _rows_by_columns(
     return int(parts[0]), int(parts[-1])
 
 
+@contextlib.contextmanager
+def opened_mask(path: Path | None, max_pixels: int) -> Iterator[Any]:
+    """Open --mask before any work is done."""
+    with contextlib.ExitStack() as stack:
+        if path is None:
+            yield None
+            return
+        with one_line(path):
+            mask = stack.enter_context(files.opened_mask(path, max_pixels))
+        yield mask
+
+
+def share_memory(arguments: dict[str, Any], jobs: int) -> None:
+    """Divide --memory among files that are processed at the same time."""
+    with one_line():
+        arguments["memory"] = max(1 << 20, files.bytes_of(arguments["memory"]) // jobs)
+
+
 def check_tiling(arguments: dict[str, Any]) -> None:
     """Convert --tiles and --tile-size to arguments of `histeq.clahe`; only one of them may be given."""
     if arguments["tiles"] is None:
@@ -61,7 +82,8 @@ def color(default: str, does: str) -> Decorator:
     )
 
 
-PATH = click.Path(path_type=Path)
+PATH = click.Path(readable=False, path_type=Path)  # what cannot be read is reported as any other bad file
+TARGET = click.Path(readable=False)
 
 max_pixels = click.option(
     "--max-pixels",
@@ -89,6 +111,9 @@ value_range = click.option(
     metavar="LO HI",
     help="The values that are counted: 0 4095 for 12 bits in the lower bits of 16.  "
     "[default: all; of floating pictures their own range]",
+)
+out_dtype = click.option(
+    "--out-dtype", type=click.Choice(["uint8"]), help="uint8: make 8 bits of 16.  [default: as IN]"
 )
 jobs = click.option("-j", "--jobs", type=click.IntRange(1), default=1, help="Files at a time.  [default: 1]")
 tiling = together(
@@ -132,14 +157,42 @@ equalizing = together(
         help="Floating pictures: how many bins.  [default: 256]",
     ),
     value_range,
+    out_dtype,
     backend,
+)
+pages = click.option(
+    "--pages",
+    type=click.Choice(["each", "together"]),
+    default="each",
+    show_default=True,
+    help="Whether every page has a histogram of its own, or all have one together.",
 )
 writing = together(
     click.option("--overwrite", is_flag=True, help="Replace existing files."),
+    click.option(
+        "--compression",
+        metavar="NAME",
+        help="Of TIFF and Zarr: none, deflate, lzw, zstd, packbits, jpeg, ...  [default: as IN]",
+    ),
+    click.option(
+        "--overviews/--no-overviews",
+        default=None,
+        help="Write reduced copies of the image, or none.  [default: as IN]",
+    ),
     click.option(
         "--quality",
         type=click.IntRange(1, 100),
         help="Of JPEG and WebP.  [default: JPEG keeps its own, else 95; WebP stays lossless]",
     ),
     max_pixels,
+    click.option(
+        "--layout",
+        metavar="LETTERS",
+        help="The axes of an array in Zarr or NPY, a letter each: TCHW, DHW, ...  [default: as it says]",
+    ),
+    click.option(
+        "--memory",
+        metavar="SIZE",
+        help="How much memory the images may take, such as 512M.  [default: a quarter of what is free]",
+    ),
 )

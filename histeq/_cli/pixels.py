@@ -14,12 +14,12 @@ from histeq._cli.report import one_line
 from histeq._files import Picture
 
 
-def equalized(picture: Picture, *, color: str, nodata: Any = None, **options: Any) -> Picture:
+def equalized(picture: Picture, *, color: str, nodata: Any = "file", **options: Any) -> Picture:
     """Return the picture with its histogram equalized."""
     return _through(histeq.equalize, picture, color=color, nodata=nodata, **options)
 
 
-def localized(picture: Picture, *, color: str, nodata: Any = None, **options: Any) -> Picture:
+def localized(picture: Picture, *, color: str, nodata: Any = "file", **options: Any) -> Picture:
     """Return the picture equalized locally (CLAHE)."""
     return _through(histeq.clahe, picture, color=color, nodata=nodata, **options)
 
@@ -36,18 +36,6 @@ def _through(
     return dataclasses.replace(picture, pixels=np.asarray(pixels))
 
 
-def matched(picture: Picture, model: Picture, *, color: str, nodata: Any, **options: Any) -> Picture:
-    """Return the picture with its histograms matched to those of `model`."""
-    ours, theirs = (each.channels - each.alpha for each in (picture, model))
-    if ours != theirs:
-        raise ValueError(f"the reference has {theirs} channels and the picture {ours} (alpha not counted)")
-    what: dict[str, Any] = {"layout": "NHWC", "color": checked_color(picture, color), "alpha": picture.alpha}
-    reference = model.batch[..., :-1] if model.alpha and not picture.alpha else model.batch
-    states = {"nodata": nodata_of(picture, nodata), "reference_nodata": nodata_of(model, nodata)}
-    pixels = histeq.match(picture.batch, reference, **what, **states, **options)
-    return dataclasses.replace(picture, pixels=np.asarray(pixels).reshape(picture.pixels.shape))
-
-
 def checked_color(picture: Picture, color: str) -> str:
     """Return `color`; raise ValueError for the luma of four bands, none of which is alpha."""
     if color == "luma" and picture.channels == 4 and not picture.alpha:
@@ -57,9 +45,7 @@ def checked_color(picture: Picture, color: str) -> str:
 
 def nodata_of(picture: Picture, asked: Any) -> Any:
     """Return the nodata value that --nodata gives, by default the file's own."""
-    if asked is None:
-        return picture.nodata
-    return None if asked == "none" else asked
+    return picture.nodata if asked == "file" else asked
 
 
 def valid(pixels: NDArray[Any], nodata: Any) -> NDArray[Any]:

@@ -10,7 +10,8 @@ from typing import Any
 import click
 import numpy as np
 
-from histeq._files import FileError, Picture
+from histeq._api.files import FileResult
+from histeq._files import FileError, Header
 
 
 class Failure(click.ClickException):
@@ -32,30 +33,30 @@ def one_line(subject: Path | None = None) -> Iterator[None]:
     except FileError as error:
         raise Failure(str(error)) from error
     except ImportError as error:
-        raise Failure(f'{error.name or error} is missing: pip install "histeq[cli]"') from error
+        extra = "zarr" if error.name == "zarr" else "cli"
+        raise Failure(f'{error.name or error} is missing: pip install "histeq[{extra}]"') from error
     except MemoryError as error:
         raise Failure(f"{about}not enough memory") from error
     except (ValueError, TypeError, RuntimeError, OSError) as error:
         raise Failure(about + " ".join(str(error).split())) from error
 
 
-def description(picture: Picture) -> dict[str, Any]:
-    """Return the entries about a picture that every result has."""
-    pages, height, width, channels = picture.batch.shape
-    dtype = str(picture.pixels.dtype)
-    return {"width": width, "height": height, "pages": pages, "channels": channels, "dtype": dtype}
-
-
-def seconds(*moments: float) -> dict[str, float]:
-    """Return the duration of each step, from the times between which the steps lie."""
-    steps = zip(("read", "compute", "write"), moments[:-1], moments[1:], strict=True)
-    return {name: round(after - before, 6) for name, before, after in steps}
+def description(image: Header | FileResult) -> dict[str, Any]:
+    """Return the entries about an image that every result has."""
+    names = ("width", "height", "pages", "channels")
+    entries = {**{name: getattr(image, name) for name in names}, "dtype": str(image.dtype)}
+    if isinstance(image, FileResult):
+        entries |= {"seconds": image.seconds, "notes": list(image.notes)}
+    return entries
 
 
 def finish(results: list[dict[str, Any]], as_json: bool) -> None:
     """Print the errors, and the results if JSON was requested; exit with code 1 if there are errors."""
     if as_json:
         print_json(results)
+    for result in results:
+        for note in result.get("notes", ()):
+            click.echo(f"histeq: note: {result['output']}: {note} not carried", err=True)
     failures = [result["error"] for result in results if "error" in result]
     for message in failures:
         Failure(message).show()

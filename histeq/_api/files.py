@@ -1,0 +1,664 @@
+"""Image files of any size: check the arguments, and hand over to the passes."""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, overload
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from histeq import _files
+from histeq._api.types import BackendName, Color, FileLike, Range, Rule
+from histeq._core import tile_grid
+from histeq._core.arguments import is_integer, shown
+from histeq._files import FileError, Options, name_of
+from histeq._files.blocks import Header, Whole
+from histeq._passes import files
+from histeq._passes.files import Done, Job, Work
+from histeq._passes.image import Image, Selection
+from histeq._passes.methods import Clahe, Equalize, Match, Method
+from histeq._passes.run import Progress, Run, default_memory
+
+Sizes = int | Sequence[int]
+Mask = FileLike | NDArray[Any] | None
+SourceT = TypeVar("SourceT", bound=FileLike)
+TargetT = TypeVar("TargetT", bound=FileLike)
+Nodata = float | Literal["file"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileResult:
+    """What was done to a file.
+
+    Attributes
+    ----------
+    source, target : str
+        The names of the files that were read and written.
+    width, height, pages, channels : int
+        The size of the image; alpha is a channel.
+    dtype : str
+        The dtype of the result.
+    seconds : dict of float
+        How long the steps took: "read" (and decode), "compute", "write" (and encode), summed over the
+        threads.
+    notes : tuple of str
+        What the source has and the target has not, such as a codec that does not suit new pixels.
+    """
+
+    source: str
+    target: str
+    width: int
+    height: int
+    pages: int
+    channels: int
+    dtype: str
+    seconds: dict[str, float]
+    notes: tuple[str, ...] = ()
+
+
+@overload
+def equalize_file(
+    src: FileLike,
+    dst: FileLike,
+    *,
+    rule: Rule = ...,
+    color: Color = ...,
+    mask: Mask = ...,
+    nodata: Nodata = ...,
+    bins: int | None = ...,
+    value_range: Range | None = ...,
+    out_range: Range | None = ...,
+    out_dtype: DTypeLike | None = ...,
+    pages: Literal["each", "together"] = ...,
+    layout: str | None = ...,
+    format: str | None = ...,
+    quality: int | None = ...,
+    compression: str | None = ...,
+    overviews: bool | None = ...,
+    overwrite: bool = ...,
+    memory: int | str | None = ...,
+    max_pixels: int = ...,
+    progress: Callable[[int, int], object] | None = ...,
+    backend: BackendName | None = ...,
+) -> FileResult: ...
+
+
+@overload
+def equalize_file(
+    src: list[SourceT] | tuple[SourceT, ...],
+    dst: list[TargetT] | tuple[TargetT, ...],
+    *,
+    rule: Rule = ...,
+    color: Color = ...,
+    mask: Mask = ...,
+    nodata: Nodata = ...,
+    bins: int | None = ...,
+    value_range: Range | None = ...,
+    out_range: Range | None = ...,
+    out_dtype: DTypeLike | None = ...,
+    pages: Literal["each", "together"] = ...,
+    layout: str | None = ...,
+    format: str | None = ...,
+    quality: int | None = ...,
+    compression: str | None = ...,
+    overviews: bool | None = ...,
+    overwrite: bool = ...,
+    memory: int | str | None = ...,
+    max_pixels: int = ...,
+    progress: Callable[[int, int], object] | None = ...,
+    backend: BackendName | None = ...,
+) -> list[FileResult]: ...
+
+
+def equalize_file(
+    src: FileLike | list[SourceT] | tuple[SourceT, ...],
+    dst: FileLike | list[TargetT] | tuple[TargetT, ...],
+    *,
+    rule: Rule = "opencv",
+    color: Color = "luma",
+    mask: Mask = None,
+    nodata: Nodata = "file",
+    bins: int | None = None,
+    value_range: Range | None = None,
+    out_range: Range | None = None,
+    out_dtype: DTypeLike | None = None,
+    pages: Literal["each", "together"] = "each",
+    layout: str | None = None,
+    format: str | None = None,
+    quality: int | None = None,
+    compression: str | None = None,
+    overviews: bool | None = None,
+    overwrite: bool = False,
+    memory: int | str | None = None,
+    max_pixels: int = _files.MAX_PIXELS,
+    progress: Callable[[int, int], object] | None = None,
+    backend: BackendName | None = None,
+) -> FileResult | list[FileResult]:
+    """Equalize the histogram of an image in a file, of any size.
+
+    Parameters
+    ----------
+    src : path, binary file or zarr array
+        The file to read: TIFF (BigTIFF, OME-TIFF, pyramids), Zarr (v2, v3, OME-Zarr), NPY, PNG, JPEG, WebP or
+        BMP, recognized by its content. A list or tuple of files is counted together: all are mapped through
+        one table, so that the parts of a mosaic show no seams.
+    dst : path, binary file or zarr array
+        The file to write; a path's suffix names its format. A list or tuple where `src` is one. Nothing
+        appears under this name before the file is complete. Everything of `src` that stays true is kept:
+        tags, metadata, tiles, compression.
+    rule : {"opencv", "pillow", "numpy", "skimage", "vips"}
+        Whose arithmetic to reproduce: see `histeq.equalize`. Floating-point images have scikit-image's only.
+    color : {"luma", "luma-bgr", "channels"}
+        What to equalize of an image in colour: the Y of YCrCb, with Cr and Cb kept, or every channel by
+        itself. An alpha channel, of which the file tells, is neither counted nor mapped.
+    mask : path, binary file, zarr array or numpy array of bool, optional
+        Which pixels are counted: those where it is not zero. All pixels are mapped. It has the image's size,
+        and one page or as many as the image.
+    nodata : number, "file" or None
+        The value that is not counted and passes through unchanged; no other pixel comes out as it. By default
+        that of the file, if it names one; None: there is none.
+    bins : int, optional
+        The number of bins for floating-point images, 256 by default.
+    value_range : (low, high), optional
+        The values that are counted: see `histeq.equalize`.
+    out_range : (low, high), optional
+        The lowest and the highest output level; by default `value_range`, or the whole range of the dtype
+        where that is not given. For fractions 0..1.
+    out_dtype : dtype, optional
+        uint8, for 8 bits from 16. By default the dtype of the image.
+    pages : {"each", "together"}
+        Whether every page has a histogram of its own, or all pages have one together.
+    layout : str, optional
+        One letter for each axis of an array in Zarr or NPY: H, W, C for channels; N (or T) and D make pages.
+        By default its metadata or its shape tells.
+    format : str, optional
+        The format to write: "PNG", "JPEG", "WebP", "BMP", "TIFF", "Zarr" or "NPY". By default that of the
+        path's suffix; of an open file that of `src`.
+    quality : int, optional
+        1 to 100, of JPEG and lossy WebP. By default that of `src`, else 95; WebP is lossless.
+    compression : str, optional
+        Of TIFF and Zarr: "none", "deflate", "lzw", "zstd", ... By default that of `src`, if it has the same
+        format.
+    overviews : bool, optional
+        Whether reduced copies of the image are written, made from its new pixels. By default as many as `src`
+        has.
+    overwrite : bool
+        Whether a file that exists is replaced.
+    memory : int or str, optional
+        About how many bytes the image may take in memory, such as "512M", beside the 150 MB of the program
+        itself. By default a quarter of what is free.
+    max_pixels : int
+        The most pixels that an image may have; a larger one is refused before it is decoded.
+    progress : callable, optional
+        Is called with the pixels done and the pixels to do, those of all passes: from one thread at a time.
+    backend : {"numba", "numpy", "cupy"}, optional
+        Which backend does the work. "cupy": on the GPU, through pinned memory.
+
+    Returns
+    -------
+    FileResult
+        What was done, or a list of it for several files.
+
+    Raises
+    ------
+    FileError
+        If a file cannot be read or written, or exists already. The message is one line that begins with its
+        name; a file that was there before is unchanged.
+    TypeError, ValueError
+        For a wrong argument, before anything is written; the message names the argument.
+    RuntimeError
+        If the backend asked for is not available here.
+
+    Notes
+    -----
+    The image is read twice, block by block: to count its pixels, and to map them. Reading, decoding, mapping,
+    encoding and writing take place on all threads (`histeq.threads` limits them), so that memory does not
+    grow with the image. PNG, JPEG, WebP and BMP are decoded as wholes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import histeq, pathlib, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> np.save(folder / "a.npy", np.array([[50, 52, 52], [51, 52, 53], [52, 53, 54]], np.uint8))
+    >>> result = histeq.equalize_file(folder / "a.npy", folder / "b.npy")
+    >>> result.width, result.height, result.dtype
+    (3, 3, 'uint8')
+    >>> np.load(folder / "b.npy")
+    array([[  0, 159, 159],
+           [ 32, 159, 223],
+           [159, 223, 255]], dtype=uint8)
+    """
+    selection = Selection(color, _checked_nodata(nodata), value_range, backend)
+    method = Equalize(selection, rule, bins, out_range, out_dtype)
+    with _Call(method, mask, memory, max_pixels, layout, progress, quality, compression, overviews) as call:
+        return call.transform(src, dst, format, overwrite, pages)
+
+
+@overload
+def match_file(
+    src: FileLike,
+    reference: FileLike,
+    dst: FileLike,
+    *,
+    color: Color = ...,
+    mask: Mask = ...,
+    nodata: Nodata = ...,
+    value_range: Range | None = ...,
+    pages: Literal["each", "together"] = ...,
+    layout: str | None = ...,
+    format: str | None = ...,
+    quality: int | None = ...,
+    compression: str | None = ...,
+    overviews: bool | None = ...,
+    overwrite: bool = ...,
+    memory: int | str | None = ...,
+    max_pixels: int = ...,
+    progress: Callable[[int, int], object] | None = ...,
+    backend: BackendName | None = ...,
+) -> FileResult: ...
+
+
+@overload
+def match_file(
+    src: list[SourceT] | tuple[SourceT, ...],
+    reference: FileLike,
+    dst: list[TargetT] | tuple[TargetT, ...],
+    *,
+    color: Color = ...,
+    mask: Mask = ...,
+    nodata: Nodata = ...,
+    value_range: Range | None = ...,
+    pages: Literal["each", "together"] = ...,
+    layout: str | None = ...,
+    format: str | None = ...,
+    quality: int | None = ...,
+    compression: str | None = ...,
+    overviews: bool | None = ...,
+    overwrite: bool = ...,
+    memory: int | str | None = ...,
+    max_pixels: int = ...,
+    progress: Callable[[int, int], object] | None = ...,
+    backend: BackendName | None = ...,
+) -> list[FileResult]: ...
+
+
+def match_file(
+    src: FileLike | list[SourceT] | tuple[SourceT, ...],
+    reference: FileLike,
+    dst: FileLike | list[TargetT] | tuple[TargetT, ...],
+    *,
+    color: Color = "channels",
+    mask: Mask = None,
+    nodata: Nodata = "file",
+    value_range: Range | None = None,
+    pages: Literal["each", "together"] = "each",
+    layout: str | None = None,
+    format: str | None = None,
+    quality: int | None = None,
+    compression: str | None = None,
+    overviews: bool | None = None,
+    overwrite: bool = False,
+    memory: int | str | None = None,
+    max_pixels: int = _files.MAX_PIXELS,
+    progress: Callable[[int, int], object] | None = None,
+    backend: BackendName | None = None,
+) -> FileResult | list[FileResult]:
+    """Give an image in a file the histogram of another, of any size.
+
+    Parameters
+    ----------
+    src : path, binary file or zarr array
+        The file to read: TIFF (BigTIFF, OME-TIFF, pyramids), Zarr (v2, v3, OME-Zarr), NPY, PNG, JPEG, WebP or
+        BMP, recognized by its content. A list or tuple of files is counted together: all are mapped through
+        one table, so that the parts of a mosaic show no seams.
+    reference : path, binary file or zarr array
+        The file with the histogram. It has the image's dtype and channels (alpha not counted), and one page
+        or as many as the image.
+    dst : path, binary file or zarr array
+        The file to write; a path's suffix names its format. A list or tuple where `src` is one. Nothing
+        appears under this name before the file is complete. Everything of `src` that stays true is kept:
+        tags, metadata, tiles, compression.
+    color : {"luma", "luma-bgr", "channels"}
+        What to match of an image in colour: the Y of YCrCb, with Cr and Cb kept, or every channel by itself.
+        An alpha channel, of which the file tells, is neither counted nor mapped.
+    mask : path, binary file, zarr array or numpy array of bool, optional
+        Which pixels are counted: those where it is not zero. All pixels are mapped. It has the image's size,
+        and one page or as many as the image.
+    nodata : number, "file" or None
+        The value that is not counted and passes through unchanged; no other pixel comes out as it. By default
+        that of the file, and of the reference its own, if it names one; None: there is none.
+    value_range : (low, high), optional
+        The values that are counted: see `histeq.match`.
+    pages : {"each", "together"}
+        Whether every page has a histogram of its own, or all pages have one together.
+    layout : str, optional
+        One letter for each axis of an array in Zarr or NPY: H, W, C for channels; N (or T) and D make pages.
+        By default its metadata or its shape tells.
+    format : str, optional
+        The format to write: "PNG", "JPEG", "WebP", "BMP", "TIFF", "Zarr" or "NPY". By default that of the
+        path's suffix; of an open file that of `src`.
+    quality : int, optional
+        1 to 100, of JPEG and lossy WebP. By default that of `src`, else 95; WebP is lossless.
+    compression : str, optional
+        Of TIFF and Zarr: "none", "deflate", "lzw", "zstd", ... By default that of `src`, if it has the same
+        format.
+    overviews : bool, optional
+        Whether reduced copies of the image are written, made from its new pixels. By default as many as `src`
+        has.
+    overwrite : bool
+        Whether a file that exists is replaced.
+    memory : int or str, optional
+        About how many bytes the image may take in memory, such as "512M", beside the 150 MB of the program
+        itself. By default a quarter of what is free.
+    max_pixels : int
+        The most pixels that an image may have; a larger one is refused before it is decoded.
+    progress : callable, optional
+        Is called with the pixels done and the pixels to do, those of all passes: from one thread at a time.
+    backend : {"numba", "numpy", "cupy"}, optional
+        Which backend does the work. "cupy": on the GPU, through pinned memory.
+
+    Returns
+    -------
+    FileResult
+        What was done, or a list of it for several files.
+
+    Raises
+    ------
+    FileError
+        If a file cannot be read or written, or exists already. The message is one line that begins with its
+        name; a file that was there before is unchanged.
+    TypeError, ValueError
+        For a wrong argument, before anything is written; the message names the argument.
+    RuntimeError
+        If the backend asked for is not available here.
+
+    Notes
+    -----
+    Integer images are read twice, block by block: to count their pixels, and to map them; memory does not
+    grow with them. Floating-point images are matched value by value, and so must fit into memory.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import histeq, pathlib, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> np.save(folder / "a.npy", np.array([[0, 1], [2, 3]], np.uint8))
+    >>> np.save(folder / "model.npy", np.array([[0, 10], [20, 30]], np.uint8))
+    >>> result = histeq.match_file(folder / "a.npy", folder / "model.npy", folder / "b.npy")
+    >>> np.load(folder / "b.npy")
+    array([[ 0, 10],
+           [20, 30]], dtype=uint8)
+    """
+    selection = Selection(color, _checked_nodata(nodata), value_range, backend)
+    with ExitStack() as stack:
+        limits = {"max_pixels": max_pixels, "memory": bytes_of(memory)}
+        model = stack.enter_context(_files.opened(reference, layout=layout, **limits))
+        method = Match(selection, Image(reference, model, selection))
+        call = _Call(method, mask, memory, max_pixels, layout, progress, quality, compression, overviews)
+        return stack.enter_context(call).transform(src, dst, format, overwrite, pages)
+
+
+def clahe_file(
+    src: FileLike,
+    dst: FileLike,
+    *,
+    clip_limit: float = 2.0,
+    tiles: Sizes = tile_grid.TILES,
+    tile_size: Sizes | None = None,
+    bins: int | None = None,
+    color: Color = "luma",
+    mask: Mask = None,
+    nodata: Nodata = "file",
+    value_range: Range | None = None,
+    out_range: Range | None = None,
+    out_dtype: DTypeLike | None = None,
+    layout: str | None = None,
+    format: str | None = None,
+    quality: int | None = None,
+    compression: str | None = None,
+    overviews: bool | None = None,
+    overwrite: bool = False,
+    memory: int | str | None = None,
+    max_pixels: int = _files.MAX_PIXELS,
+    progress: Callable[[int, int], object] | None = None,
+    backend: BackendName | None = None,
+) -> FileResult:
+    """Equalize the contrast of an image in a file locally and within limits (CLAHE), of any size.
+
+    Parameters
+    ----------
+    src : path, binary file or zarr array
+        The file to read: TIFF (BigTIFF, OME-TIFF, pyramids), Zarr (v2, v3, OME-Zarr), NPY, PNG, JPEG, WebP or
+        BMP, recognized by its content.
+    dst : path, binary file or zarr array
+        The file to write; a path's suffix names its format. Nothing appears under this name before the
+        file is complete. Everything of `src` that stays true is kept: tags, metadata, tiles, compression.
+    clip_limit : float
+        How many times its even share of a tile's pixels a bin may hold before it is clipped: the limit on
+        the amplification of contrast. 0, negative numbers and NaN mean no clipping.
+    tiles : int or sequence of int
+        The number of tiles: (rows, columns). By default 8 x 8.
+    tile_size : int or sequence of int, optional
+        The size of a tile in pixels, in place of `tiles`.
+    bins : int, optional
+        The number of bins of a tile's histogram; by default one for each value. A power of two for integers,
+        whose lower bits are then ignored. Floating-point images are quantised to this many bins, 256 by
+        default.
+    color : {"luma", "luma-bgr", "channels"}
+        What to equalize of an image in colour: the Y of YCrCb, with Cr and Cb kept, or every channel by
+        itself. An alpha channel, of which the file tells, is neither counted nor mapped.
+    mask : path, binary file, zarr array or numpy array of bool, optional
+        Which pixels are counted: those where it is not zero. All pixels are mapped. It has the image's size,
+        and one page or as many as the image.
+    nodata : number, "file" or None
+        The value that is not counted and passes through unchanged; no other pixel comes out as it. By default
+        that of the file, if it names one; None: there is none.
+    value_range : (low, high), optional
+        The values that are counted: see `histeq.clahe`.
+    out_range : (low, high), optional
+        The lowest and the highest output level; by default `value_range`, or the whole range of the dtype
+        where that is not given. For fractions 0..1.
+    out_dtype : dtype, optional
+        uint8, for 8 bits from 16. By default the dtype of the image.
+    layout : str, optional
+        One letter for each axis of an array in Zarr or NPY: H, W, C for channels; N (or T) and D make pages.
+        By default its metadata or its shape tells.
+    format : str, optional
+        The format to write: "PNG", "JPEG", "WebP", "BMP", "TIFF", "Zarr" or "NPY". By default that of the
+        path's suffix; of an open file that of `src`.
+    quality : int, optional
+        1 to 100, of JPEG and lossy WebP. By default that of `src`, else 95; WebP is lossless.
+    compression : str, optional
+        Of TIFF and Zarr: "none", "deflate", "lzw", "zstd", ... By default that of `src`, if it has the same
+        format.
+    overviews : bool, optional
+        Whether reduced copies of the image are written, made from its new pixels. By default as many as `src`
+        has.
+    overwrite : bool
+        Whether a file that exists is replaced.
+    memory : int or str, optional
+        About how many bytes the image may take in memory, such as "512M", beside the 150 MB of the program
+        itself. By default a quarter of what is free.
+    max_pixels : int
+        The most pixels that an image may have; a larger one is refused before it is decoded.
+    progress : callable, optional
+        Is called with the pixels done and the pixels to do, those of all passes: from one thread at a time.
+    backend : {"numba", "numpy", "cupy"}, optional
+        Which backend does the work. "cupy": on the GPU, through pinned memory.
+
+    Returns
+    -------
+    FileResult
+        What was done.
+
+    Raises
+    ------
+    FileError
+        If a file cannot be read or written, or exists already. The message is one line that begins with its
+        name; a file that was there before is unchanged.
+    TypeError, ValueError
+        For a wrong argument, before anything is written; the message names the argument.
+    RuntimeError
+        If the backend asked for is not available here.
+
+    Notes
+    -----
+    The pixels are those of `histeq.clahe` for the whole image, bit for bit. Only the tables of a few rows of
+    tiles are held at a time.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import histeq, pathlib, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> image = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    >>> np.save(folder / "a.npy", image)
+    >>> result = histeq.clahe_file(folder / "a.npy", folder / "b.npy", clip_limit=4.0, tiles=(2, 2))
+    >>> bool((np.load(folder / "b.npy") == histeq.clahe(image, clip_limit=4.0, tiles=(2, 2))).all())
+    True
+    """
+    selection = Selection(color, _checked_nodata(nodata), value_range, backend)
+    method = Clahe(selection, clip_limit, tiles, tile_size, bins, out_range, out_dtype)
+    with _Call(method, mask, memory, max_pixels, layout, progress, quality, compression, overviews) as call:
+        return call.one(Job(src, dst, format), overwrite, "each")
+
+
+class _Call:
+    """The arguments that the functions of this module share, checked; the mask is open within the context."""
+
+    def __init__(
+        self,
+        method: Method,
+        mask: Any,
+        memory: int | str | None,
+        max_pixels: int,
+        layout: str | None,
+        progress: Progress | None,
+        quality: int | None,
+        compression: str | None,
+        overviews: bool | None,
+    ) -> None:
+        if quality is not None and not (is_integer(quality) and 1 <= quality <= 100):
+            raise ValueError(f"quality must be from 1 to 100, got {shown(quality)}")
+        if not is_integer(max_pixels) or max_pixels < 1:
+            raise ValueError(f"max_pixels must be at least 1, got {shown(max_pixels)}")
+        self._method, self._mask, self._layout, self._max_pixels = method, mask, layout, int(max_pixels)
+        self._options = Options(quality=quality, compression=compression, overviews=overviews)
+        self._memory, self._progress = bytes_of(memory), progress
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "_Call":
+        self._image = None if self._mask is None else self._opened_mask()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def _opened_mask(self) -> Image:
+        if isinstance(self._mask, Image):
+            return self._mask  # the command line opens it once for all files
+        if isinstance(self._mask, np.ndarray):
+            return Image("mask", _array_source(self._mask), Selection())
+        return self._stack.enter_context(opened_mask(self._mask, self._max_pixels, self._memory))
+
+    def transform(
+        self, src: Any, dst: Any, format: str | None, overwrite: bool, pages: str
+    ) -> FileResult | list[FileResult]:
+        """Serve one file, or a sequence of them together."""
+        if pages not in ("each", "together"):
+            raise ValueError(f"pages must be 'each' or 'together', got {shown(pages)}")
+        if not isinstance(src, list | tuple):
+            return self.one(Job(src, dst, format), overwrite, pages)
+        if not isinstance(dst, list | tuple) or len(dst) != len(src) or not src:
+            raise ValueError(f"dst must be a sequence of {len(src)} files as src is, got {shown(dst)}")
+        jobs = [Job(source, target, format) for source, target in zip(src, dst, strict=True)]
+        for job in jobs:
+            _check_target(job, overwrite)
+        work = self._work()
+        every = files.together(jobs, work)
+        return [_result(job, done, work) for job, done in zip(jobs, every, strict=True)]
+
+    def one(self, job: Job, overwrite: bool, pages: str) -> FileResult:
+        """Serve one file."""
+        _check_target(job, overwrite)
+        work = self._work()
+        return _result(job, files.each(job, work, pages_together=pages == "together"), work)
+
+    def _work(self) -> Work:
+        run = Run(self._memory, self._progress, on_device=self._method.selection.backend == "cupy")
+        return Work(run, self._method, self._options, self._max_pixels, self._layout, self._image)
+
+
+def _result(job: Job, done: Done, work: Work) -> FileResult:
+    header = done.header
+    return FileResult(
+        name_of(job.source),
+        name_of(job.target),
+        header.width,
+        header.height,
+        header.pages,
+        header.channels,
+        str(header.dtype),
+        {name: round(seconds, 6) for name, seconds in work.run.seconds.items()},
+        done.not_carried,
+    )
+
+
+def _check_target(job: Job, overwrite: bool) -> None:
+    """Raise if a file is there already."""
+    if isinstance(job.target, str | os.PathLike):
+        path = Path(job.target)
+        if not overwrite and (path.exists() or path.is_symlink()):
+            raise FileError(f"{path}: exists already; --overwrite replaces it")
+    elif job.target is job.source:
+        raise ValueError("dst must not be src: an open file cannot be replaced")
+
+
+def _checked_nodata(nodata: Any) -> Any:
+    if isinstance(nodata, str) and nodata != "file":
+        raise ValueError(f"nodata must be a number, 'file' or None, got {shown(nodata)}")
+    return nodata
+
+
+@contextmanager
+def opened_mask(mask: FileLike, max_pixels: int, memory: int | None = None) -> Iterator[Image]:
+    """Open the file of a mask."""
+    with _files.opened(mask, max_pixels=max_pixels, memory=memory) as source:
+        yield Image(mask, source, Selection())
+
+
+def _array_source(mask: NDArray[Any]) -> Whole:
+    """Return a mask in memory as a source."""
+    if mask.ndim not in (2, 3) or mask.dtype.kind not in "bu" or mask.size == 0:
+        raise ValueError(
+            f"mask must be (H, W) or (pages, H, W), bool or unsigned, got {mask.dtype} of shape {mask.shape}"
+        )
+    pages, height, width = mask.shape if mask.ndim == 3 else (1, *mask.shape)
+    header = Header(
+        format="NPY", pages=pages, height=height, width=width, channels=1, dtype=mask.dtype,
+        layout="HW" if mask.ndim == 2 else "NHW",
+    )  # fmt: skip
+    return Whole(header, lambda: np.asarray(mask))
+
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def bytes_of(memory: int | str | None) -> int:
+    """Return a number of bytes, which may be text such as "512M"."""
+    if memory is None:
+        return default_memory()
+    size = -1
+    if isinstance(memory, str):
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", memory.strip(), re.IGNORECASE)
+        size = int(float(found[1]) * _UNITS[found[2].upper()]) if found else -1
+    elif is_integer(memory):
+        size = int(memory)
+    if size < 1 << 20:
+        raise ValueError(f"memory must be a number of bytes such as '512M', at least 1M, got {shown(memory)}")
+    return size

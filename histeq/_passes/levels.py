@@ -1,0 +1,140 @@
+"""The reduced levels of an image (overviews, a pyramid), each made of the level before as it was written."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from histeq import _files
+from histeq._core.nodata import beside
+from histeq._files import File, Sink, Window, name_of
+from histeq._files.blocks import Level, windows
+from histeq._passes.count import bytes_of
+from histeq._passes.run import Run
+
+
+def build(run: Run, sink: Sink, target: File, nodata: float | None, by_pixel: bool) -> None:
+    """Write all levels but the first.
+
+    Parameters
+    ----------
+    nodata : number, optional
+        The value that means no data in the result: it is not averaged, and no average becomes it.
+    by_pixel : bool
+        Whether a pixel is nodata where all its channels are; else each channel is by itself.
+    """
+    if nodata is not None:
+        nodata = sink.header.dtype.type(nodata)  # as it stands in the result
+    for upper, lower in zip(sink.levels, sink.levels[1:], strict=False):
+        for page in range(sink.header.pages):
+            _build(run, sink, (upper, lower), page, target, nodata, by_pixel)
+
+
+def _build(
+    run: Run, sink: Sink, pair: tuple[Level, Level], page: int, target: File, nodata: Any, by_pixel: bool
+) -> None:
+    upper, lower = pair
+    header = sink.header
+    factors = _factor(upper.height, lower.height), _factor(upper.width, lower.width)
+
+    def one(window: Window) -> None:
+        top, left = window.top * factors[0], window.left * factors[1]
+        height = min(window.height * factors[0], upper.height - top)
+        width = min(window.width * factors[1], upper.width - left)
+        with run.step("write"), _files.writing(target):
+            pixels = upper.read(Window(page, top, left, height, width))
+            shape = window.height, window.width
+            lower.write(window, reduced(pixels, shape, factors, nodata, by_pixel, header.alpha))
+
+    size = max(1, run.window_size() // (factors[0] * factors[1]))
+    shape = (lower.height, lower.width)
+    pieces = list(windows(shape, lower.blocks(page), page, size, header.bytes_per_pixel))
+    run.over(one, pieces, bytes_of(pieces, header.bytes_per_pixel) * factors[0] * factors[1], name_of(target))
+
+
+def _factor(upper: int, lower: int) -> int:
+    """Return by what a side is divided: sizes are rounded up by some writers, down by others."""
+    return max(1, round(upper / lower))
+
+
+def reduced(
+    pixels: NDArray[Any],
+    shape: tuple[int, int],
+    factors: tuple[int, int],
+    nodata: float | None = None,
+    by_pixel: bool = False,
+    alpha: bool = False,
+) -> NDArray[Any]:
+    """Return the means of blocks of pixels, rounded half up for integers.
+
+    Parameters
+    ----------
+    pixels : (H, W) or (H, W, C)
+        Where they do not fill the blocks, the last row and column are repeated.
+    shape : (rows, columns)
+        Of the result.
+    factors : (rows, columns)
+        Of a block.
+    nodata : number, optional
+        A value that is not averaged. Blocks of nothing else become it; other blocks do not. So does NaN.
+    by_pixel : bool
+        Whether a pixel is nodata where all channels are; else each channel is by itself.
+    alpha : bool
+        Whether the last channel is alpha, which is always averaged.
+    """
+    channels = pixels if pixels.ndim == 3 else pixels[..., None]
+    missing = [max(0, n * f - have) for n, f, have in zip(shape, factors, channels.shape, strict=False)]
+    if any(missing):
+        channels = np.pad(channels, ((0, missing[0]), (0, missing[1]), (0, 0)), "edge")
+    channels = channels[: shape[0] * factors[0], : shape[1] * factors[1]]
+    if nodata is None and channels.dtype.kind != "f":
+        result = _means(_sums(channels, factors), factors[0] * factors[1], channels.dtype)
+    else:
+        result = _means_of_valid(channels, factors, nodata, by_pixel, alpha)
+    return result if pixels.ndim == 3 else result[..., 0]
+
+
+def _sums(channels: NDArray[Any], factors: tuple[int, int]) -> NDArray[Any]:
+    """Return the sums of blocks: rows are added before columns, which is faster than both at once."""
+    dtype = np.dtype(np.float64)
+    if channels.dtype.kind != "f":
+        limits = np.iinfo(channels.dtype)
+        extreme = limits.min if channels.dtype.kind == "i" else limits.max
+        dtype = np.min_scalar_type(int(extreme) * 2 * factors[0] * factors[1])  # 2: with half of the divisor
+    rows = channels[:: factors[0]].astype(dtype)
+    for i in range(1, factors[0]):
+        rows += channels[i :: factors[0]]
+    sums = rows[:, :: factors[1]].copy()
+    for i in range(1, factors[1]):
+        sums += rows[:, i :: factors[1]]
+    return sums
+
+
+def _means(sums: NDArray[Any], number: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return sums divided by numbers, which are at least 1."""
+    if dtype.kind == "f":
+        return (sums / number).astype(dtype)
+    return ((sums + number // 2) // number).astype(dtype)
+
+
+def _means_of_valid(
+    channels: NDArray[Any], factors: tuple[int, int], nodata: Any, by_pixel: bool, alpha: bool
+) -> NDArray[Any]:
+    dtype = channels.dtype
+    absent = np.isnan(channels) if dtype.kind == "f" else np.zeros(channels.shape, bool)
+    if nodata is not None:
+        absent |= channels == nodata
+    colours = channels.shape[-1] - alpha
+    if by_pixel:
+        absent[..., :colours] = absent[..., :colours].all(axis=-1, keepdims=True)
+    absent[..., colours:] = False
+    number = _sums((~absent).view(np.uint8), factors)
+    means = _means(_sums(np.where(absent, dtype.type(0), channels), factors), np.maximum(number, 1), dtype)
+    if nodata is None:
+        return np.where(number > 0, means, dtype.type(np.nan))
+    moved = np.where(means == nodata, dtype.type(beside(nodata, dtype, None)), means)
+    if by_pixel:  # a pixel is nodata where all its channels are
+        at = (means[..., :colours] == nodata).all(axis=-1, keepdims=True)
+        moved = np.where(at, moved, means)
+    moved[..., colours:] = means[..., colours:]
+    return np.where(number > 0, moved, dtype.type(nodata))
