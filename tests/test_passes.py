@@ -183,7 +183,7 @@ def _random_clahe(folder, seed):
     if rng.random() < 0.2 and dtype != "float32":
         options["value_range"] = (90, 110)
     npy._ROWS = int(rng.choice([8, 16, 64]))
-    memory = int(rng.choice([1 << 30, 4 << 20, 1 << 20] if dtype == "uint8" else [1 << 30, 64 << 20]))
+    memory = int(rng.choice([1 << 30, 4 << 20, 1 << 20] if dtype == "uint8" else [1 << 30, 400 << 20]))
     same(
         through(folder, histeq.clahe_file, image, memory=memory, **options),
         histeq.clahe(image, layout=layout(image), **options),
