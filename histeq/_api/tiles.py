@@ -236,11 +236,7 @@ class TileHistograms(_Tiles):
             grid = self._kind.grid
             whole = self._in(((0, 0, 0), grid.tiles))._canonical
             empty = on_host(whole.sum(axis=-1)) == 0
-            found = np.full(empty.shape, -1, np.int64)
-            for at in np.ndindex(empty.shape[:2]):
-                if not empty[at].all():
-                    found[at] = tile_grid.nearest_full(empty[at])
-            self._nearest.append(found)
+            self._nearest.append(_nearest_full(empty))
         return self._nearest[0]
 
 
@@ -375,14 +371,19 @@ class TileTables(_Tiles):
 
 def filled(tables: TileTables, empty: NDArray[np.bool_]) -> TileTables:
     """Return tables of all tiles where those of `empty` ones are the nearest others'; changed in place."""
+    missing = empty.copy()
+    source = replace(tables, _missing=empty)
+    tables._fill(tables._canonical, tables._box, missing, (source,), _nearest_full(empty))
+    return tables
+
+
+def _nearest_full(empty: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the number of each tile's nearest one that is not empty, (N, P, D, H, W); -1: all are."""
     nearest = np.full(empty.shape, -1, np.int64)
     for at in np.ndindex(empty.shape[:2]):
         if not empty[at].all():
             nearest[at] = tile_grid.nearest_full(empty[at])
-    missing = empty.copy()
-    source = replace(tables, _missing=empty)
-    tables._fill(tables._canonical, tables._box, missing, (source,), nearest)
-    return tables
+    return nearest
 
 
 def zeros(like: Array, shape: tuple[int, ...], dtype: Any) -> Array:
