@@ -2,6 +2,8 @@
 
 import io
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -339,6 +341,17 @@ def test_overviews_know_nodata_as_the_dtype_has_it(tmp_path):
     assert (half[:, :200] == np.float32(0.1)).all()
     assert (half[:, 200:] != np.float32(0.1)).all()
     assert seen[-1][0] == seen[-1][1] == 3 * first.size + sum(copy.size for copy in copies)
+
+
+def test_no_other_backend_than_the_one_asked_for(tmp_path):
+    np.save(tmp_path / "in.npy", photograph("uint8", 40, 30))
+    code = """
+import sys, histeq
+for function in (histeq.equalize_file, histeq.clahe_file):
+    function("in.npy", "out.npy", overwrite=True, backend="numpy")
+sys.exit("numba" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode == 0
 
 
 def test_threads(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import histeq
 from histeq import _files
 from histeq._cli.report import one_line
 from histeq._files import Picture
+from histeq._passes.image import Selection, check_bands, nonzero
 
 
 def equalized(picture: Picture, *, color: str, nodata: Any = "file", **options: Any) -> Picture:
@@ -38,14 +39,13 @@ def _through(
 
 def checked_color(picture: Picture, color: str) -> str:
     """Return `color`; raise ValueError for the luma of four bands, none of which is alpha."""
-    if color == "luma" and picture.channels == 4 and not picture.alpha:
-        raise ValueError("the picture has four bands, none of them alpha: use --color channels")
+    check_bands(picture.header, color)
     return color
 
 
 def nodata_of(picture: Picture, asked: Any) -> Any:
     """Return the nodata value that --nodata gives, by default the file's own."""
-    return picture.nodata if asked == "file" else asked
+    return Selection(nodata=asked).nodata_of(picture.header)
 
 
 def valid(pixels: NDArray[Any], nodata: Any) -> NDArray[Any]:
@@ -60,5 +60,4 @@ def read_mask(path: Path | None, max_pixels: int) -> NDArray[np.bool_] | None:
         return None
     with one_line(path):
         mask = _files.read(path, max_pixels=max_pixels)
-        counted = (mask.batch[..., : mask.channels - mask.alpha] != 0).any(axis=-1)
-        return counted if "N" in mask.layout else counted[0]
+        return nonzero(mask.header, mask.pixels)

@@ -19,7 +19,7 @@ from histeq._core import threads
 from histeq._files import File, Sink, Window, name_of
 from histeq._files.blocks import windows
 from histeq._passes import count
-from histeq._passes.image import Image
+from histeq._passes.image import Image, as_target
 from histeq._passes.methods import Clahe
 from histeq._passes.run import COPIES, Run
 
@@ -65,46 +65,29 @@ class _Page:
         self.number, self.value_range = number, value_range
         self.what = image.selection.of(image.header)
         self.shape = image.header.size
-        self.no_window = np.zeros(image.header.shape(0, 0), image.header.dtype), (0, 0), None
-        nothing = self.counts_of(*self.no_window)
+        nothing = method.counts_of_nothing(image.header, value_range)
         self.tiles, self.tile_size = nothing.tiles, nothing.tile_size
-        planes = image.header.channels if self.what["color"] == "channels" else 1
-        self.bytes_per_tile = nothing.bins * planes * (8 + 2)
+        self.bytes_per_tile = nothing.bins * image.selection.planes(image.header) * (8 + 2)
         """Of its counts and its table."""
         self.totals: TileHistograms | None = None
         # Pixels without a table of their tile's own: all that are masked or beyond the range are mapped, too.
         self.far = image.mask is not None or image.selection.value_range is not None
         self.may_be_empty = self.far or self.what["nodata"] is not None or image.header.dtype.kind == "f"
 
-    def counts_of(
-        self, pixels: Any, origin: tuple[int, int], mask: Any, bins: int | None = None
-    ) -> TileHistograms:
-        """Return the counts of a window, by default of the method's bins."""
-        method = self.method
-        return histeq.tile_histograms(
-            pixels, shape=self.shape, origin=origin, tiles=method.tiles, tile_size=method.tile_size,
-            bins=bins or method.bins, value_range=self.value_range, mask=mask, **self.what,
-        )  # fmt: skip
-
     def counted(self, window: Window, bins: int | None = None) -> TileHistograms:
         """Read a window, and return its counts."""
         with self.run.step("read"):
             pixels, mask = self.image.read(window), self.image.read_mask(window)
         with self.run.step("compute"):
-            return self.counts_of(pixels, (window.top, window.left), mask, bins)
-
-    def tables_of(self, counts: TileHistograms) -> TileTables:
-        """Return the tables of tiles that are counted."""
-        method = self.method
-        return histeq.tile_tables(
-            counts, clip_limit=method.clip_limit, out_range=method.out_range, out_dtype=method.out_dtype
-        )
+            origin = window.top, window.left
+            return self.method.counts(self.image.header, pixels, self.value_range, origin, mask, bins)
 
     def count_totals(self) -> None:
         """Count the pixels of all tiles, to know which are empty."""
         # Two bins have the same totals, and take no memory; with a range, integers have a bin a value.
         bins = None if self.value_range is not None and self.image.header.dtype.kind != "f" else 2
-        totals = self.counts_of(*self.no_window, bins).totals().part((0, 0), self.tiles)
+        nothing = self.method.counts_of_nothing(self.image.header, self.value_range, bins)
+        totals = nothing.totals().part((0, 0), self.tiles)
         lock = threading.Lock()
 
         def work(window: Window) -> None:
@@ -204,8 +187,7 @@ class _Band:
             pixels = page.image.read(window)
         with run.step("compute"):
             # A source that is in memory is still to be counted, in the next band.
-            in_place = pixels.dtype == dtype and pixels.flags.writeable and page.image.source.in_blocks
-            out = pixels if in_place else None
+            out = as_target(pixels, dtype) if page.image.source.in_blocks else None
             result = histeq.apply_tiles(
                 pixels, tables, origin=(window.top, window.left), out=out, **page.what
             )
@@ -237,7 +219,7 @@ class _Band:
             complete = end // page.tile_size[0] if end < page.shape[0] else page.tiles[0]
         for i in range(complete):
             if i in self.counts:
-                self.tables[i] = page.tables_of(self.counts.pop(i))
+                self.tables[i] = page.method.tables(self.counts.pop(i))
 
     def _count(self, window: Window) -> None:
         counts = self.page.counted(window)
@@ -280,4 +262,4 @@ class _Band:
             edges.append((start, stop))
         (top, bottom), (left, right) = edges
         counts = page.counted(Window(page.number, top, left, bottom - top, right - left))
-        return page.tables_of(counts.part(tile, (tile[0] + 1, tile[1] + 1)))
+        return page.method.tables(counts.part(tile, (tile[0] + 1, tile[1] + 1)))

@@ -13,7 +13,7 @@ from histeq._files.blocks import Header, windows
 from histeq._files.whole import WholeSink
 from histeq._passes import clahe, levels
 from histeq._passes.count import bytes_of
-from histeq._passes.image import Image, identity_of
+from histeq._passes.image import Image, as_target, identity_of
 from histeq._passes.methods import Clahe, Map, Match, Method
 from histeq._passes.run import COPIES, Run, check_whole
 
@@ -194,7 +194,7 @@ def _by_page(job: Job, work: Work, image: Image, sink: Sink) -> None:
         with run.step("read"):
             pixels, mask = image.read(window), image.read_mask(window)
         with run.step("compute"):
-            out = pixels if pixels.dtype == sink.header.dtype and pixels.flags.writeable else None
+            out = as_target(pixels, sink.header.dtype)
             arguments = {"image": pixels, "mask": mask, "out": out, **image.selection.of(header)}
             result = work.method.whole(image, window, **arguments)
         with run.step("write"), _files.writing(job.target):
@@ -224,8 +224,8 @@ def _map(job: Job, work: Work, image: Image, sink: Sink, pages: Sequence[int], m
             pixels = image.read(window)
             request = image.selection.request(header, pixels)
         with run.step("compute"):
-            in_place = pixels.dtype == sink.header.dtype and pixels.flags.writeable
-            out = pixels if in_place else np.empty(pixels.shape, sink.header.dtype)
+            out = as_target(pixels, sink.header.dtype)
+            out = np.empty(pixels.shape, sink.header.dtype) if out is None else out
             mapped(request, out)
         with run.step("write"), _files.writing(job.target):
             level.write(window, out)

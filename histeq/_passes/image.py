@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from histeq import _files
 from histeq._api.request import Request, request
+from histeq._api.types import BackendName
 from histeq._files import FileError, Source, Window
 from histeq._files.blocks import Header
 
@@ -23,7 +24,7 @@ class Selection:
     nodata: Any = "file"
     """A number; None: there is none; "file": the file's own."""
     value_range: Any = None
-    backend: str | None = None
+    backend: BackendName | None = None
 
     def of(self, header: Header) -> dict[str, Any]:
         """Return the arguments for a window of an image."""
@@ -39,14 +40,17 @@ class Selection:
         """Return the value that is not counted."""
         return header.nodata if isinstance(self.nodata, str) and self.nodata == "file" else self.nodata
 
+    def planes(self, header: Header) -> int:
+        """Return how many histograms an image has, at most."""
+        return header.channels if self.color == "channels" else 1
+
     def request(self, header: Header, pixels: NDArray[Any], mask: NDArray[Any] | None = None) -> Request:
         """Return the request for a window of an image."""
         return request(pixels, mask=mask, value_range=self.value_range, **self.of(header))
 
     def check(self, header: Header) -> Request:
         """Return the request for an image of the header's kind without pixels to speak of."""
-        if self.color != "channels" and header.channels == 4 and not header.alpha:
-            raise ValueError("the picture has four bands, none of them alpha: use --color channels")
+        check_bands(header, self.color)
         if self.color != "channels" and header.channels == 3 and header.keep.get("color") is False:
             raise ValueError("the picture has three channels that are no colours: use --color channels")
         return self.request(header, np.zeros(header.shape(1, 1), header.dtype))
@@ -77,11 +81,8 @@ class Image:
         """Return which pixels of a window are counted; None: all."""
         if self.mask is None:
             return None
-        header = self.mask.header
-        pixels = self.mask.read(window._replace(page=window.page if header.pages > 1 else 0))
-        if "C" in header.layout:
-            return np.asarray((pixels[..., : header.channels - header.alpha] != 0).any(axis=-1))
-        return pixels != 0
+        several = self.mask.header.pages > 1
+        return nonzero(self.mask.header, self.mask.read(window if several else window._replace(page=0)))
 
     def counted(self, window: Window) -> Request:
         """Return the request that counts the pixels of a window."""
@@ -99,6 +100,24 @@ class Image:
                 f"{header.height} pixels, and one page or {header.pages}, got {mask.width} x {mask.height} "
                 f"pixels and {mask.pages} pages"
             )
+
+
+def check_bands(header: Header, color: str) -> None:
+    """Raise ValueError for the luma of four bands, none of which is alpha."""
+    if color != "channels" and header.channels == 4 and not header.alpha:
+        raise ValueError("the picture has four bands, none of them alpha: use --color channels")
+
+
+def nonzero(header: Header, pixels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return where any colour of a picture is not zero."""
+    if "C" in header.layout:
+        return np.asarray((pixels[..., : header.channels - header.alpha] != 0).any(axis=-1))
+    return np.asarray(pixels != 0)
+
+
+def as_target(pixels: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any] | None:
+    """Return pixels as the place for their result, of `dtype`; None where they cannot be it."""
+    return pixels if pixels.dtype == dtype and pixels.flags.writeable else None
 
 
 def identity_of(file: Any) -> Any:

@@ -170,20 +170,37 @@ class Clahe:
     def check(self, header: Header) -> np.dtype[Any]:
         """Check the arguments, and return the dtype of the result."""
         request = self.selection.check(header)
-        counts = self._counts_of_nothing(header)
-        tables = histeq.tile_tables(
-            counts, clip_limit=self.clip_limit, out_range=self.out_range, out_dtype=self.out_dtype
-        )
-        dtype: np.dtype[Any] = tables._kind.levels.result_dtype
+        dtype: np.dtype[Any] = self.tables(self.counts_of_nothing(header))._kind.levels.result_dtype
         request.for_result(dtype)
         return dtype
 
-    def _counts_of_nothing(self, header: Header) -> histeq.TileHistograms:
-        floating = header.dtype.kind == "f"
-        value_range = self.selection.value_range or ((0, 1) if floating else None)
+    def counts(
+        self,
+        header: Header,
+        pixels: NDArray[Any],
+        value_range: Any,
+        origin: tuple[int, int] = (0, 0),
+        mask: Any = None,
+        bins: int | None = None,
+    ) -> histeq.TileHistograms:
+        """Return the counts of a window of a page; `bins` are the method's by default."""
         return histeq.tile_histograms(
-            np.zeros(header.shape(0, 0), header.dtype), shape=header.size, tiles=self.tiles,
-            tile_size=self.tile_size, bins=self.bins, value_range=value_range, **self.selection.of(header),
+            pixels, shape=header.size, origin=origin, tiles=self.tiles, tile_size=self.tile_size,
+            bins=bins or self.bins, value_range=value_range, mask=mask, **self.selection.of(header),
+        )  # fmt: skip
+
+    def counts_of_nothing(
+        self, header: Header, value_range: Any = None, bins: int | None = None
+    ) -> histeq.TileHistograms:
+        """Return the counts of an empty window, which tell the grid. Any range does for floating images."""
+        given = value_range or self.selection.value_range or ((0, 1) if header.dtype.kind == "f" else None)
+        return self.counts(header, np.zeros(header.shape(0, 0), header.dtype), given, bins=bins)
+
+    def tables(self, counts: histeq.TileHistograms) -> histeq.TileTables:
+        """Return the tables of tiles that are counted."""
+        return histeq.tile_tables(
+            counts, clip_limit=self.clip_limit, out_range=self.out_range, out_dtype=self.out_dtype,
+            backend=self.selection.backend,
         )  # fmt: skip
 
     def needs_page(self, header: Header) -> bool:
@@ -192,10 +209,9 @@ class Clahe:
 
     def bytes_beside(self, header: Header) -> int:
         """Return the bytes of the tables of all tiles of a page."""
-        counts = self._counts_of_nothing(header)
-        planes = header.channels if self.selection.color == "channels" else 1
+        counts = self.counts_of_nothing(header)
         size = 1 if header.dtype.itemsize == 1 else 2
-        return math.prod(counts.tiles) * counts.bins * planes * size
+        return math.prod(counts.tiles) * counts.bins * self.selection.planes(header) * size
 
     def passes(self, header: Header) -> int:
         """Return 2, and one more each to find the range of the values and the empty tiles."""
