@@ -15,7 +15,7 @@ from histeq import _files
 from histeq._api.types import BackendName, Color, FileLike, Range, Rule
 from histeq._core import tile_grid
 from histeq._core.arguments import is_integer, shown
-from histeq._files import FileError, Options, name_of
+from histeq._files import Options, name_of
 from histeq._files.blocks import Header, Whole
 from histeq._passes import files
 from histeq._passes.files import Done, Job, Work
@@ -612,9 +612,8 @@ def _result(job: Job, done: Done, work: Work) -> FileResult:
 def _check_target(job: Job, overwrite: bool) -> None:
     """Raise if a file is there already."""
     if isinstance(job.target, str | os.PathLike):
-        path = Path(job.target)
-        if not overwrite and (path.exists() or path.is_symlink()):
-            raise FileError(f"{path}: exists already; --overwrite replaces it")
+        if not overwrite:
+            _files.check_absent(Path(job.target))
     elif job.target is job.source:
         raise ValueError("dst must not be src: an open file cannot be replaced")
 

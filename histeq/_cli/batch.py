@@ -41,8 +41,9 @@ def targets(inputs: Sequence[Path], output: str, overwrite: bool) -> list[Path]:
         if other is not path:
             raise click.UsageError(f"{other} and {path} would both be written to {target}")
     for target in found:
-        if not overwrite and (target.exists() or target.is_symlink()):
-            raise Failure(f"{target}: exists already; --overwrite replaces it")
+        if not overwrite:
+            with one_line():
+                _files.check_absent(target)
     return found
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "Source",
     "WholeSink",
     "Window",
+    "check_absent",
     "created",
     "format_of",
     "name_of",
@@ -311,6 +312,12 @@ def format_of(path: Path) -> str:
         return _SUFFIXES[path.suffix.lower()]
     except KeyError:
         raise FileError(f"{path}: the name must end in one of {' '.join(_SUFFIXES)}") from None
+
+
+def check_absent(path: Path) -> None:
+    """Raise FileError if something has this name already, even a link to nothing."""
+    if path.exists() or path.is_symlink():
+        raise FileError(f"{path}: exists already; --overwrite replaces it")
 
 
 @contextlib.contextmanager

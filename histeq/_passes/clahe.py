@@ -72,7 +72,7 @@ class _Page:
         self.totals: TileHistograms | None = None
         # Pixels without a table of their tile's own: all that are masked or beyond the range are mapped, too.
         self.far = image.mask is not None or image.selection.value_range is not None
-        self.may_be_empty = self.far or self.what["nodata"] is not None or image.header.dtype.kind == "f"
+        self.may_be_empty = image.mask is not None or method.may_be_empty(image.header)
 
     def counted(self, window: Window, bins: int | None = None) -> TileHistograms:
         """Read a window, and return its counts."""

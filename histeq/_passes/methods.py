@@ -216,8 +216,12 @@ class Clahe:
     def passes(self, header: Header) -> int:
         """Return 2, and one more each to find the range of the values and the empty tiles."""
         floating, given = header.dtype.kind == "f", self.selection.value_range is not None
-        may_be_empty = floating or given or self.selection.nodata_of(header) is not None
-        return 2 + (floating and not given) + may_be_empty
+        return 2 + (floating and not given) + self.may_be_empty(header)
+
+    def may_be_empty(self, header: Header) -> bool:
+        """Tell whether a tile may have no counted pixel, without a mask."""
+        some = self.selection.value_range is not None or self.selection.nodata_of(header) is not None
+        return some or header.dtype.kind == "f"
 
     def whole(self, of: Image, window: Window, **arguments: Any) -> NDArray[Any]:
         """Return the page equalized locally."""
