@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The project's two commands, for a machine that has only Python >= 3.11 and pip.
 
-    python3 dev.py demo    equalize a real photograph; write demo.png; time every backend on it
+    python3 dev.py demo    equalize a real photograph; write demo.png; time every backend and library on it
     python3 dev.py test    lint, types, doctests and the whole test suite
     python3 dev.py test --quick    the part of it for every day: no CUDA kernels, no new processes
 
@@ -73,11 +73,15 @@ def demo() -> None:
     where = "import skimage, pathlib; print(pathlib.Path(skimage.__file__).parent / 'data' / 'moon.png')"
     photograph = subprocess.check_output([str(PYTHON), "-c", where], text=True).strip()
     run("-m", "histeq", "plot", photograph, ROOT / "demo.png", "--overwrite")
-    run("-m", "histeq", "backends", photograph)
+    run("-m", "histeq", "bench", photograph, "--ops", "equalize,clahe", "--seconds", "10")
 
 
-# The tests of the CUDA kernels, which are executed on the CPU, and those that start processes.
+# The tests of the CUDA kernels, which are executed on the CPU, those of files, and those of processes.
 CUDA = "cupy or test_cuda or test_streaming"
+FILES = (
+    "file or cli or tiff or zarr or npy or valid or gdal or metadata or reasons or dicom or replacing "
+    "or passes or video"
+)
 PROCESSES = "test_benchmarks or test_robustness or test_file_faults"
 KERNELS = ("-m", "pytest", "--quiet", "tests/test_kernels.py", "tests/test_clahe_kernels.py")
 
@@ -87,8 +91,9 @@ def test() -> None:
     check_style()
     with tempfile.TemporaryDirectory() as caches:
         side_by_side(
-            partial(run, "-m", "pytest", "-k", f"not ({CUDA})", quietly=True),
+            partial(run, "-m", "pytest", "-k", f"not ({CUDA} or {FILES})", quietly=True),
             partial(run, "-m", "pytest", "-k", CUDA, quietly=True),
+            partial(run, "-m", "pytest", "-k", f"({FILES}) and not ({CUDA})", quietly=True),
             partial(test_kernels, f"{caches}/checked", NUMBA_BOUNDSCHECK="1", NUMBA_OPT="1"),
             partial(test_kernels, f"{caches}/generic", NUMBA_CPU_NAME="generic"),
             partial(run, "tests/mutate_cuda.py", quietly=True),

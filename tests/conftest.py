@@ -55,6 +55,7 @@ def _plain_environment(monkeypatch):
     """Keep the caller's settings out of the tests."""
     monkeypatch.delenv("HISTEQ_BACKEND", raising=False)
     monkeypatch.delenv("HISTEQ_NUM_THREADS", raising=False)
+    monkeypatch.setenv("HISTEQ_TUNING", "")
 
 
 @pytest.fixture
