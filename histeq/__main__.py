@@ -1,22 +1,31 @@
 """The command `histeq`, also `python -m histeq`."""
 
-import signal
 import sys
+
+from histeq._core import stop
+
+_NEEDLESS = ("scipy", "coverage", "cffi")
+"""What Numba loads where it is installed, and what takes a while: for linear algebra, for reports of compiled
+lines and for functions in C, none of which a kernel has. What is loaded already (coverage that measures this
+program) stays."""
 
 
 def main() -> None:
     """Run the command line, or say what it lacks."""
-    # A terminated run leaves as an interrupted one does: through the clean-up of half-written files.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    # Numba loads SciPy, where it is installed, for linear algebra that no kernel has: that takes a while.
-    sys.modules["scipy"] = None  # type: ignore[assignment]
+    stop.listen()
+    for name in _NEEDLESS:
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
     try:
         from histeq._cli import cli
     except ModuleNotFoundError as error:
         if error.name != "click":
             raise
         sys.exit('histeq: error: the command line needs click: pip install "histeq[cli]"')
-    cli(prog_name="histeq")
+    try:
+        cli(prog_name="histeq")
+    except SystemExit:
+        stop.check()  # where its exception was lost, the run ended as if it were complete
+        raise
 
 
 if __name__ == "__main__":
