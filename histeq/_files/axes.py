@@ -153,8 +153,12 @@ def axes_for(header: Header) -> Axes:
     return Axes(header.layout, tuple(sizes[letter] for letter in header.layout), header.keep.get("color"))
 
 
+_WIDE = ("int32", "uint32", "int64", "uint64")
+"""Integers of which a range is served, if one is asked for."""
+
+
 def check_array(axes: Axes, dtype: np.dtype[Any], limit: int) -> None:
     """Raise `Unfit` for an array of a dtype or a size that is not handled."""
-    if dtype.name not in DTYPES:
+    if dtype.name not in (*DTYPES, *_WIDE):
         raise Unfit(f"arrays of dtype {dtype} are not handled; convert it to one of {', '.join(DTYPES)}")
     check_size(axes.pages * axes.height * axes.width if axes.channels else 0, limit)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 _NODATA = ("_FillValue", "missing_value")
+KNOWN = (*_NODATA, "_ARRAY_DIMENSIONS")
+"""Attributes whose meaning other formats hold, too."""
 _STALE = ("scale_factor", "add_offset", "units", "valid_range", "valid_min", "valid_max", "actual_range")
 
 
@@ -56,7 +58,9 @@ def kept(
     """
     stale = [name for name in _STALE if name in attributes]
     left = {name: attribute for name, attribute in attributes.items() if name not in stale}
-    if not same:
+    before = nodata(left, dtype)
+    renamed = before != value and not (before != before and value != value)  # NaN is no other than NaN
+    if not same or renamed:
         left = {name: attribute for name, attribute in left.items() if name not in _NODATA}
         left = with_nodata(left, value, dtype)
     return left, stale

@@ -4,17 +4,18 @@ An array becomes pages: see `axes`. A chunk or a shard is read, changed and writ
 in one lose pixels: the blocks of what is written are its shards, or its chunks where it has none.
 """
 
-import asyncio
 import contextlib
 import dataclasses
+import itertools
 import math
 import os
-import secrets
 import shutil
+import stat
 import threading
 import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,17 @@ from numpy.typing import NDArray
 
 from histeq._files import cf, ome
 from histeq._files.axes import Axes, axes_for, axes_of, check_array
-from histeq._files.blocks import Header, Level, Options, Window
+from histeq._files.blocks import Damage, Header, Item, Level, Options, Source, Window
+from histeq._files.naming import replacing_folder, seen
 from histeq._files.picture import Unfit
+from histeq._files.reasons import reason as reason_of
 from histeq._files.zarr_plan import Node, Plan, note, plan
 
 _METADATA = ("zarr.json", ".zarray", ".zgroup")
 _SHARED = 1 << 25
 """Bytes up to which pages that share chunks are decoded together. Those of two rows of chunks are kept."""
-_MOST_METADATA = 1 << 26
-"""Bytes that a file of metadata may have in a ZIP file, which may hold a thousand times its own size."""
+_AT_ONCE = 4096
+"""Chunks that zarr reads or writes at a time: each takes two kilobytes beside its pixels."""
 _PATIENCE = 10.0
 """Seconds to wait for writes that have failed."""
 
@@ -40,18 +43,24 @@ class ZarrSource:
     """An array, or the image of a group."""
 
     in_blocks = True
+    mask: Source | None = None
 
-    def __init__(self, node: Node, limit: int, store: Any = None) -> None:
+    def __init__(self, node: Node, limit: int, damage: Damage, store: Any = None) -> None:
+        from histeq._files.zarr_limits import limited
+
         array, axes = node.arrays[0], node.axes[0]
         dtype = np.dtype(array.dtype)
         check_array(axes, dtype, limit)
-        self._level, self._store = _Level(array, axes), store
-        depth, axis = axes.depth(array.chunks)
-        size = axes.channels * axes.height * axes.width * dtype.itemsize
-        self._shared = _Shared(self._level, depth, axis) if 1 < depth <= _SHARED // max(size, 1) else None
+        self.damage = damage
         blocks = array.shards or array.chunks
         if math.prod(blocks) > max(limit, 1):
             raise Unfit(f"chunks of {blocks} are larger than --max-pixels {limit} allows")
+        self._level, self._store = _Level(limited(array), axes, damage=damage), store
+        depth, axis = axes.depth(array.chunks)
+        size = axes.channels * axes.height * axes.width * dtype.itemsize
+        few = not _halves(Window(0, 0, 0, axes.height, axes.width), axes.of_rows(array.chunks))
+        together = few and 1 < depth <= _SHARED // max(size, 1)
+        self._shared = _Shared(self._level, depth, axis) if together else None
         self.header = Header(
             format="Zarr",
             pages=axes.pages,
@@ -63,6 +72,7 @@ class ZarrSource:
             alpha=axes.alpha,
             nodata=cf.nodata(array.attrs.asdict(), dtype),
             levels=tuple((level.height, level.width) for level in node.axes[1:]),
+            own=_own(node),
             keep={"node": node, "axes": axes, "color": axes.color},
         )
 
@@ -80,11 +90,19 @@ class ZarrSource:
             self._store.close()
 
 
+def _own(node: Node) -> tuple[Item, ...]:
+    """Return what only Zarr files have."""
+    attributes = sorted(name for name in node.arrays[0].attrs.asdict() if name not in cf.KNOWN)
+    own = [Item(f"the attributes {', '.join(attributes)}", ("Zarr",))] if attributes else []
+    return (*own, *([Item("the attributes of its group", ("Zarr",))] if node.attributes else []))
+
+
 class _Level:
     """An array that is read, or written by whole shards."""
 
-    def __init__(self, array: Any, axes: Axes, *, new: bool = False) -> None:
-        self.array, self.axes = array, axes
+    def __init__(self, array: Any, axes: Axes, *, new: bool = False, damage: Damage | None = None) -> None:
+        self.array, self.axes, self._damage = array, axes, damage or Damage()
+        self._damage.parts = math.prod(-(-n // of) for n, of in zip(array.shape, array.chunks, strict=True))
         self.height, self.width = axes.height, axes.width
         self._blocks = array.shards or array.chunks
         several = any(size > 1 for size in axes.of_pages(self._blocks)) and axes.pages > 1
@@ -101,6 +119,12 @@ class _Level:
         rows, columns = self.blocks(window.page)
         _check_whole(window.top, window.height, rows, self.height)
         _check_whole(window.left, window.width, columns, self.width)
+        halves = _halves(window, (rows, columns))
+        if halves:
+            for half in halves:
+                top, left = half.top - window.top, half.left - window.left
+                self.write(half, pixels[top : top + half.height, left : left + half.width])
+            return
         stored = self.axes.stored(pixels).astype(self.array.dtype, copy=False)
         if self._skips and stored.flat[0] == self.array.fill_value and (stored == stored.flat[0]).all():
             return  # what was never written is the fill value
@@ -109,19 +133,51 @@ class _Level:
 
     def read(self, window: Window) -> NDArray[Any]:
         """Return the pixels of a window."""
+        halves = _halves(window, self.axes.of_rows(self.array.chunks))
+        if halves:
+            beside = halves[0].height == window.height
+            return np.concatenate([self.read(half) for half in halves], axis=int(beside))
         return self.axes.pixels(self.stored(self.axes.index(window), window))
 
     def stored(self, index: tuple[int | slice, ...], window: Window) -> NDArray[Any]:
         """Return what the array has at an index; the error for a broken chunk names the window."""
         try:
             return np.asarray(self.array[index])
-        except MemoryError:
+        except (MemoryError, Unfit):
             raise
         except Exception as error:  # codecs raise all kinds of exceptions
-            rows, columns = (f"{part.start} to {part.stop}" for part in window.slices)
-            page = f"page {window.page}, " if self.axes.pages > 1 else ""
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise ValueError(f"a chunk within {page}rows {rows}, columns {columns}: {reason}") from error
+            if not self._damage.lenient:
+                rows, columns = (f"{part.start} to {part.stop}" for part in window.slices)
+                page = f"page {window.page}, " if self.axes.pages > 1 else ""
+                reason = reason_of(error)
+                self._damage.found(f"a chunk within {page}rows {rows}, columns {columns}: {reason}")
+        return self._rescued(index)
+
+    def _rescued(self, index: tuple[int | slice, ...]) -> NDArray[Any]:
+        """Return what the array has at an index, chunk by chunk: the fill value where one is broken."""
+        whole = [part if isinstance(part, slice) else slice(part, part + 1) for part in index]
+        starts = [part.start or 0 for part in whole]
+        stops = [
+            n if part.stop is None else part.stop for part, n in zip(whole, self.array.shape, strict=True)
+        ]
+        found = np.full(
+            [b - a for a, b in zip(starts, stops, strict=True)], self.array.fill_value or 0, self.array.dtype
+        )
+        chunks = self.array.chunks
+        ranges = [range(a // n, -(-b // n)) for a, b, n in zip(starts, stops, chunks, strict=True)]
+        for number in itertools.product(*ranges):
+            parts = [
+                slice(max(a, n * of), min(b, (n + 1) * of))
+                for a, b, n, of in zip(starts, stops, number, chunks, strict=True)
+            ]
+            target = tuple(slice(p.start - a, p.stop - a) for p, a in zip(parts, starts, strict=True))
+            try:
+                found[target] = self.array[tuple(parts)]
+            except MemoryError:
+                raise
+            except Exception as error:
+                self._damage.found(error, number)
+        return found[tuple(slice(None) if isinstance(part, slice) else 0 for part in index)]
 
 
 class _Shared:
@@ -152,13 +208,27 @@ class _Shared:
         return np.array(page[window.slices], order="C")
 
 
+def _halves(window: Window, chunks: tuple[int, int]) -> list[Window]:
+    """Return the halves of a window that has too many chunks for zarr; an empty list if it has not."""
+    down, across = -(-window.height // chunks[0]), -(-window.width // chunks[1])
+    if down * across <= _AT_ONCE:
+        return []
+    if down >= across:
+        first = down // 2 * chunks[0]
+        below = window._replace(top=window.top + first, height=window.height - first)
+        return [window._replace(height=first), below]
+    first = across // 2 * chunks[1]
+    behind = window._replace(left=window.left + first, width=window.width - first)
+    return [window._replace(width=first), behind]
+
+
 def _check_whole(start: int, size: int, block: int, end: int) -> None:
     stop = start + size
     if start % block or (stop % block and stop != end):
         raise ValueError(f"pixels {start} to {stop} are not whole blocks of {block}")
 
 
-def open(store: Any, limit: int, layout: str | None = None) -> ZarrSource:
+def open(store: Any, limit: int, layout: str | None = None, damage: Damage | None = None) -> ZarrSource:
     """Open an array, the image of an OME-Zarr group, or the only image of another group.
 
     Parameters
@@ -170,40 +240,46 @@ def open(store: Any, limit: int, layout: str | None = None) -> ZarrSource:
     layout : str, optional
         A letter for each axis of the array: N or T, C, D, H, W. By default the metadata of OME-Zarr, the
         names of the axes or xarray's say what they are, else the shape does.
+    damage : Damage, optional
+        Takes what cannot be decoded.
     """
     import zarr
 
+    from histeq._files.zarr_limits import MOST_METADATA, LimitedStore
+
+    damage = damage or Damage()
     if not isinstance(store, str | os.PathLike):
-        return ZarrSource(_node(store, None, layout), limit)
-    path, opened = Path(store), None
+        return ZarrSource(_node(store, None, layout), limit, damage)
+    path = Path(store)
     if path.is_dir():
-        if not _is_node(path):
+        if not is_store(path):
             raise Unfit(f"the folder is no Zarr store: it has no {', '.join(_METADATA)}")
+        opened = zarr.storage.LocalStore(path, read_only=True)
     else:
         _check_zip(path)
         opened = zarr.storage.ZipStore(path, mode="r")
     with contextlib.ExitStack() as stack:
-        if opened is not None:
-            stack.callback(opened.close)
+        stack.callback(opened.close)
         with _described():
             # Consolidated metadata may be out of date.
-            root = zarr.open(opened or path, mode="r", use_consolidated=False)
-        source = ZarrSource(_node(root, path if opened is None else None, layout), limit, opened)
+            root = zarr.open(LimitedStore(opened, MOST_METADATA), mode="r", use_consolidated=False)
+        source = ZarrSource(_node(root, path if path.is_dir() else None, layout), limit, damage, opened)
         stack.pop_all()
         return source
 
 
-def _is_node(path: Path) -> bool:
-    return any((path / name).is_file() for name in _METADATA)
+def is_store(path: Path) -> bool:
+    """Tell whether a folder is an array or a group of Zarr's."""
+    return any(seen(path / name) == stat.S_IFREG for name in _METADATA)
 
 
 def _check_zip(path: Path) -> None:
     with zipfile.ZipFile(path) as file:
         names = file.namelist()
         for info in file.infolist():
-            name = info.filename.rsplit("/")[-1]
-            if name in (*_METADATA, ".zattrs", ".zmetadata") and info.file_size > _MOST_METADATA:
-                raise Unfit(f"its {info.filename} has {info.file_size} bytes")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                # Python's module decodes these without a limit.
+                raise Unfit(f"in the ZIP file, {info.filename} is neither stored nor deflated")
     if not any(name in _METADATA for name in names):
         if any(name.endswith(".npy") for name in names):
             raise Unfit("an .npz archive holds several arrays; save the one that is meant with numpy.save")
@@ -294,22 +370,23 @@ class ZarrSink:
     ) -> None:
         self.header = header
         self.levels: Sequence[Level] = levels
-        self.not_carried: Sequence[str] = not_carried
+        self.masks: Sequence[Level] = ()
+        self.notes = not_carried
         """What the source has and the sink has not, in words."""
         self.then = contextlib.ExitStack()
         """What is done at last."""
-        self._store = store
+        self._store, self._finished = store, False
 
     def finish(self) -> None:
         """Copy what belongs to the image, and close the store."""
         self.then.close()
         if self._store is not None:
             self._store.close()
-            self._store = None
+        self._finished = True
 
     def close(self) -> None:
         """Close an incomplete store."""
-        if self._store is not None:
+        if not self._finished:
             _abandon(self._store)
 
 
@@ -336,24 +413,28 @@ def create(
         return ZarrSink(header, (_Level(target, _fitting(target, header)),), [])
     in_group = isinstance(target, zarr.Group)
     planned = plan(header, options, blocks, in_group)
-    if not in_group and Path(target).suffix == ".zip":
-        store = zarr.storage.ZipStore(target, mode="w")
-        with contextlib.ExitStack() as stack:
-            stack.callback(_abandon, store)
-            sink = ZarrSink(header, _written(store, planned), planned.not_carried, store)
-            stack.pop_all()
-        return sink
-    sink = ZarrSink(header, _written(target, planned), planned.not_carried)
-    if not in_group:
+    zipped = not in_group and Path(target).suffix.lower() == ".zip"
+    store = zarr.storage.ZipStore(target, mode="w") if zipped else None
+    with contextlib.ExitStack() as stack:
+        stack.callback(_abandon, store)
+        sink = ZarrSink(header, _written(store or target, planned), planned.not_carried, store)
+        stack.pop_all()
+    if store is None and not in_group:
         sink.then.callback(_complete, Path(target), planned)
     return sink
 
 
+def check(header: Header, options: Options, blocks: tuple[int, int] | None) -> list[str]:
+    """Raise if the image cannot be written like this; return notes of what would not be carried."""
+    return plan(header, options, blocks, False).not_carried
+
+
 def _abandon(store: Any) -> None:
-    """Close an incomplete ZIP file. As something has failed, failing to close it is no news."""
+    """Close an incomplete ZIP file, or folder. As something has failed, failing to close it is no news."""
     _settle()
     with contextlib.suppress(OSError):
-        store.close()
+        if store is not None:
+            store.close()
 
 
 def _fitting(array: Any, header: Header) -> Axes:
@@ -403,7 +484,7 @@ def _complete(folder: Path, planned: Plan) -> None:
     written = {name.strip("/").split("/")[0] for name in node.names}
     for entry in sorted(node.folder.iterdir()):
         copied = folder / entry.name
-        if entry.name in written or copied.exists() or not (entry.is_dir() and _is_node(entry)):
+        if entry.name in written or copied.exists() or not (entry.is_dir() and is_store(entry)):
             continue
         if entry.is_symlink():  # it may lead anywhere
             note(planned.not_carried, [f"the link {entry.name}"])
@@ -425,38 +506,9 @@ def _is_consolidated(folder: Path) -> bool:
     return False
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, which replaces `path` on success and is removed on failure.
-
-    Nothing is there yet: a folder is to be created, or a ZIP file. An existing folder is replaced only if it
-    is a Zarr store.
-    """
-    target = Path(os.path.realpath(path))  # follow a symbolic link instead of replacing it
-    if target.is_dir() and any(target.iterdir()) and not _is_node(target):
-        raise Unfit("the folder is there already and is no Zarr store")
-    if target.is_file() and target.suffix != ".zip":
-        raise Unfit("there is a file already, and a Zarr store is a folder")
-    token = secrets.token_hex(8)
-    temporary = target.with_name(f".histeq-{token}{target.suffix}")
-    old = target.with_name(f".histeq-{token}-old{target.suffix}")
-    try:
-        yield temporary
-        if target.is_dir():
-            target.rename(old)
-        try:
-            temporary.replace(target)
-        except BaseException:
-            if old.is_dir():
-                old.rename(target)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
-        _settle()
-        shutil.rmtree(temporary, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+def replacing(path: Path, *, overwrite: bool = True) -> AbstractContextManager[Path]:
+    """Yield a temporary path, where a folder is to be made that becomes `path`; only stores are replaced."""
+    return replacing_folder(path, is_store, overwrite=overwrite)
 
 
 def _settle() -> None:
@@ -464,6 +516,8 @@ def _settle() -> None:
 
     That would create the folder, or open the file, again.
     """
+    import asyncio  # takes a while, and zarr has loaded it
+
     from zarr.core.sync import sync
 
     async def settled() -> None:

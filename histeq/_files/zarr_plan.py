@@ -138,7 +138,7 @@ def _in_order(array: New) -> New:
     if settings["zarr_format"] == 3:
         changed["dimension_names"] = [ome.NAMES[letter] for letter in ordered(letters)]
     changed["filters"] = [
-        codec for codec in settings.get("filters") or () if _name_of(codec) != "transpose"
+        codec for codec in settings.get("filters") or () if name_of(codec) != "transpose"
     ] or None
     changed["attributes"] = {
         name: value for name, value in settings["attributes"].items() if name != "_ARRAY_DIMENSIONS"
@@ -256,26 +256,24 @@ def _codecs(
     filters = [
         codec
         for codec in array.filters
-        if _name_of(codec) in _LOSSLESS and (same or _name_of(codec) == "transpose")
+        if name_of(codec) in _LOSSLESS and (same or name_of(codec) == "transpose")
     ]
     if len(filters) < len(array.filters):
-        note(
-            not_carried, [f"the filter {_name_of(codec)}" for codec in array.filters if codec not in filters]
-        )
+        note(not_carried, [f"the filter {name_of(codec)}" for codec in array.filters if codec not in filters])
     settings: dict[str, Any] = {"filters": tuple(filters) or None}
-    if version == 3 and same and _name_of(array.serializer) == "bytes":
+    if version == 3 and same and name_of(array.serializer) == "bytes":
         settings["serializer"] = array.serializer
-    elif version == 3 and _name_of(array.serializer) != "bytes":
-        note(not_carried, [f"the codec {_name_of(array.serializer)}"])
+    elif version == 3 and name_of(array.serializer) != "bytes":
+        note(not_carried, [f"the codec {name_of(array.serializer)}"])
     if options.compression is not None:
         return settings | _compression(options, version, dtype)
-    if all(_name_of(codec) in _LOSSLESS for codec in array.compressors):
+    if all(name_of(codec) in _LOSSLESS for codec in array.compressors):
         return settings | {"compressors": tuple(array.compressors) or None}
-    note(not_carried, [f"the compressor {_name_of(codec)}" for codec in array.compressors])
+    note(not_carried, [f"the compressor {name_of(codec)}" for codec in array.compressors])
     return settings
 
 
-def _name_of(codec: Any) -> str:
+def name_of(codec: Any) -> str:
     """Return the name of a codec: zarr's classes and those of numcodecs have theirs in different places."""
     name = getattr(codec, "codec_id", None) or getattr(codec, "codec_name", None)
     if name is None:
@@ -307,4 +305,6 @@ def _compression(options: Options, version: int, dtype: np.dtype[Any]) -> dict[s
 
 
 def note(not_carried: list[str], what: Sequence[str]) -> None:
-    not_carried += [text for text in what if text not in not_carried]
+    """Add notes of what is not carried, each once."""
+    notes = (f"{name} not carried" for name in what)
+    not_carried += [note for note in notes if note not in not_carried]
