@@ -422,7 +422,7 @@ def stack_of_one_directory(path):
         (".jpg", Image.fromarray(noise(9, 9, 4), "CMYK").save, "CMYK"),
         (".tif", pages((noise(9, 9, 4), {"photometric": "separated"})), "SEPARATED"),
         (".tif", pages((noise(32, 32), {}), (noise(16, 16), {})), "pages differ"),
-        (".tif", pages((noise(32, 32), {}), (noise(32, 32) > 9, {"subfiletype": 4})), "internal mask"),
+        (".tif", pages((noise(32, 32), {}), (noise(40, 32) > 9, {"subfiletype": 4})), "kind of mask"),
         (".tif", stack_of_one_directory, "single directory"),
     ],
 )
@@ -611,7 +611,7 @@ class TestAtomic:
             if kind == "TIFF":
                 monkeypatch.setattr(_files.tiff, "create", full_sink)
             else:
-                monkeypatch.setitem(_files._ENCODERS, kind, full)
+                monkeypatch.setitem(_files.formats.ENCODERS, kind, full)
             with pytest.raises(FileError, match="cannot write it: No space left on device"):
                 write(picture, target)
             assert target.read_bytes() == b"old"
@@ -624,7 +624,7 @@ class TestAtomic:
         import contextlib
 
         @contextlib.contextmanager
-        def full(path):
+        def full(path, overwrite):
             (tmp_path / f"full{suffix}").symlink_to("/dev/full")
             yield tmp_path / f"full{suffix}"
 

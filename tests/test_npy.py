@@ -38,9 +38,9 @@ def opened(path: Path, layout: str | None = None) -> Any:
         ((1, 50, 70), None, "HW", "f2"),
     ],
 )
-@pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.parametrize("kind", ["on disk", "in memory", "other"])
 def test_windows_and_copies_are_the_array(
-    *, tmp_path: Path, shape: Any, layout: str | None, expected: str, dtype: str, order: Any, in_memory: bool
+    *, tmp_path: Path, shape: Any, layout: str | None, expected: str, dtype: str, order: Any, kind: str
 ) -> None:
     array = np.random.default_rng(0).integers(0, 100, shape).astype(dtype, order=order)
     np.save(tmp_path / "a.npy", array)
@@ -49,17 +49,18 @@ def test_windows_and_copies_are_the_array(
     last = [letters.index(letter) for letter in "HWC" if letter in letters]
     pages = array.transpose(pages_first + last).reshape(-1, *(array.shape[axis] for axis in last))
     data = (tmp_path / "a.npy").read_bytes()
-    target = io.BytesIO()
+    memory = [io.BytesIO(data), io.BytesIO()]
+    source_file, target = [io.BufferedRandom(file) for file in memory] if kind == "other" else memory
     with (tmp_path / "a.npy").open("rb") as on_disk, (tmp_path / "b.npy").open("w+b") as written:
-        source = npy.open(io.BytesIO(data) if in_memory else on_disk, LIMIT, layout)
+        source = npy.open(on_disk if kind == "on disk" else source_file, LIMIT, layout)
         header = source.header
         assert (header.layout, header.pages, header.dtype) == (
             expected,
             len(pages),
             array.dtype.newbyteorder("="),
         )
-        assert source.in_blocks != in_memory
-        sink = npy.create(target if in_memory else written, header, Options())
+        assert source.in_blocks == (kind != "other")
+        sink = npy.create(written if kind == "on disk" else target, header, Options())
         windows = [
             Window(page, top, left, min(20, header.height - top), min(30, header.width - left))
             for page in range(header.pages)
@@ -80,7 +81,8 @@ def test_windows_and_copies_are_the_array(
             list(pool.map(one, windows))
         assert_array_equal(sink.read(windows[0]), pages[windows[0].page][windows[0].slices])
         sink.finish()
-    result = np.load(io.BytesIO(target.getvalue()) if in_memory else tmp_path / "b.npy")
+    target.seek(0)
+    result = np.load(tmp_path / "b.npy" if kind == "on disk" else io.BytesIO(target.read()))
     assert_array_equal(result, array)
     assert result.dtype == header.dtype
     assert result.flags.c_contiguous
@@ -122,7 +124,7 @@ def saved(path: Path, array: np.ndarray) -> Path:
         (np.array([[{}, {}]]), "Python objects"),
         (np.zeros((3, 4), [("a", "u1")]), "dtype"),
         (np.zeros((3, 4), [("é", "u1")]), "dtype"),  # version 3 of the format
-        (np.zeros((3, 4), np.int32), "dtype int32"),
+        (np.zeros((3, 4), np.complex64), "dtype complex64"),
         (np.zeros((3, 4), bool), "dtype bool"),
         (np.zeros((3, 4), complex), "dtype complex"),
         (np.uint8(3), "0 axes"),
@@ -141,7 +143,7 @@ def test_hostile_files(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.npy", np.zeros((300, 400), np.uint8))
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
-    with path.open("rb") as file, pytest.raises(EOFError, match="119999 of 120000"):
+    with path.open("rb") as file, pytest.raises(ValueError, match="119999 of 120000"):
         npy.open(file, LIMIT)
     for data, message in (
         (whole[:50], "header"),
@@ -149,7 +151,7 @@ def test_hostile_files(tmp_path: Path) -> None:
         (whole.replace(b"'descr'", b"'disco'"), "keys"),
         (whole.replace(b"'|u1'", b"'?u1'"), "(?i)descr"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises((ValueError, EOFError), match=message):
             npy.open(io.BytesIO(data), LIMIT)
     path.write_bytes(whole)
     with path.open("rb") as file:

@@ -194,6 +194,31 @@ class TestPyramids:
                     for name in ("compression", "tile", "rowsperstrip", "subfiletype"):
                         assert getattr(first, name) == getattr(second, name)
 
+    @pytest.mark.parametrize("subifds", [False, True])
+    def test_pages_have_copies_of_their_own(self, tmp_path, subifds):
+        def write(*sizes):
+            with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+                for number, of_page in enumerate(sizes):
+                    beneath = len(of_page) if subifds else None
+                    file.write(noise(HEIGHT, WIDTH), metadata=None, subifds=beneath)
+                    tile, compression = (16, 16 + 16 * number), (8, 5)[number]
+                    for size in of_page:
+                        own = {"tile": tile, "compression": compression, "subfiletype": 1}
+                        file.write(noise(*size), metadata=None, **own)
+
+        half, other = (HEIGHT // 2, WIDTH // 2), (HEIGHT // 2, WIDTH // 2 + 1)
+        write([half], [half])
+        fill(tmp_path / "a.tif", tmp_path / "b.tif", Options())
+        with tifffile.TiffFile(tmp_path / "b.tif") as file:
+            found = [copy for page in file.pages for copy in (page.pages if subifds else [page])]
+            kinds = [(copy.tile, copy.compression) for copy in found if copy.is_reduced]
+        assert kinds == [((16, 16), 8), ((16, 32), 5)]
+        for sizes in ([half], [other]), ([half], []), ([], [half]), ([half], [half, (9, 9)]):
+            write(*sizes)
+            with pytest.raises(Unfit, match="page 2 has other reduced copies than the first page"):
+                fill(tmp_path / "a.tif", tmp_path / "b.tif", Options())
+            assert len(fill(tmp_path / "a.tif", tmp_path / "b.tif", Options(overviews=False))) == 1
+
     def test_new(self, tmp_path):
         tags = [(42113, 2, 4, b"250\0", True), (270, 2, 5, b"text\0", True)]
         pixels = noise(100, 70)
@@ -347,7 +372,7 @@ def hostile():
         description='<OME xmlns="OME/2016-06"><Image><Pixels SizeZ="99999999"'
         ' SizeC="99999999" SizeT="99999999"/></Image></OME>',
     )
-    yield "an OME-XML of many planes", many, "planes in other files"
+    yield "an OME-XML of many planes", many, "one file of an OME-TIFF set"
 
 
 LIMITED = """
@@ -563,10 +588,10 @@ class TestOptions:
     def test_strips_that_were_raw_are_divided(self, tmp_path):
         """In a raw file the size of strips says nothing; compressed ones are each the work of one thread."""
         tifffile.imwrite(tmp_path / "a.tif", noise(2000, 1000))
-        for compression, rows in ((None, 1), ("lzw", 262)):
+        for compression, blocks in ((None, (1, 64)), ("lzw", (262, 1000))):
             with opened(tmp_path / "a.tif") as source:
                 sink = tiff.create(tmp_path / "b.tif", source.header, Options(compression=compression))
-                assert sink.levels[0].blocks(0) == (rows, 1000)
+                assert sink.levels[0].blocks(0) == blocks
                 sink.close()
 
     def test_windows_that_cut_blocks(self, tmp_path):
@@ -606,7 +631,7 @@ class TestStacks:
     def test_one_file_of_several(self, tmp_path):
         text = '<OME><Image><Pixels SizeC="1" SizeT="2" SizeZ="1"/></Image></OME>'
         tifffile.imwrite(tmp_path / "a.tif", noise(HEIGHT, WIDTH), description=text, metadata=None)
-        with pytest.raises(Unfit, match="planes in other files are not handled: 1 of 2 are here"):
+        with pytest.raises(Unfit, match="one file of an OME-TIFF set: 1 of its 2 planes are here"):
             tiff.open(tmp_path / "a.tif", 2**30)
 
     def test_pages_have_settings_of_their_own(self, tmp_path):
@@ -682,6 +707,20 @@ def test_few_blocks_are_kept(tmp_path, monkeypatch):
     assert decoded == [0, 1, 2, 3, 1, 4]
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_raw_strips_are_written_in_parts_of_rows(tmp_path, planar, order):
+    pixels = noise(
+        *((3,) if planar == "separate" else ()), HEIGHT, WIDTH, *((3,) if planar == "contig" else ())
+    )
+    arguments = {"photometric": "rgb", "planarconfig": planar, "rowsperstrip": 8, "byteorder": order}
+    tifffile.imwrite(tmp_path / "a.tif", pixels.astype("u2") * 257, metadata=None, **arguments)
+    with opened(tmp_path / "a.tif") as source:
+        assert source.blocks(0) == (1, 64)
+        copy(source, tmp_path / "b.tif", size=1).finish()
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "b.tif"), pixels.astype("u2") * 257)
+
+
 @pytest.mark.parametrize("make", [io.BytesIO, tempfile.TemporaryFile])
 def test_many_threads(make):
     """No two blocks at the same place, no bytes of another's, however often threads take turns."""
@@ -747,5 +786,5 @@ def test_truncation_is_noticed_at_once():
     """Before any of the pixels before the end is read."""
     data = written(tile=(16, 16), compression=8)
     for broken in (data[:-1], patched(data, 325, len(data) - 10, item=19)):
-        with pytest.raises(EOFError, match="truncated"):
+        with pytest.raises(ValueError, match="truncated"):
             tiff.open(io.BytesIO(broken), 2**30)

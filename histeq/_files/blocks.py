@@ -6,11 +6,13 @@ whole blocks, in any order and from any thread; between them are the passes of `
 
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from histeq._files.reasons import reason as reason_of
 
 
 class Window(NamedTuple):
@@ -28,12 +30,21 @@ class Window(NamedTuple):
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
 
+class Item(NamedTuple):
+    """Something that a file has beside its pixels."""
+
+    name: str
+    """In words: "<name> not carried" is what the user reads."""
+    formats: tuple[str, ...] = ()
+    """Those that hold it: mostly the source's own, or none."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
     """What a file says of its image, the pixels apart."""
 
     format: str
-    """PNG, JPEG, WebP, BMP, TIFF, Zarr or NPY."""
+    """PNG, JPEG, WebP, BMP, TIFF, Zarr, NPY, DICOM, JPEG 2000, JPEG XL, AVIF or GIF."""
     pages: int
     height: int
     width: int
@@ -46,12 +57,20 @@ class Header:
     alpha: bool = False
     """Whether the last channel is alpha."""
     nodata: float | None = None
-    """The value of GDAL's nodata tag or of a fill value that says so, if the dtype can represent it."""
+    """The value of GDAL's nodata tag or of a fill value that says so, if the dtype can represent it. None
+    where a mask says which pixels are valid: it comes first, as in GDAL."""
+    value_range: tuple[int, int] | None = None
+    """The values that pixels can have, where the file uses fewer bits than the dtype has."""
     icc: bytes | None = None
     exif: bytes | None = None
     """The EXIF data as a TIFF block, without the prefix "Exif" that JPEG files have."""
     xmp: bytes | None = None
+    iptc: bytes | None = None
+    resources: bytes | None = None
+    """Photoshop's image resources, without IPTC."""
     dpi: tuple[float, float] | None = None
+    own: tuple[Item, ...] = ()
+    """What else is there, and cannot be exchanged between formats: its content is in `keep`."""
     levels: tuple[tuple[int, int], ...] = ()
     """The heights and widths of the image's reduced copies (overviews, a pyramid), the largest first."""
     keep: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -88,14 +107,51 @@ class Options:
     (TIFF) or the library's default (Zarr)."""
     overviews: bool | None = None
     """Whether reduced copies are written; None: as many and as large as the source has."""
+    strict: bool = False
+    """Whether it is an error that something of the source is not carried."""
+    overwrite: bool = False
+    """Whether a file that exists is replaced."""
+
+
+class Damage:
+    """What of a file cannot be decoded: an error, or, where the file is read leniently, something to tell."""
+
+    def __init__(self, lenient: bool = False) -> None:
+        self.lenient = lenient
+        self.parts = 1
+        """How many parts the file has that may be damaged, each by itself."""
+        self._found: dict[Any, str] = {}
+        self._lock = threading.Lock()
+
+    def found(self, what: object, part: Hashable = None) -> None:
+        """Raise ValueError, or note what is wrong with a part of the file, however often it is read."""
+        reason = reason_of(what).rstrip(".")
+        if not self.lenient:
+            raise ValueError(f"{reason}; --lenient keeps what can be decoded")
+        with self._lock:
+            self._found.setdefault(reason if part is None else part, reason)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was found, as a sentence."""
+        with self._lock:
+            reasons = list(self._found.values())
+        if not reasons:
+            return ()
+        if self.parts == 1:
+            return ("; ".join(reasons),)
+        return (f"{len(reasons)} of its {self.parts} blocks are damaged, the first one found: {reasons[0]}",)
 
 
 class Source(Protocol):
     """An image in a file that can be read."""
 
     header: Header
+    damage: Damage
     in_blocks: bool
     """Whether a window can be read without decoding the whole image."""
+    mask: "Source | None"
+    """Which pixels are valid: those where it is not zero. None: the file has no mask."""
 
     def blocks(self, page: int) -> tuple[int, int]:
         """Return the rows and columns of a page's blocks. Windows of whole blocks are read at no loss."""
@@ -133,8 +189,10 @@ class Sink(Protocol):
     """Of the image that is written: its dtype may differ from the source's."""
     levels: Sequence[Level]
     """The image and its reduced copies, the largest first. They are all written, in this order."""
-    not_carried: Sequence[str]
-    """What the source has and this file has not, in words."""
+    masks: Sequence[Level]
+    """The masks of all levels, which are written in uint8; empty where none are kept in this file."""
+    notes: list[str]
+    """What the source has and this file has not, each in words: "XMP not carried"."""
 
     def finish(self) -> None:
         """Complete the file, all levels being written."""
@@ -147,9 +205,12 @@ class Whole:
     """A source of a format that cannot be read in blocks: the image is one, decoded when it is first read."""
 
     in_blocks = False
+    mask: Source | None = None
 
-    def __init__(self, header: Header, decode: Callable[[], NDArray[Any]]) -> None:
-        self.header = header
+    def __init__(
+        self, header: Header, decode: Callable[[], NDArray[Any]], damage: Damage | None = None
+    ) -> None:
+        self.header, self.damage = header, damage or Damage()
         self._decode: Callable[[], NDArray[Any]] | None = decode
         self._lock = threading.Lock()
         self._pixels: NDArray[Any]

@@ -1,6 +1,5 @@
 """A decoded picture, and the helpers that the modules of all formats share."""
 
-import contextlib
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -8,10 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from histeq._files import exif
 from histeq._files.blocks import Header
-
-ORIENTATION = 274
-TEXT_TAGS = (270, 271, 272, 305, 306, 315, 33432)  # description, maker, ..., copyright: in EXIF and in TIFF
 
 
 class FileError(Exception):
@@ -31,7 +28,7 @@ class Picture:
     layout: str
     """"HW", "HWC", "NHW" or "NHWC"; N is the axis of the pages of a TIFF file."""
     format: str
-    """PNG, JPEG, WebP, BMP or TIFF."""
+    """The name of its format: see `Header`."""
     alpha: bool = False
     """Whether the last channel is alpha."""
     nodata: float | None = None
@@ -40,14 +37,33 @@ class Picture:
     exif: bytes | None = None
     """The EXIF data as a TIFF block, without the prefix "Exif" that JPEG files have."""
     xmp: bytes | None = None
+    iptc: bytes | None = None
+    resources: bytes | None = None
     dpi: tuple[float, float] | None = None
+    value_range: tuple[int, int] | None = None
+    """The values that pixels can have, where the file uses fewer bits than the dtype has."""
     keep: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """What only this format can store: PNG chunks, JPEG tables, the TIFF tags of each page."""
+    valid: NDArray[np.bool_] | None = None
+    """Which pixels are valid by the file's mask, (H, W) or (N, H, W); None: it has none."""
 
     @classmethod
     def of(cls, header: Header, pixels: NDArray[Any]) -> "Picture":
         """Return a picture with the given pixels and everything else from `header`."""
-        names = ("layout", "format", "alpha", "nodata", "icc", "exif", "xmp", "dpi", "keep")
+        names = (
+            "layout",
+            "format",
+            "alpha",
+            "nodata",
+            "icc",
+            "exif",
+            "xmp",
+            "iptc",
+            "resources",
+            "dpi",
+            "value_range",
+            "keep",
+        )
         return cls(pixels, **{name: getattr(header, name) for name in names})
 
     @property
@@ -57,7 +73,8 @@ class Picture:
         return Header(
             format=self.format, pages=pages, height=height, width=width, channels=channels,
             dtype=self.pixels.dtype, layout=self.layout, alpha=self.alpha, nodata=self.nodata, icc=self.icc,
-            exif=self.exif, xmp=self.xmp, dpi=self.dpi, keep=self.keep,
+            exif=self.exif, xmp=self.xmp, iptc=self.iptc, resources=self.resources, dpi=self.dpi,
+            value_range=self.value_range, keep=self.keep,
         )  # fmt: skip
 
     @property
@@ -80,8 +97,7 @@ class Picture:
     @property
     def orientation(self) -> int:
         """The EXIF orientation, 1 to 8; 1 is upright."""
-        value = exif_tags(self.exif).get(ORIENTATION, 1)
-        return value if value in range(1, 9) else 1
+        return exif.orientation(self.exif)
 
 
 def check_size(pixels: int, limit: int) -> None:
@@ -90,26 +106,3 @@ def check_size(pixels: int, limit: int) -> None:
         raise Unfit(f"{pixels} pixels are more than --max-pixels {limit} allows")
     if pixels < 1:
         raise Unfit("the picture has no pixels")
-
-
-def exif_tags(block: bytes | None) -> Any:
-    """Return the tags of an EXIF block: an empty mapping if there is no block or it is broken."""
-    if block is None:
-        return {}
-    from PIL import Image
-
-    exif = Image.Exif()
-    with contextlib.suppress(Exception):  # even a broken block is copied to the result
-        exif.load(b"Exif\0\0" + block)
-    return exif
-
-
-def exif_block(tags: Mapping[int, Any]) -> bytes | None:
-    """Encode tags as an EXIF block; return None if there are no tags."""
-    if not tags:
-        return None
-    from PIL import Image
-
-    exif = Image.Exif()
-    exif.update(tags)
-    return exif.tobytes().removeprefix(b"Exif\0\0")

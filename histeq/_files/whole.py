@@ -1,11 +1,13 @@
 """Sinks of formats that are encoded as a whole."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from histeq._files import exif
 from histeq._files.blocks import Header, Level, Window
 from histeq._files.picture import Picture
 
@@ -25,7 +27,8 @@ class WholeSink:
         self.header = header
         self.height, self.width = header.height, header.width
         self.levels: Sequence[Level] = (self,)
-        self.not_carried: Sequence[str] = ()
+        self.masks: Sequence[Level] = ()
+        self.notes: list[str] = []
         self._file, self._encode, self._quality = file, encode, quality
         shape = header.shape(header.height, header.width)
         self._pixels: NDArray[Any] = np.empty(shape, header.dtype)  # takes memory where it is written to
@@ -47,4 +50,6 @@ class WholeSink:
 
     def finish(self) -> None:
         """Encode the image."""
-        self._encode(Picture.of(self.header, self._pixels), self._file, self._quality)
+        picture = Picture.of(self.header, self._pixels)
+        picture = dataclasses.replace(picture, exif=exif.with_new_thumbnail(picture.exif, picture.first))
+        self._encode(picture, self._file, self._quality)

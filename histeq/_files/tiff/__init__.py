@@ -3,16 +3,16 @@
 from pathlib import Path
 from typing import BinaryIO
 
-from histeq._files.blocks import Header, Options
-from histeq._files.tiff.sink import TiffSink
+from histeq._files.blocks import Damage, Header, Options
+from histeq._files.tiff.sink import TiffSink, check
 from histeq._files.tiff.source import TiffSource
 
-__all__ = ["create", "open"]
+__all__ = ["check", "create", "open"]
 
 
-def open(file: Path | BinaryIO, limit: int) -> TiffSource:
+def open(file: Path | BinaryIO, limit: int, damage: Damage | None = None) -> TiffSource:
     """Return a TIFF file as a source of windows, whose pages have at most so many pixels together."""
-    return TiffSource(file, limit)
+    return TiffSource(file, limit, damage or Damage())
 
 
 def create(file: Path | BinaryIO, header: Header, options: Options) -> TiffSink:

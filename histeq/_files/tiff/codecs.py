@@ -4,12 +4,18 @@ Every decoder writes into memory of a known size, and what has a size in a heade
 the block's before it is decoded.
 """
 
+import contextlib
+import functools
+import random
 from collections.abc import Callable
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from histeq._files import jpeg
+from histeq._files.blocks import Damage
 from histeq._files.picture import Unfit
 
 RAW, LZW, JPEG, DEFLATE, OLD_DEFLATE, PACKBITS, LZMA, ZSTD = 1, 5, 7, 8, 32946, 32773, 34925, 50000
@@ -26,6 +32,9 @@ NAMES = {
 HORIZONTAL, FLOATING = 2, 3  # predictors
 
 _CCITT = (2, 3, 4)
+_ENDS = {2: 1, 3: 12, 4: 5}
+"""Bytes at the end of a fax, at most: codes that say that it ends."""
+_TAILS = tuple(random.Random(seed).randbytes(64) for seed in range(16))
 _JPEGS = (6, JPEG, 33007, 34892)
 _JPEG_2000 = (33003, 33004, 33005, 34712)
 _WEBP = (34927, 50001)
@@ -69,8 +78,11 @@ DECODERS: dict[int, Callable[[Any, NDArray[np.uint8]], Any]] = {
 """They fill the beginning of an array and return it: a longer block is an error or cut, never more memory."""
 
 
-def by_tifffile(page: Any) -> Callable[[Any, int, list[tuple[int, int]]], NDArray[Any]]:
-    """Return a decoder of what is less common: of data, a block's number and the sizes it may have."""
+def by_tifffile(page: Any) -> Callable[..., NDArray[Any]]:
+    """Return a decoder of what is less common: of data, a block's number and the sizes it may have.
+
+    With `strict=False` it returns what it can of damaged data.
+    """
     import tifffile
 
     compression = int(page.compression)
@@ -78,16 +90,21 @@ def by_tifffile(page: Any) -> Callable[[Any, int, list[tuple[int, int]]], NDArra
     if compression not in known or compression not in tifffile.TIFF.DECOMPRESSORS:
         name = getattr(page.compression, "name", None) or f"number {compression}"
         raise Unfit(f"TIFF files with this compression are not handled: {name}")
+    few = compression in (*_JPEGS, *_JPEG_2000, *_PICTURES) and page.bitspersample < 8
+    if few or (compression in _CCITT and (page.bitspersample, page.samplesperpixel) != (1, 1)):
+        raise ValueError(f"{page.bitspersample} bits do not go with its compression")
     if compression in _PICTURES:
         return _pictures(page, tifffile.TIFF.DECOMPRESSORS[compression])
     tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader} if compression in _JPEGS else {}
     decoder = page.decode
 
-    def decode(data: Any, number: int, sizes: list[tuple[int, int]]) -> NDArray[Any]:
+    def decode(data: Any, number: int, sizes: list[tuple[int, int]], strict: bool = True) -> NDArray[Any]:
         if compression in _JPEGS:
             _check_size(_jpeg_size(tables["jpegheader"] or bytes(data)), sizes[0])
-            if not bytes(data[-64:]).rstrip(b"\0").endswith(b"\xff\xd9"):
-                raise EOFError("a JPEG block is cut short")
+            if strict:
+                _check_jpeg(bytes(data), tables)
+        elif compression in _CCITT and strict:
+            _check_fax(data, lambda other: decoder(other, number)[0], _ENDS[compression])
         elif compression in _JPEG_2000:
             _check_size(_jpeg_2000_size(bytes(data)), sizes[0])
         pixels = decoder(data, number, **tables)[0]
@@ -102,7 +119,7 @@ def _pictures(page: Any, decoder: Callable[..., Any]) -> Callable[..., NDArray[A
     dtype = np.dtype(page.dtype)
     options = {"hasalpha": True} if page.compression in _WEBP and samples == 4 else {}
 
-    def decode(data: Any, number: int, sizes: list[tuple[int, int]]) -> NDArray[Any]:
+    def decode(data: Any, number: int, sizes: list[tuple[int, int]], strict: bool = True) -> NDArray[Any]:
         for size in dict.fromkeys(sizes):
             out = np.empty(size if samples == 1 else (*size, samples), dtype)
             try:
@@ -112,6 +129,57 @@ def _pictures(page: Any, decoder: Callable[..., Any]) -> Callable[..., NDArray[A
         raise ValueError(f"a block of {sizes[0][1]} x {sizes[0][0]} pixels holds others: {found}")
 
     return decode
+
+
+def quality_of(data: bytes) -> int | None:
+    """Return the quality, 1 to 100, whose tables come nearest to those of a JPEG picture."""
+    from PIL import JpegImagePlugin
+
+    wanted = np.array(JpegImagePlugin.JpegImageFile(BytesIO(data)).quantization[0], float)
+    return min(_tables(), key=lambda each: float(np.abs(each[1] - wanted).sum()))[0]
+
+
+@functools.cache
+def _tables() -> tuple[tuple[int, NDArray[np.float64]], ...]:
+    """Return the table that the library makes of each quality."""
+    from PIL import Image, JpegImagePlugin
+
+    tables = []
+    for quality in range(1, 101):
+        data = BytesIO()
+        Image.new("L", (8, 8)).save(data, "JPEG", quality=quality)
+        data.seek(0)
+        tables.append((quality, np.array(JpegImagePlugin.JpegImageFile(data).quantization[0], float)))
+    return tuple(tables)
+
+
+def _check_jpeg(data: bytes, tables: dict[str, bytes | None]) -> None:
+    if not data[-64:].rstrip(b"\0").endswith(b"\xff\xd9"):
+        raise EOFError("a JPEG block is cut short")
+    for name in ("jpegtables", "jpegheader"):
+        first = tables[name]
+        if first:  # ends with a marker of the end, as the block begins with one of the start
+            data = first.removesuffix(b"\xff\xd9") + data.removeprefix(b"\xff\xd8")
+    jpeg.check(data, Damage())
+
+
+def _check_fax(data: Any, decode: Callable[[bytes], NDArray[Any]], end: int) -> None:
+    """Raise unless the rows come from the data, and the data is read to its end.
+
+    A decoder takes rows for white when the data ends, and when it meets a code that does not exist.
+    """
+    data = bytes(data)
+    pixels = decode(data)
+    for tail in _TAILS[:3]:
+        if not np.array_equal(decode(data + tail), pixels):
+            raise EOFError("the data of a block ends early")
+    stop = len(data.rstrip(b"\0")) - end
+    start = stop - 6
+    with contextlib.suppress(RuntimeError):  # which is to read that far
+        if start > 0 and all(
+            np.array_equal(decode(data[:start] + tail[:6] + data[stop:]), pixels) for tail in _TAILS
+        ):
+            raise ValueError("a block has a code that does not exist")
 
 
 def _check_size(size: tuple[int, int], most: tuple[int, int]) -> None:
@@ -150,8 +218,18 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
     raise ValueError("a JPEG block without a size")
 
 
-def encoder(compression: int, samples: int = 1, quality: int = 0) -> Callable[[NDArray[Any]], Any]:
-    """Return a function that encodes blocks (rows, columns, samples); `quality` is JPEG's."""
+def name_of(compression: int) -> str:
+    """Return what a compression is called."""
+    import tifffile
+
+    known = compression in set(tifffile.COMPRESSION)
+    return tifffile.COMPRESSION(compression).name if known else f"number {compression}"
+
+
+def encoder(
+    compression: int, samples: int = 1, quality: int = 0, subsampling: tuple[int, int] = (2, 2)
+) -> Callable[[NDArray[Any]], Any]:
+    """Return a function that encodes blocks (rows, columns, samples); what follows `samples` is JPEG's."""
     library = _imagecodecs()
     if compression == RAW:
         return lambda pixels: pixels
@@ -162,7 +240,7 @@ def encoder(compression: int, samples: int = 1, quality: int = 0) -> Callable[[N
     if compression == JPEG and samples == 1:
         return lambda pixels: library.jpeg_encode(pixels[..., 0], level=quality)
     if compression == JPEG:  # as the tags say that tifffile writes
-        colours = {"colorspace": "RGB", "outcolorspace": "YCBCR", "subsampling": (2, 2)}
+        colours = {"colorspace": "RGB", "outcolorspace": "YCBCR", "subsampling": subsampling}
         return lambda pixels: library.jpeg_encode(pixels, level=quality, **colours)
     return {LZW: library.lzw_encode, ZSTD: library.zstd_encode, LZMA: library.lzma_encode}[compression]
 

@@ -1,5 +1,6 @@
 """How the pixels of a TIFF directory (of a page or a reduced copy) are stored: its blocks and codec."""
 
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Callable
@@ -8,11 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from histeq._files.blocks import Damage
 from histeq._files.picture import Unfit
 from histeq._files.tiff import codecs
 from histeq._files.tiff.codecs import FLOATING, HORIZONTAL, RAW
-from histeq._files.tiff.settings import PALETTE, WHITE_IS_ZERO, nodata_of
+from histeq._files.tiff.settings import ASSOCIATED, PALETTE, RGB, WHITE_IS_ZERO, nodata_of
+from histeq._files.tiff.tags import GDAL_NODATA
 
+_COLUMNS = 64
+"""Of what is read and written of raw strips, at least: windows have as many as are worth a task."""
+_NOWHERE = 2**60
 _SMALL = 2**26
 """The bytes up to which a block may be, however small the image is."""
 
@@ -24,6 +30,8 @@ class Directory:
     Raw strips that follow each other in the file are one block.
     """
 
+    place: int
+    """Where it is in the file."""
     height: int
     width: int
     samples: int
@@ -43,9 +51,12 @@ class Directory:
     fill: float
     """The value of blocks that are absent."""
     inverted: bool
-    scale: int
-    """What the values are multiplied with, for few bits to fill eight."""
+    stretch: NDArray[Any] | None
+    """What the values of few bits become, so that they fill the dtype."""
     palette: NDArray[np.uint8] | None
+    """Colours (number, 3), or (number, 4) with alpha: 0 for the index that is nodata."""
+    associated: bool
+    """Whether the colours are stored multiplied with alpha."""
     decoder: Callable[..., Any] | None
     """That of tifffile, for all that is not common."""
 
@@ -58,9 +69,9 @@ class Directory:
         common = (
             common and page.compression in codecs.DECODERS and page.predictor in kinds.get(dtype.kind, ())
         )
-        few = page.bitspersample in (1, 2, 4) and page.axes == "YX" and page.photometric != PALETTE
-        nodata = nodata_of(page.tags.valueof(42113), dtype)
+        nodata = nodata_of(page.tags.valueof(GDAL_NODATA), dtype, page.bitspersample)
         directory = cls(
+            place=page.offset,
             height=page.imagelength,
             width=page.imagewidth,
             samples=page.samplesperpixel,
@@ -76,8 +87,9 @@ class Directory:
             counts=counts,
             fill=0 if nodata is None else nodata,
             inverted=page.photometric == WHITE_IS_ZERO and dtype.kind in "uib",
-            scale=255 // (2**page.bitspersample - 1) if few else 1,
-            palette=_palette(page) if page.photometric == PALETTE else None,
+            stretch=_stretch(page, dtype),
+            palette=_palette(page, nodata) if page.photometric == PALETTE else None,
+            associated=tuple(page.extrasamples[-1:]) == (ASSOCIATED,) and dtype.kind in "uf",
             decoder=None if common else codecs.by_tifffile(page),
         )
         directory._join_strips()
@@ -110,8 +122,9 @@ class Directory:
 
     @property
     def unit(self) -> tuple[int, int]:
-        """The rows and columns of what can be read or written at no loss: a block, or a row of raw strips."""
-        return (1 if self.raw and not self.tiled else self.rows), self.columns
+        """The rows and columns of what can be read or written at no loss: a block, or some of raw strips."""
+        anywhere = self.raw and not self.tiled
+        return (1, min(_COLUMNS, self.columns)) if anywhere else (self.rows, self.columns)
 
     def number(self, plane: int, row: int, column: int) -> int:
         """Return the number of a block."""
@@ -133,6 +146,26 @@ class Directory:
             return self.decoder(data, number, shapes)[:rows, :columns]
         out = np.empty(self.rows * self.row_bytes, np.uint8)
         size = len(codecs.DECODERS[self.compression](data, out))
+        return self._as_pixels(out, size, shapes)[:rows, :columns]
+
+    def rescued(self, data: Any, number: int) -> NDArray[Any]:
+        """Return what can be decoded of a damaged block; the rest is zero, or the fill value."""
+        rows, columns = self.extent(number)
+        shape = (self.rows, self.columns)
+        with contextlib.suppress(Exception):  # codecs raise all kinds of exceptions
+            if self.decoder is not None:
+                pixels = self.decoder(data, number, [shape, (rows, columns)], strict=False)[:rows, :columns]
+                if pixels.shape[:2] == (rows, columns):
+                    return pixels
+        if self.decoder is not None:
+            return np.full((rows, columns, self.block_samples), self.fill, self.dtype)
+        out = np.zeros(self.rows * self.row_bytes, np.uint8)
+        with contextlib.suppress(Exception):  # what comes before the damage is in the array by then
+            codecs.DECODERS[self.compression](data, out)
+        return self._as_pixels(out, out.size, [shape])[:rows, :columns]
+
+    def _as_pixels(self, out: NDArray[np.uint8], size: int, shapes: list[tuple[int, int]]) -> NDArray[Any]:
+        """Return decoded bytes, of which so many count, as pixels of one of several sizes."""
         pixel = self.block_samples * self.dtype.itemsize
         shape = next((shape for shape in shapes if size >= shape[0] * shape[1] * pixel), shapes[-1])
         need = shape[0] * shape[1] * pixel
@@ -143,16 +176,43 @@ class Directory:
             pixels.byteswap(inplace=True)
         if self.predictor != 1:
             pixels = codecs.unpredict(pixels, self.predictor)
-        return pixels[:rows, :columns]
+        return pixels
 
     def encode(self, pixels: NDArray[Any], encoder: Callable[[NDArray[Any]], Any]) -> Any:
         """Return a whole block as bytes, or as an array whose memory they are."""
         pixels = np.ascontiguousarray(pixels)
+        if self.dtype == np.bool_:  # eight to a byte, row by row
+            return encoder(np.packbits(pixels[..., 0], axis=1)[..., None])
         if self.predictor != 1:
             pixels = codecs.predict(pixels, self.predictor)
         if self.swapped and self.predictor != FLOATING:
             pixels = pixels.byteswap()
         return encoder(pixels)
+
+    @property
+    def channels(self) -> int:
+        """The channels of the pixels that stored ones stand for."""
+        return self.samples if self.palette is None else self.palette.shape[1]
+
+    def shown_value(self, value: float | None) -> float | None:
+        """Return what a value of the nodata tag becomes; None where it is no value of the pixels shown."""
+        if value is None or self.palette is not None:
+            return None
+        value = value if self.stretch is None else int(self.stretch[int(value)])
+        return int(np.invert(self.shown_dtype.type(value))) if self.inverted else value
+
+    @property
+    def shown_dtype(self) -> np.dtype[Any]:
+        """The dtype of the pixels that stored ones stand for."""
+        return np.dtype(np.uint8) if self.palette is not None or self.dtype == np.bool_ else self.dtype
+
+    def stored(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Return what stands for the pixels shown in a file that is written here."""
+        if self.dtype == np.bool_:
+            return pixels != 0
+        if self.associated:
+            pixels = associate(pixels)
+        return np.invert(pixels) if self.inverted else pixels
 
     def shown(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Return the pixels that stored ones (H, W, samples) stand for; these may be overwritten."""
@@ -160,10 +220,12 @@ class Directory:
             pixels = pixels.view(np.uint8)
         if self.palette is not None:
             return self.palette[pixels[..., 0]]
-        if self.scale > 1:
-            pixels *= np.uint8(self.scale)
+        if self.stretch is not None:
+            pixels = self.stretch[pixels]
         if self.inverted:
             np.invert(pixels, out=pixels)
+        if self.associated:
+            separate(pixels)
         return pixels if self.samples > 1 else pixels[..., 0]
 
     def _join_strips(self) -> None:
@@ -176,8 +238,8 @@ class Directory:
             self.rows, self.offsets, self.counts = self.height, offsets[:, 0].copy(), counts.sum(1)
 
 
-def places(page: Any, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the offsets and byte counts of a page's blocks; raise an error unless they are in the file."""
+def places(page: Any, size: int, damage: Damage) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the offsets and byte counts of a page's blocks; it is damage where these are not in the file."""
     rows, columns = (
         (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
     )
@@ -192,22 +254,64 @@ def places(page: Any, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     if (len(page.dataoffsets), len(page.databytecounts)) != (expected, expected):
         found = f"{len(page.dataoffsets)} offsets and {len(page.databytecounts)} byte counts"
         raise ValueError(f"{expected} blocks, but {found}")
-    if max(page.dataoffsets) > size or max(page.databytecounts) > size:
-        raise EOFError("the file is truncated")
-    offsets = np.array(page.dataoffsets, np.int64)
-    counts = np.array(page.databytecounts, np.int64)
-    if (offsets + counts > size).any():
-        raise EOFError("the file is truncated")
+    # Clipped to what is no place in any file, and fits.
+    offsets = np.array([min(offset, _NOWHERE) for offset in page.dataoffsets], np.int64)
+    counts = np.array([min(count, _NOWHERE) for count in page.databytecounts], np.int64)
     absent = (offsets == 0) & (counts == 0)
-    if ((offsets < 8) | (counts < 1))[~absent].any():
-        raise ValueError("a block without data")
+    lost = ((offsets < 8) | (counts < 1) | (offsets >= size)) & ~absent
+    cut = (offsets + counts > size) & ~lost
+    for number in np.flatnonzero(lost | cut):
+        without = offsets[number] < size and lost[number]
+        damage.found("a block without data" if without else "the file is truncated", (page.offset, number))
+    offsets[lost] = counts[lost] = 0
+    counts[cut] = size - offsets[cut]
     if page.compression != RAW and counts.max() > 2 * block + 2**20:
         raise ValueError(f"a block of {block} bytes takes {counts.max()} bytes in the file")
     return offsets, counts
 
 
-def _palette(page: Any) -> NDArray[np.uint8]:
-    """Return the colours (number, 3)."""
+def _stretch(page: Any, dtype: np.dtype[Any]) -> NDArray[Any] | None:
+    """Return what the values of few bits become: below 8 all, and of up to 16 those of colours.
+
+    Grey values of 9 to 15 bits are levels of a camera or a scanner, which are asked for by these numbers.
+    """
+    bits = page.bitspersample
+    few = bits < 8 or (8 < bits < 16 and page.photometric == RGB)
+    if dtype.kind not in "ub" or not few or page.photometric == PALETTE:
+        return None
+    kind = np.dtype(np.uint8) if dtype.kind == "b" else dtype
+    top, full = 2**bits - 1, np.iinfo(kind).max
+    return ((np.arange(top + 1) * full + top // 2) // top).astype(kind)
+
+
+def separate(pixels: NDArray[Any]) -> None:
+    """Divide colours by alpha, the last channel, in place; where it is 0 they are 0."""
+    alpha = pixels[..., -1:]
+    if pixels.dtype.kind == "f":
+        pixels[..., :-1] /= np.where(alpha > 0, alpha, 1)
+        return
+    top = np.iinfo(pixels.dtype).max
+    if (alpha == top).all():
+        return
+    wide = np.maximum(alpha, 1).astype(np.uint64)
+    colours = (pixels[..., :-1] * np.uint64(top) + wide // 2) // wide
+    pixels[..., :-1] = np.where(alpha > 0, np.minimum(colours, top), 0)
+
+
+def associate(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Return pixels whose colours are multiplied with alpha, the last channel."""
+    alpha, result = pixels[..., -1:], pixels.copy()
+    if pixels.dtype.kind == "f":
+        result[..., :-1] *= alpha
+        return result
+    top = np.iinfo(pixels.dtype).max
+    if not (alpha == top).all():
+        result[..., :-1] = (pixels[..., :-1] * alpha.astype(np.uint64) + top // 2) // top
+    return result
+
+
+def _palette(page: Any, nodata: float | None) -> NDArray[np.uint8]:
+    """Return the colours (number, 3), or (number, 4) with alpha where an index is nodata."""
     colours = page.colormap
     if colours is None or np.dtype(page.dtype).kind not in "ub" or page.samplesperpixel != 1:
         raise Unfit("TIFF files with this kind of palette are not handled")
@@ -215,4 +319,9 @@ def _palette(page: Any) -> NDArray[np.uint8]:
         raise ValueError(f"a palette of {colours.size // 3} colours for {page.bitspersample} bits")
     if colours.max() > 255:  # 16 bits by the standard; some writers leave the upper 8 empty
         colours = colours >> 8
-    return np.ascontiguousarray(colours.astype(np.uint8).T)
+    colours = colours.astype(np.uint8)
+    if nodata is not None and nodata < colours.shape[1]:
+        alpha = np.full((1, colours.shape[1]), 255, np.uint8)
+        alpha[0, int(nodata)] = 0
+        colours = np.concatenate([colours, alpha])
+    return np.ascontiguousarray(colours.T)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from histeq._files.blocks import Window
+from histeq._files.blocks import Damage, Window
 from histeq._files.tiff.directory import Directory
 from histeq._files.tiff.storage import Storage
 
@@ -21,8 +21,8 @@ class Reader:
     Blocks that windows cut are kept, up to some bytes: the next windows need their other parts.
     """
 
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
+    def __init__(self, storage: Storage, damage: Damage) -> None:
+        self._storage, self._damage = storage, damage
         self._cache = _Cache(_CACHE)
 
     def read(self, directory: Directory, window: Window) -> NDArray[Any]:
@@ -58,6 +58,11 @@ class Reader:
             target[...] = directory.fill
         elif directory.raw and below * directory.row_bytes <= directory.counts[number]:
             self._copy(target, directory, int(directory.offsets[number]), above, before)
+        elif directory.raw and self._damage.lenient and not directory.tiled:
+            self._damage.found("the data of a block ends early", (directory.place, number))
+            there = max(int(directory.counts[number]) // directory.row_bytes - above, 0)
+            self._copy(target[:there], directory, int(directory.offsets[number]), above, before)
+            target[there:] = directory.fill
         else:
             if (below - above, behind - before) == (rows, columns):
                 pixels = self._decode(directory, number)
@@ -85,7 +90,13 @@ class Reader:
 
     def _decode(self, directory: Directory, number: int) -> NDArray[Any]:
         data = self._storage.read(int(directory.offsets[number]), int(directory.counts[number]))
-        return directory.decode(data, number)
+        try:
+            return directory.decode(data, number)
+        except MemoryError:
+            raise
+        except Exception as error:  # codecs raise all kinds of exceptions
+            self._damage.found(error, (directory.place, number))
+        return directory.rescued(data, number)
 
 
 @dataclasses.dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""The settings and tags of a TIFF page: those read from a file, and those that tifffile writes."""
+"""The settings of a TIFF page: those read from a file, and those that tifffile writes."""
 
 import re
 from collections.abc import Mapping
@@ -6,24 +6,17 @@ from typing import Any
 
 import numpy as np
 
+from histeq._files import exif
 from histeq._files.blocks import Header, Options
-from histeq._files.picture import ORIENTATION, TEXT_TAGS, Unfit, exif_tags
+from histeq._files.picture import Unfit
+from histeq._files.tiff import tags
 from histeq._files.tiff.codecs import DEFLATE, JPEG, LZMA, LZW, NAMES, OLD_DEFLATE, PACKBITS, RAW, ZSTD
 
-WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6  # photometric interpretations
-ICC, GDAL_NODATA, XMP = 34675, 42113, 700
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, MASK, YCBCR = 0, 1, 2, 3, 4, 6  # photometric interpretations
+ASSOCIATED, UNASSOCIATED = 1, 2  # kinds of alpha among the extra samples; 0: unspecified
 _LOSSLESS = frozenset((RAW, LZW, DEFLATE, PACKBITS, OLD_DEFLATE, LZMA, ZSTD))
 _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 282, 283, 296
-_GDAL_METADATA = 42112
-
-# Tags that remain valid when the pixels change: texts, page names, colour, XMP, IPTC, Photoshop, GeoTIFF,
-# GDAL, RPC. tifffile itself writes the tags that describe the pixels.
-_KEPT = frozenset(
-    (
-        *(*TEXT_TAGS, 269, ORIENTATION, 285, 286, 287, 297, 316, 318, 319, XMP, 33723, 34377, ICC),
-        *(33550, 33920, 33922, 34264, 34735, 34736, 34737, _GDAL_METADATA, GDAL_NODATA, 50844),
-    )
-)
+_SUBSAMPLING = 530
 
 LARGE = 2**24
 """The bytes from which images are tiled, if their own settings do not say how they are stored."""
@@ -33,13 +26,8 @@ QUALITY = 95
 """Of JPEG compression, 1 to 100."""
 
 
-def settings_of(page: Any) -> dict[str, Any]:
-    """Return the settings with which a page is written in its original form."""
-    tags = {tag.code: tag.astuple() for tag in page.tags if tag.code in _KEPT}
-    if page.is_shaped:  # the description is tifffile's record of the array's shape
-        tags.pop(270, None)
-    if _GDAL_METADATA in tags:
-        tags[_GDAL_METADATA] = _without_statistics(tags[_GDAL_METADATA])
+def settings_of(page: Any, first: Any) -> dict[str, Any]:
+    """Return the settings with which a page is written in its original form; `first` is the first page."""
     resolution = [page.tags[code].value for code in (_X_RESOLUTION, _Y_RESOLUTION) if code in page.tags]
     unit = int(page.tags.valueof(_RESOLUTION_UNIT, 2))
     return {
@@ -53,31 +41,59 @@ def settings_of(page: Any) -> dict[str, Any]:
         "resolution": resolution if len(resolution) == 2 else None,
         "resolutionunit": unit if unit in (1, 2, 3) else 1,
         "subfiletype": int(page.subfiletype),
-        "tags": tags,
+        "subsampling": _subsampling(page),
+        **tags.kept(page, first),
     }
 
 
-def _without_statistics(tag: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Remove the statistics (minimum, maximum, mean, ...) from GDAL's tag, which no longer apply."""
-    text = tag[3] if isinstance(tag[3], bytes) else str(tag[3]).encode()
-    text = re.sub(rb'\s*<Item name="STATISTICS_[^>]*>.*?</Item>', b"", text, flags=re.DOTALL)
-    return _tag(_GDAL_METADATA, 2, text)
+def _subsampling(page: Any) -> tuple[int, int] | None:
+    """Return how many columns and rows share a colour in JPEG compression: one each if colours are RGB."""
+    if page.compression != JPEG or page.samplesperpixel < 3:
+        return None
+    found = page.tags.valueof(_SUBSAMPLING, (2, 2)) if page.photometric == YCBCR else (1, 1)
+    return found if found in ((1, 1), (2, 1), (2, 2)) else (2, 2)
 
 
-def _tag(code: int, kind: int, data: bytes) -> tuple[Any, ...]:
-    return (code, kind, len(data), data, True)
-
-
-def nodata_of(text: Any, dtype: np.dtype[Any]) -> float | None:
-    """Return the value of GDAL's nodata tag; None, as in GDAL, if the dtype cannot represent it."""
+def nodata_of(text: Any, dtype: np.dtype[Any], bits: int = 0) -> float | None:
+    """Return the value of GDAL's nodata tag; None, as in GDAL, if the pixels cannot have it."""
+    text = text.decode("latin1") if isinstance(text, bytes) else str(text)
     try:
-        value = float(str(text).strip("\0 ").replace(",", "."))
+        value = float(text.strip("\0 ").replace(",", "."))
     except ValueError:
         return None
     if dtype.kind == "f":
         return value
-    limits = np.iinfo(dtype) if dtype.kind in "ui" else None
-    return int(value) if limits and value.is_integer() and limits.min <= value <= limits.max else None
+    if dtype.kind not in "bui" or not value.is_integer():
+        return None
+    lowest = np.iinfo(dtype).min if dtype.kind == "i" else 0
+    highest = np.iinfo(dtype).max if dtype.kind == "i" else 2 ** (bits or 8 * dtype.itemsize) - 1
+    return int(value) if lowest <= value <= highest else None
+
+
+def _with_nodata(written: list[Any], header: Header, inverted: bool) -> list[Any]:
+    """Return tags of which GDAL's nodata tag names the header's value, or is not there."""
+    nodata, dtype = header.nodata, header.dtype
+    if nodata is not None and inverted:
+        nodata = int(np.invert(dtype.type(nodata)))
+    others = [tag for tag in written if tag[0] != tags.GDAL_NODATA]
+    own = [tag for tag in written if tag[0] == tags.GDAL_NODATA]
+    before = nodata_of(own[0][3], dtype) if own else None
+    if before == nodata or (before != before and nodata != nodata):  # NaN
+        return written
+    if nodata is None:
+        return others
+    return [*others, tags.tag_of(tags.GDAL_NODATA, 2, f"{nodata:.17g}".encode() + b"\0")]
+
+
+def is_color(page: Any) -> bool | None:
+    """Tell whether three bands are red, green and blue; None: nothing is said of it."""
+    text = str(page.tags.valueof(tags.GDAL_METADATA))
+    found = re.findall(r'sample="(\d)" role="colorinterp">(\w+)<', text)
+    roles = [role.lower() for _, role in sorted(found)][:3]
+    if roles:  # of samples for which TIFF has no word
+        return roles == ["red", "green", "blue"] or False
+    grey = int(page.photometric) in (WHITE_IS_ZERO, BLACK_IS_ZERO)
+    return False if grey and page.samplesperpixel > 2 else None
 
 
 def dpi_of(page: Any) -> tuple[float, float] | None:
@@ -91,45 +107,58 @@ def dpi_of(page: Any) -> tuple[float, float] | None:
 
 def new_settings(header: Header) -> dict[str, Any]:
     """Return the settings of the pages of an image that comes from another format."""
-    exif = exif_tags(header.exif)
-    texts = [(code, exif[code]) for code in TEXT_TAGS if isinstance(exif.get(code), str)]
-    tags = [_tag(code, 2, text.encode() + b"\0") for code, text in texts]
-    if exif.get(ORIENTATION) in range(1, 9):
-        tags.append((ORIENTATION, 3, 1, exif[ORIENTATION], True))
-    if header.icc:
-        tags.append(_tag(ICC, 7, header.icc))
-    if header.xmp:
-        tags.append(_tag(XMP, 1, header.xmp))
+    own = list(exif.tiff_tags(exif.for_tiff(header.exif)))
+    if header.nodata is not None:
+        own.append(tags.tag_of(tags.GDAL_NODATA, 2, f"{header.nodata:.17g}".encode() + b"\0"))
     return {
         "photometric": RGB if header.channels >= 3 else BLACK_IS_ZERO,
         "compression": DEFLATE,
         "predictor": True,
-        "extrasamples": [2] if header.alpha else [],  # 2: unassociated alpha
+        "extrasamples": [UNASSOCIATED] if header.alpha else [],
         "tile": TILE if header.height * header.width * header.bytes_per_pixel > LARGE else None,
         "resolution": header.dpi,
         "resolutionunit": 2,
-        "tags": {tag[0]: tag for tag in tags},
+        "tags": {tag[0]: tag for tag in own},
     }
+
+
+def placeholder(code: int) -> int:
+    """Return the tag that tifffile writes instead of one that it refuses, at the same place in the order."""
+    return code - 1
 
 
 def reduced(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a new reduced copy of a page: the same, but for the tags."""
-    nodata = {code: tag for code, tag in settings["tags"].items() if code == GDAL_NODATA}
-    return {**settings, "subfiletype": 1, "tags": nodata, "resolution": None}
+    nodata = {code: tag for code, tag in settings["tags"].items() if code == tags.GDAL_NODATA}
+    return {**settings, "subfiletype": 1, "tags": nodata, "common": (), "resolution": None}
 
 
-def writing(settings: Mapping[str, Any], header: Header, options: Options) -> dict[str, Any]:
+def of_mask(settings: Mapping[str, Any] | None, page: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments of `TiffWriter.write` for the mask of a page: a bit a pixel."""
+    own = settings or page
+    compression = own["compression"] if own["compression"] in _LOSSLESS - {RAW} else DEFLATE
+    arguments = {"photometric": MASK, "subfiletype": 4, "compression": compression}
+    return arguments | {name: own[name] for name in ("tile", "rowsperstrip") if own.get(name)}
+
+
+def writing(
+    settings: Mapping[str, Any], header: Header, options: Options, *, first: bool = False
+) -> dict[str, Any]:
     """Return the keyword arguments of `TiffWriter.write` for a page or a reduced copy."""
     several = header.channels > 1
     planar = several and settings.get("planar", False)
     compression, predictor = _compression(settings, header, options, planar)
+    photometric = _photometric(settings, header)
+    inverted = photometric == WHITE_IS_ZERO and header.dtype.kind in "ui"
     arguments: dict[str, Any] = {
         "compression": compression,
-        "extratags": list(settings["tags"].values()),
-        "photometric": _photometric(settings, header),
+        "extratags": _with_nodata(tags.written(settings, header, first=first), header, inverted),
+        "photometric": photometric,
     }
     if compression == JPEG:
-        arguments["compressionargs"] = {"level": options.quality or QUALITY}
+        arguments["subsampling"] = (
+            settings.get("subsampling") if header.channels == 3 and not planar else None
+        )
     elif predictor:
         arguments["predictor"] = True
     if several:
@@ -152,7 +181,7 @@ def _photometric(settings: Mapping[str, Any], header: Header) -> int:
     photometric = settings["photometric"]
     if photometric == WHITE_IS_ZERO and header.keep.get("invert") and header.dtype.kind not in "ui":
         return BLACK_IS_ZERO  # only integers are inverted
-    return photometric if photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO) else RGB
+    return photometric if photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO, MASK) else RGB
 
 
 def _compression(

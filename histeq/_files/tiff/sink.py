@@ -2,15 +2,17 @@
 
 import dataclasses
 import itertools
+import struct
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from histeq._files.blocks import Header, Options, Window
+from histeq._files import exif
+from histeq._files.blocks import Damage, Header, Options, Window
 from histeq._files.picture import Unfit
 from histeq._files.tiff import codecs, settings
 from histeq._files.tiff.directory import Directory, places
@@ -21,15 +23,21 @@ _CLASSIC = 2**32
 """Where files end whose offsets have four bytes."""
 
 
+def check(header: Header, options: Options) -> list[str]:
+    """Raise if the image cannot be written like this; return notes of what would not be carried."""
+    return _Plan(header, options).notes
+
+
 class TiffSink:
     """A TIFF file that is being written: its pages and their reduced copies."""
 
     header: Header
     levels: Sequence["TiffLevel"]
-    not_carried: Sequence[str] = ()
+    masks: Sequence["TiffLevel"]
+    notes: list[str]
 
     def __init__(self, file: Path | BinaryIO, header: Header, options: Options) -> None:
-        self.header = header
+        self.header, self.notes = header, []
         plan = _Plan(header, options)
         self._owned = isinstance(file, Path)
         self._file: BinaryIO = file.open("w+b") if isinstance(file, Path) else file
@@ -40,16 +48,22 @@ class TiffSink:
             self._end = self.storage.size
             self._most = 2**63 if plan.big else _CLASSIC
             self._lock = threading.Lock()
-            reader = Reader(self.storage)
-            parts = [_Part.of(page, self) for page in plan.directories(self._file)]
+            reader = Reader(self.storage, Damage())
+            parts: list[_Part] = []
+            for page in plan.directories(self._file):
+                if not parts:
+                    self._write_exif(page, plan.exif)
+                parts.append(_Part.of(page, self))
+            self.notes += plan.notes
         except BaseException:
             self.close()
             raise
-        several = 1 + len(plan.sizes)
-        self.levels = [
-            TiffLevel(self, reader, parts[number::several], options.quality or settings.QUALITY)
-            for number in range(several)
+        every = [
+            TiffLevel(self, reader, parts[number :: plan.several], options.quality or plan.quality)
+            for number in range(plan.several)
         ]
+        levels = 1 + len(plan.sizes)
+        self.levels, self.masks = every[:levels], every[levels:]
 
     def reserve(self, size: int) -> int:
         """Return the position of new bytes at the end of the file."""
@@ -59,9 +73,23 @@ class TiffSink:
                 raise Unfit("it grows beyond the 4 GB of a classic TIFF file")
         return position
 
+    def _write_exif(self, page: Any, directories: Mapping[int, exif.Directory]) -> None:
+        """Write directories that are no pages, which tifffile does not: it left a tag for each."""
+        head = bytes(self.storage.read(0, 16 if page.parent.is_bigtiff else 8))
+        order = page.parent.byteorder
+        for code, directory in directories.items():
+            tag = page.tags[settings.placeholder(code)]
+            self.reserve(self._end % 2)
+            data = directory.encoded(head, self._end)
+            position = self.reserve(len(data))
+            self.storage.write(position, data)
+            self.storage.write(tag.offset, struct.pack(order + "H", code))
+            kind = "Q" if page.parent.is_bigtiff else "I"
+            self.storage.write(tag.valueoffset, struct.pack(order + kind, position))
+
     def finish(self) -> None:
         """Write where the blocks are, and close the file if it was opened here."""
-        for level in self.levels:
+        for level in (*self.levels, *self.masks):
             level.finish()
         self.close()
 
@@ -91,15 +119,13 @@ class TiffLevel:
         part = self._parts[window.page]
         directory = part.directory
         _check_blocks(window, directory)
-        if pixels.dtype != directory.dtype:
-            raise TypeError(f"{pixels.dtype} pixels for a file of {directory.dtype}")
-        pixels = pixels.reshape(window.height, window.width, directory.samples)
-        if directory.inverted:
-            pixels = np.invert(pixels)
+        if pixels.dtype != directory.shown_dtype:
+            raise TypeError(f"{pixels.dtype} pixels for a file of {directory.shown_dtype}")
+        pixels = directory.stored(pixels.reshape(window.height, window.width, directory.samples))
         for plane in range(directory.planes):
             samples = pixels if directory.planes == 1 else pixels[..., plane : plane + 1]
             if directory.raw and not directory.tiled:
-                self._write_rows(directory, plane, window.top, samples)
+                self._write_rows(directory, plane, window, samples)
             else:
                 self._write_blocks(directory, plane, window, samples)
         part.count(window.height * window.width)
@@ -113,12 +139,18 @@ class TiffLevel:
         for part in self._parts:
             part.finish(self._sink.storage)
 
-    def _write_rows(self, directory: Directory, plane: int, top: int, pixels: NDArray[Any]) -> None:
-        position = int(directory.offsets[plane]) + top * directory.row_bytes
-        self._sink.storage.write(position, directory.encode(pixels, codecs.encoder(codecs.RAW)))
+    def _write_rows(self, directory: Directory, plane: int, window: Window, pixels: NDArray[Any]) -> None:
+        data = directory.encode(pixels, codecs.encoder(codecs.RAW))
+        pixel = directory.row_bytes // directory.columns
+        start = int(directory.offsets[plane]) + window.left * pixel
+        at_once = window.height if window.width == directory.width else 1
+        for row in range(0, window.height, at_once):
+            position = start + (window.top + row) * directory.row_bytes
+            self._sink.storage.write(position, data[row : row + at_once])
 
     def _write_blocks(self, directory: Directory, plane: int, window: Window, pixels: NDArray[Any]) -> None:
-        encode = codecs.encoder(directory.compression, directory.block_samples, self._quality)
+        sampling = self._parts[window.page].subsampling
+        encode = codecs.encoder(directory.compression, directory.block_samples, self._quality, sampling)
         for top in range(0, window.height, directory.rows):
             for left in range(0, window.width, directory.columns):
                 row, column = (window.top + top) // directory.rows, (window.left + left) // directory.columns
@@ -157,16 +189,30 @@ class _Plan:
     def __init__(self, header: Header, options: Options) -> None:
         self._header = header
         self._options = options
-        keep = header.keep if header.format == "TIFF" else {}
+        keep = header.keep if header.format in ("TIFF", "GDAL") else {}
         self._pages = keep.get("pages") or [settings.new_settings(header)]
-        self._copies = keep.get("levels", [])
+        self._copies = keep.get("levels") or [[]]
+        if keep.get("uneven") and options.overviews is not False:
+            raise Unfit(
+                f"page {keep['uneven'] + 1} has other reduced copies than the first page, in number or size, "
+                "which is not handled: --no-overviews leaves them out"
+            )
         self._subifds = keep.get("subifds", False)
+        self._masks = keep.get("masks", {})
         self._order = keep.get("byteorder")
+        self.quality = keep.get("quality") or settings.QUALITY
+        self.exif = exif.for_tiff(header.exif).children
         self.sizes = _sizes(header, options, self._pages[0].get("tile") or settings.TILE)
+        self.several = (1 + len(self.sizes)) * (2 if self._masks else 1)
+        """How many directories a page has: itself, its reduced copies, and their masks."""
         pixels = header.pages * sum(h * w for h, w in [(header.height, header.width), *self.sizes])
         # The margin is for tags and for data that compression enlarges.
-        settings.writing(self._pages[0], header, options)  # what cannot be written is found out at once
+        # What cannot be written is found out at once.
+        compression = settings.writing(self._pages[0], header, options)["compression"]
         self.big = keep.get("bigtiff", False) or pixels * header.bytes_per_pixel * 1.01 > _CLASSIC - 2**25
+        self.notes: list[str] = []
+        if options.compression is None and compression != self._pages[0]["compression"]:
+            self.notes.append(f"the compression {codecs.name_of(self._pages[0]['compression'])} not carried")
 
     def write(self, file: BinaryIO) -> None:
         """Write the directories, without data."""
@@ -174,12 +220,13 @@ class _Plan:
 
         handle = for_tifffile(file)
         file.truncate()
-        dtype = self._header.dtype
         with tifffile.TiffWriter(handle, bigtiff=self.big, byteorder=self._order, ome=False) as writer:
             for height, width, arguments in self._images():
-                whole = (height, width)
-                separate = arguments.get("planarconfig") == 2
-                shape = (self._header.channels, *whole) if separate else self._header.shape(*whole)
+                whole, dtype, shape = (height, width), self._header.dtype, self._header.shape(height, width)
+                if arguments["photometric"] == settings.MASK:
+                    dtype, shape = np.dtype(np.bool_), whole
+                elif arguments.get("planarconfig") == 2:
+                    shape = (self._header.channels, *whole)
                 # Raw strips (and a tile that is all) have their places now; other blocks are empty for now.
                 placed = arguments["compression"] == codecs.RAW and arguments.get("tile", whole) == whole
                 data = None if placed else itertools.repeat(b"")
@@ -190,13 +237,23 @@ class _Plan:
         header, options = self._header, self._options
         for page in range(header.pages):
             own = self._pages[min(page, len(self._pages) - 1)]
-            arguments = settings.writing(own, header, options)
+            arguments = settings.writing(own, header, options, first=page == 0)
+            if page == 0:
+                kind = 16 if self.big else 4
+                places = [(settings.placeholder(code), kind, 1, 0, True) for code in self.exif]
+                arguments["extratags"] = [*arguments["extratags"], *places]
             if self._subifds and self.sizes:
                 arguments["subifds"] = len(self.sizes)
             yield header.height, header.width, arguments
+            copies = self._copies[min(page, len(self._copies) - 1)]
             for number, (height, width) in enumerate(self.sizes):
-                copy = self._copies[number] if number < len(self._copies) else settings.reduced(own)
+                copy = copies[number] if number < len(copies) else settings.reduced(own)
                 yield height, width, settings.writing(copy, header, options)
+            if self._masks:
+                mask = settings.of_mask(self._masks.get(page), own)
+                for height, width in [header.size, *self.sizes]:
+                    yield height, width, mask
+                    mask = {**mask, "subfiletype": mask["subfiletype"] | 1}
 
     def directories(self, file: BinaryIO) -> Iterator[Any]:
         """Yield tifffile's pages of what was written, in the same order."""
@@ -231,13 +288,15 @@ class _Part:
     tables: list[tuple[int, str]]
     """Positions and dtypes in the file: of the offsets, of the byte counts."""
     lock: threading.Lock
+    subsampling: tuple[int, int] = (2, 2)
+    """Of colours in JPEG compression: how many columns and rows share one."""
     written: int = 0
     """The number of pixels."""
 
     @classmethod
     def of(cls, page: Any, sink: TiffSink) -> "_Part":
         if page.compression == codecs.RAW and all(page.databytecounts):  # these have their places
-            directory = Directory.of(page, *places(page, sink.storage.size))
+            directory = Directory.of(page, *places(page, sink.storage.size, Damage()))
         else:
             directory = Directory.of(page, *np.zeros((2, len(page.dataoffsets)), np.int64))
         tags = [page.tags[code] for code in ((324, 325) if page.is_tiled else (273, 279))]
@@ -247,7 +306,7 @@ class _Part:
             size = directory.rows * directory.row_bytes
             position = sink.reserve(size * directory.offsets.size)
             directory.offsets[:] = position + size * np.arange(directory.offsets.size)
-        return cls(directory, tables, threading.Lock())
+        return cls(directory, tables, threading.Lock(), page.subsampling or (2, 2))
 
     def count(self, pixels: int) -> None:
         with self.lock:
