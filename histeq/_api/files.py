@@ -46,7 +46,9 @@ class FileResult:
         How long the steps took: "read" (and decode), "compute", "write" (and encode), summed over the
         threads.
     notes : tuple of str
-        What the source has and the target has not, such as a codec that does not suit new pixels.
+        What the source has and the target has not, each a few words such as "XMP not carried".
+    damage : tuple of str
+        What of the source could not be decoded: empty unless `lenient` was asked for.
     """
 
     source: str
@@ -58,6 +60,7 @@ class FileResult:
     dtype: str
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()
+    damage: tuple[str, ...] = ()
 
 
 @overload
@@ -66,20 +69,25 @@ def equalize_file(
     dst: FileLike,
     *,
     rule: Rule = ...,
-    color: Color = ...,
+    color: Color | None = ...,
+    alpha: bool | None = ...,
     mask: Mask = ...,
     nodata: Nodata = ...,
+    count_transparent: bool = ...,
     bins: int | None = ...,
     value_range: Range | None = ...,
     out_range: Range | None = ...,
     out_dtype: DTypeLike | None = ...,
     pages: Literal["each", "together"] = ...,
     layout: str | None = ...,
+    lenient: bool = ...,
     format: str | None = ...,
     quality: int | None = ...,
     compression: str | None = ...,
     overviews: bool | None = ...,
+    strict: bool = ...,
     overwrite: bool = ...,
+    dry_run: bool = ...,
     memory: int | str | None = ...,
     max_pixels: int = ...,
     progress: Callable[[int, int], object] | None = ...,
@@ -93,20 +101,25 @@ def equalize_file(
     dst: list[TargetT] | tuple[TargetT, ...],
     *,
     rule: Rule = ...,
-    color: Color = ...,
+    color: Color | None = ...,
+    alpha: bool | None = ...,
     mask: Mask = ...,
     nodata: Nodata = ...,
+    count_transparent: bool = ...,
     bins: int | None = ...,
     value_range: Range | None = ...,
     out_range: Range | None = ...,
     out_dtype: DTypeLike | None = ...,
     pages: Literal["each", "together"] = ...,
     layout: str | None = ...,
+    lenient: bool = ...,
     format: str | None = ...,
     quality: int | None = ...,
     compression: str | None = ...,
     overviews: bool | None = ...,
+    strict: bool = ...,
     overwrite: bool = ...,
+    dry_run: bool = ...,
     memory: int | str | None = ...,
     max_pixels: int = ...,
     progress: Callable[[int, int], object] | None = ...,
@@ -119,20 +132,25 @@ def equalize_file(
     dst: FileLike | list[TargetT] | tuple[TargetT, ...],
     *,
     rule: Rule = "opencv",
-    color: Color = "luma",
+    color: Color | None = None,
+    alpha: bool | None = None,
     mask: Mask = None,
     nodata: Nodata = "file",
+    count_transparent: bool = False,
     bins: int | None = None,
     value_range: Range | None = None,
     out_range: Range | None = None,
     out_dtype: DTypeLike | None = None,
     pages: Literal["each", "together"] = "each",
     layout: str | None = None,
+    lenient: bool = False,
     format: str | None = None,
     quality: int | None = None,
     compression: str | None = None,
     overviews: bool | None = None,
+    strict: bool = False,
     overwrite: bool = False,
+    dry_run: bool = False,
     memory: int | str | None = None,
     max_pixels: int = _files.MAX_PIXELS,
     progress: Callable[[int, int], object] | None = None,
@@ -143,28 +161,38 @@ def equalize_file(
     Parameters
     ----------
     src : path, binary file or zarr array
-        The file to read: TIFF (BigTIFF, OME-TIFF, pyramids), Zarr (v2, v3, OME-Zarr), NPY, PNG, JPEG, WebP or
-        BMP, recognized by its content. A list or tuple of files is counted together: all are mapped through
-        one table, so that the parts of a mosaic show no seams.
+        The file to read: TIFF (BigTIFF, OME-TIFF, pyramids), Zarr (v2, v3, OME-Zarr), NPY, PNG, JPEG, WebP,
+        BMP, GIF, JPEG 2000, JPEG XL, AVIF or DICOM, recognized by its content, and with rasterio what GDAL
+        reads. A list or tuple of files is counted
+        together: all are mapped through one table, so that the parts of a mosaic show no seams.
     dst : path, binary file or zarr array
         The file to write; a path's suffix names its format. A list or tuple where `src` is one. Nothing
         appears under this name before the file is complete. Everything of `src` that stays true is kept:
-        tags, metadata, tiles, compression.
+        tags, metadata, tiles, compression; the result's notes name the rest. Pixels are not turned: the
+        orientation is kept.
     rule : {"opencv", "pillow", "numpy", "skimage", "vips"}
         Whose arithmetic to reproduce: see `histeq.equalize`. Floating-point images have scikit-image's only.
-    color : {"luma", "luma-bgr", "channels"}
+    color : {"luma", "luma-bgr", "channels"}, optional
         What to equalize of an image in colour: the Y of YCrCb, with Cr and Cb kept, or every channel by
-        itself. An alpha channel, of which the file tells, is neither counted nor mapped.
+        itself; "luma-bgr": of a file whose first channel is blue. By default the luma; an error where three
+        bands are not said to be red, green and blue.
+    alpha : bool, optional
+        Whether the last channel is alpha, which is neither counted nor mapped. By default the file tells.
     mask : path, binary file, zarr array or numpy array of bool, optional
         Which pixels are counted: those where it is not zero. All pixels are mapped. It has the image's size,
         and one page or as many as the image.
     nodata : number, "file" or None
         The value that is not counted and passes through unchanged; no other pixel comes out as it. By default
         that of the file, if it names one; None: there is none.
+    count_transparent : bool
+        Whether pixels whose alpha is 0 are counted. All pixels are mapped. What a file's own mask excludes
+        (of a TIFF, or in a file beside it that ends in .msk) is never counted; where there is such a mask,
+        the file's nodata value is none.
     bins : int, optional
         The number of bins for floating-point images, 256 by default.
     value_range : (low, high), optional
-        The values that are counted: see `histeq.equalize`.
+        The values that are counted: see `histeq.equalize`. Of grey images of 32- and 64-bit integers, which
+        need it, at most 65536 values.
     out_range : (low, high), optional
         The lowest and the highest output level; by default `value_range`, or the whole range of the dtype
         where that is not given. For fractions 0..1.
@@ -175,19 +203,28 @@ def equalize_file(
     layout : str, optional
         One letter for each axis of an array in Zarr or NPY: H, W, C for channels; N (or T) and D make pages.
         By default its metadata or its shape tells.
+    lenient : bool
+        Whether what can be decoded of a damaged file is kept; the result's `damage` says what is lost. By
+        default damage is an error.
     format : str, optional
         The format to write: "PNG", "JPEG", "WebP", "BMP", "TIFF", "Zarr" or "NPY". By default that of the
         path's suffix; of an open file that of `src`.
     quality : int, optional
-        1 to 100, of JPEG and lossy WebP. By default that of `src`, else 95; WebP is lossless.
+        1 to 100, of JPEG and lossy WebP. By default that of `src`, else 95; of lossy WebP, which
+        does not tell its own, 85. WebP from other formats than JPEG is lossless.
     compression : str, optional
         Of TIFF and Zarr: "none", "deflate", "lzw", "zstd", ... By default that of `src`, if it has the same
         format.
     overviews : bool, optional
         Whether reduced copies of the image are written, made from its new pixels. By default as many as `src`
         has.
+    strict : bool
+        Whether it is an error, before any work, that something of `src` cannot be carried to `dst`. By
+        default the result's notes name it.
     overwrite : bool
-        Whether a file that exists is replaced.
+        Whether a file that exists is replaced. It keeps its owner and its permissions.
+    dry_run : bool
+        Whether everything is checked that can be before pixels are read, and nothing is written.
     memory : int or str, optional
         About how many bytes the image may take in memory, such as "512M", beside the 150 MB of the program
         itself. By default a quarter of what is free.
@@ -233,10 +270,12 @@ def equalize_file(
            [ 32, 159, 223],
            [159, 223, 255]], dtype=uint8)
     """
-    selection = Selection(color, _checked_nodata(nodata), value_range, backend)
+    what = value_range, backend, _checked_alpha(alpha), count_transparent
+    selection = Selection(color, _checked_nodata(nodata), *what)
     method = Equalize(selection, rule, bins, out_range, out_dtype)
-    with _Call(method, mask, memory, max_pixels, layout, progress, quality, compression, overviews) as call:
-        return call.transform(src, dst, format, overwrite, pages)
+    options = _options(quality, compression, overviews, overwrite, strict)
+    with _Call(method, mask, memory, max_pixels, layout, lenient, progress, options, dry_run) as call:
+        return call.transform(src, dst, format, pages)
 
 
 @overload
@@ -246,16 +285,21 @@ def match_file(
     dst: FileLike,
     *,
     color: Color = ...,
+    alpha: bool | None = ...,
     mask: Mask = ...,
     nodata: Nodata = ...,
+    count_transparent: bool = ...,
     value_range: Range | None = ...,
     pages: Literal["each", "together"] = ...,
     layout: str | None = ...,
+    lenient: bool = ...,
     format: str | None = ...,
     quality: int | None = ...,
     compression: str | None = ...,
     overviews: bool | None = ...,
+    strict: bool = ...,
     overwrite: bool = ...,
+    dry_run: bool = ...,
     memory: int | str | None = ...,
     max_pixels: int = ...,
     progress: Callable[[int, int], object] | None = ...,
@@ -270,16 +314,21 @@ def match_file(
     dst: list[TargetT] | tuple[TargetT, ...],
     *,
     color: Color = ...,
+    alpha: bool | None = ...,
     mask: Mask = ...,
     nodata: Nodata = ...,
+    count_transparent: bool = ...,
     value_range: Range | None = ...,
     pages: Literal["each", "together"] = ...,
     layout: str | None = ...,
+    lenient: bool = ...,
     format: str | None = ...,
     quality: int | None = ...,
     compression: str | None = ...,
     overviews: bool | None = ...,
+    strict: bool = ...,
     overwrite: bool = ...,
+    dry_run: bool = ...,
     memory: int | str | None = ...,
     max_pixels: int = ...,
     progress: Callable[[int, int], object] | None = ...,
@@ -293,16 +342,21 @@ def match_file(
     dst: FileLike | list[TargetT] | tuple[TargetT, ...],
     *,
     color: Color = "channels",
+    alpha: bool | None = None,
     mask: Mask = None,
     nodata: Nodata = "file",
+    count_transparent: bool = False,
     value_range: Range | None = None,
     pages: Literal["each", "together"] = "each",
     layout: str | None = None,
+    lenient: bool = False,
     format: str | None = None,
     quality: int | None = None,
     compression: str | None = None,
     overviews: bool | None = None,
+    strict: bool = False,
     overwrite: bool = False,
+    dry_run: bool = False,
     memory: int | str | None = None,
     max_pixels: int = _files.MAX_PIXELS,
     progress: Callable[[int, int], object] | None = None,
@@ -313,45 +367,64 @@ def match_file(
     Parameters
     ----------
     src : path, binary file or zarr array
-        The file to read: TIFF (BigTIFF, OME-TIFF, pyramids), Zarr (v2, v3, OME-Zarr), NPY, PNG, JPEG, WebP or
-        BMP, recognized by its content. A list or tuple of files is counted together: all are mapped through
-        one table, so that the parts of a mosaic show no seams.
+        The file to read: TIFF (BigTIFF, OME-TIFF, pyramids), Zarr (v2, v3, OME-Zarr), NPY, PNG, JPEG, WebP,
+        BMP, GIF, JPEG 2000, JPEG XL, AVIF or DICOM, recognized by its content, and with rasterio what GDAL
+        reads. A list or tuple of files is counted
+        together: all are mapped through one table, so that the parts of a mosaic show no seams.
     reference : path, binary file or zarr array
         The file with the histogram. It has the image's dtype and channels (alpha not counted), and one page
         or as many as the image.
     dst : path, binary file or zarr array
         The file to write; a path's suffix names its format. A list or tuple where `src` is one. Nothing
         appears under this name before the file is complete. Everything of `src` that stays true is kept:
-        tags, metadata, tiles, compression.
+        tags, metadata, tiles, compression; the result's notes name the rest. Pixels are not turned: the
+        orientation is kept.
     color : {"luma", "luma-bgr", "channels"}
         What to match of an image in colour: the Y of YCrCb, with Cr and Cb kept, or every channel by itself.
-        An alpha channel, of which the file tells, is neither counted nor mapped.
+        "luma-bgr": of a file whose first channel is blue.
+    alpha : bool, optional
+        Whether the last channel, of the reference too, is alpha, which is neither counted nor mapped. By
+        default the files tell.
     mask : path, binary file, zarr array or numpy array of bool, optional
         Which pixels are counted: those where it is not zero. All pixels are mapped. It has the image's size,
         and one page or as many as the image.
     nodata : number, "file" or None
         The value that is not counted and passes through unchanged; no other pixel comes out as it. By default
         that of the file, and of the reference its own, if it names one; None: there is none.
+    count_transparent : bool
+        Whether pixels whose alpha is 0 are counted. All pixels are mapped. What a file's own mask excludes
+        (of a TIFF, or in a file beside it that ends in .msk) is never counted; where there is such a mask,
+        the file's nodata value is none.
     value_range : (low, high), optional
-        The values that are counted: see `histeq.match`.
+        The values that are counted: see `histeq.match`. Of grey images of 32- and 64-bit integers, which
+        need it, at most 65536 values.
     pages : {"each", "together"}
         Whether every page has a histogram of its own, or all pages have one together.
     layout : str, optional
         One letter for each axis of an array in Zarr or NPY: H, W, C for channels; N (or T) and D make pages.
         By default its metadata or its shape tells.
+    lenient : bool
+        Whether what can be decoded of a damaged file is kept; the result's `damage` says what is lost. By
+        default damage is an error.
     format : str, optional
         The format to write: "PNG", "JPEG", "WebP", "BMP", "TIFF", "Zarr" or "NPY". By default that of the
         path's suffix; of an open file that of `src`.
     quality : int, optional
-        1 to 100, of JPEG and lossy WebP. By default that of `src`, else 95; WebP is lossless.
+        1 to 100, of JPEG and lossy WebP. By default that of `src`, else 95; of lossy WebP, which
+        does not tell its own, 85. WebP from other formats than JPEG is lossless.
     compression : str, optional
         Of TIFF and Zarr: "none", "deflate", "lzw", "zstd", ... By default that of `src`, if it has the same
         format.
     overviews : bool, optional
         Whether reduced copies of the image are written, made from its new pixels. By default as many as `src`
         has.
+    strict : bool
+        Whether it is an error, before any work, that something of `src` cannot be carried to `dst`. By
+        default the result's notes name it.
     overwrite : bool
-        Whether a file that exists is replaced.
+        Whether a file that exists is replaced. It keeps its owner and its permissions.
+    dry_run : bool
+        Whether everything is checked that can be before pixels are read, and nothing is written.
     memory : int or str, optional
         About how many bytes the image may take in memory, such as "512M", beside the 150 MB of the program
         itself. By default a quarter of what is free.
@@ -394,13 +467,15 @@ def match_file(
     array([[ 0, 10],
            [20, 30]], dtype=uint8)
     """
-    selection = Selection(color, _checked_nodata(nodata), value_range, backend)
+    what = value_range, backend, _checked_alpha(alpha), count_transparent
+    selection = Selection(color, _checked_nodata(nodata), *what)
     with ExitStack() as stack:
         limits = {"max_pixels": max_pixels, "memory": bytes_of(memory)}
-        model = stack.enter_context(_files.opened(reference, layout=layout, **limits))
+        model = stack.enter_context(_files.opened(reference, layout=layout, lenient=lenient, **limits))
         method = Match(selection, Image(reference, model, selection))
-        call = _Call(method, mask, memory, max_pixels, layout, progress, quality, compression, overviews)
-        return stack.enter_context(call).transform(src, dst, format, overwrite, pages)
+        options = _options(quality, compression, overviews, overwrite, strict)
+        call = _Call(method, mask, memory, max_pixels, layout, lenient, progress, options, dry_run)
+        return stack.enter_context(call).transform(src, dst, format, pages)
 
 
 def clahe_file(
@@ -411,18 +486,23 @@ def clahe_file(
     tiles: Sizes = tile_grid.TILES,
     tile_size: Sizes | None = None,
     bins: int | None = None,
-    color: Color = "luma",
+    color: Color | None = None,
+    alpha: bool | None = None,
     mask: Mask = None,
     nodata: Nodata = "file",
+    count_transparent: bool = False,
     value_range: Range | None = None,
     out_range: Range | None = None,
     out_dtype: DTypeLike | None = None,
     layout: str | None = None,
+    lenient: bool = False,
     format: str | None = None,
     quality: int | None = None,
     compression: str | None = None,
     overviews: bool | None = None,
+    strict: bool = False,
     overwrite: bool = False,
+    dry_run: bool = False,
     memory: int | str | None = None,
     max_pixels: int = _files.MAX_PIXELS,
     progress: Callable[[int, int], object] | None = None,
@@ -433,11 +513,13 @@ def clahe_file(
     Parameters
     ----------
     src : path, binary file or zarr array
-        The file to read: TIFF (BigTIFF, OME-TIFF, pyramids), Zarr (v2, v3, OME-Zarr), NPY, PNG, JPEG, WebP or
-        BMP, recognized by its content.
+        The file to read: TIFF (BigTIFF, OME-TIFF, pyramids), Zarr (v2, v3, OME-Zarr), NPY, PNG, JPEG, WebP,
+        BMP, GIF, JPEG 2000, JPEG XL, AVIF or DICOM, recognized by its content, and with rasterio what GDAL
+        reads.
     dst : path, binary file or zarr array
         The file to write; a path's suffix names its format. Nothing appears under this name before the
-        file is complete. Everything of `src` that stays true is kept: tags, metadata, tiles, compression.
+        file is complete. Everything of `src` that stays true is kept: tags, metadata, tiles, compression;
+        the result's notes name the rest. Pixels are not turned: the orientation is kept.
     clip_limit : float
         How many times its even share of a tile's pixels a bin may hold before it is clipped: the limit on
         the amplification of contrast. 0, negative numbers and NaN mean no clipping.
@@ -449,17 +531,25 @@ def clahe_file(
         The number of bins of a tile's histogram; by default one for each value. A power of two for integers,
         whose lower bits are then ignored. Floating-point images are quantised to this many bins, 256 by
         default.
-    color : {"luma", "luma-bgr", "channels"}
+    color : {"luma", "luma-bgr", "channels"}, optional
         What to equalize of an image in colour: the Y of YCrCb, with Cr and Cb kept, or every channel by
-        itself. An alpha channel, of which the file tells, is neither counted nor mapped.
+        itself; "luma-bgr": of a file whose first channel is blue. By default the luma; an error where three
+        bands are not said to be red, green and blue.
+    alpha : bool, optional
+        Whether the last channel is alpha, which is neither counted nor mapped. By default the file tells.
     mask : path, binary file, zarr array or numpy array of bool, optional
         Which pixels are counted: those where it is not zero. All pixels are mapped. It has the image's size,
         and one page or as many as the image.
     nodata : number, "file" or None
         The value that is not counted and passes through unchanged; no other pixel comes out as it. By default
         that of the file, if it names one; None: there is none.
+    count_transparent : bool
+        Whether pixels whose alpha is 0 are counted. All pixels are mapped. What a file's own mask excludes
+        (of a TIFF, or in a file beside it that ends in .msk) is never counted; where there is such a mask,
+        the file's nodata value is none.
     value_range : (low, high), optional
-        The values that are counted: see `histeq.clahe`.
+        The values that are counted: see `histeq.clahe`. Of grey images of 32- and 64-bit integers, which
+        need it, at most 65536 values.
     out_range : (low, high), optional
         The lowest and the highest output level; by default `value_range`, or the whole range of the dtype
         where that is not given. For fractions 0..1.
@@ -468,19 +558,28 @@ def clahe_file(
     layout : str, optional
         One letter for each axis of an array in Zarr or NPY: H, W, C for channels; N (or T) and D make pages.
         By default its metadata or its shape tells.
+    lenient : bool
+        Whether what can be decoded of a damaged file is kept; the result's `damage` says what is lost. By
+        default damage is an error.
     format : str, optional
         The format to write: "PNG", "JPEG", "WebP", "BMP", "TIFF", "Zarr" or "NPY". By default that of the
         path's suffix; of an open file that of `src`.
     quality : int, optional
-        1 to 100, of JPEG and lossy WebP. By default that of `src`, else 95; WebP is lossless.
+        1 to 100, of JPEG and lossy WebP. By default that of `src`, else 95; of lossy WebP, which
+        does not tell its own, 85. WebP from other formats than JPEG is lossless.
     compression : str, optional
         Of TIFF and Zarr: "none", "deflate", "lzw", "zstd", ... By default that of `src`, if it has the same
         format.
     overviews : bool, optional
         Whether reduced copies of the image are written, made from its new pixels. By default as many as `src`
         has.
+    strict : bool
+        Whether it is an error, before any work, that something of `src` cannot be carried to `dst`. By
+        default the result's notes name it.
     overwrite : bool
-        Whether a file that exists is replaced.
+        Whether a file that exists is replaced. It keeps its owner and its permissions.
+    dry_run : bool
+        Whether everything is checked that can be before pixels are read, and nothing is written.
     memory : int or str, optional
         About how many bytes the image may take in memory, such as "512M", beside the 150 MB of the program
         itself. By default a quarter of what is free.
@@ -522,10 +621,26 @@ def clahe_file(
     >>> bool((np.load(folder / "b.npy") == histeq.clahe(image, clip_limit=4.0, tiles=(2, 2))).all())
     True
     """
-    selection = Selection(color, _checked_nodata(nodata), value_range, backend)
+    what = value_range, backend, _checked_alpha(alpha), count_transparent
+    selection = Selection(color, _checked_nodata(nodata), *what)
     method = Clahe(selection, clip_limit, tiles, tile_size, bins, out_range, out_dtype)
-    with _Call(method, mask, memory, max_pixels, layout, progress, quality, compression, overviews) as call:
-        return call.one(Job(src, dst, format), overwrite, "each")
+    options = _options(quality, compression, overviews, overwrite, strict)
+    with _Call(method, mask, memory, max_pixels, layout, lenient, progress, options, dry_run) as call:
+        return call.one(src, dst, format, "each")
+
+
+def _options(
+    quality: Any, compression: str | None, overviews: bool | None, overwrite: bool, strict: bool
+) -> Options:
+    if quality is not None and not (is_integer(quality) and 1 <= quality <= 100):
+        raise ValueError(f"quality must be from 1 to 100, got {shown(quality)}")
+    return Options(
+        quality=quality,
+        compression=compression,
+        overviews=overviews,
+        overwrite=overwrite,
+        strict=bool(strict),
+    )
 
 
 class _Call:
@@ -538,18 +653,16 @@ class _Call:
         memory: int | str | None,
         max_pixels: int,
         layout: str | None,
+        lenient: bool,
         progress: Progress | None,
-        quality: int | None,
-        compression: str | None,
-        overviews: bool | None,
+        options: Options,
+        dry_run: bool,
     ) -> None:
-        if quality is not None and not (is_integer(quality) and 1 <= quality <= 100):
-            raise ValueError(f"quality must be from 1 to 100, got {shown(quality)}")
         if not is_integer(max_pixels) or max_pixels < 1:
             raise ValueError(f"max_pixels must be at least 1, got {shown(max_pixels)}")
         self._method, self._mask, self._layout, self._max_pixels = method, mask, layout, int(max_pixels)
-        self._options = Options(quality=quality, compression=compression, overviews=overviews)
-        self._memory, self._progress = bytes_of(memory), progress
+        self._options, self._dry_run = options, dry_run
+        self._memory, self._progress, self._lenient = bytes_of(memory), progress, bool(lenient)
         self._stack = ExitStack()
 
     def __enter__(self) -> "_Call":
@@ -566,32 +679,44 @@ class _Call:
             return Image("mask", _array_source(self._mask), Selection())
         return self._stack.enter_context(opened_mask(self._mask, self._max_pixels, self._memory))
 
-    def transform(
-        self, src: Any, dst: Any, format: str | None, overwrite: bool, pages: str
-    ) -> FileResult | list[FileResult]:
+    def transform(self, src: Any, dst: Any, format: str | None, pages: str) -> FileResult | list[FileResult]:
         """Serve one file, or a sequence of them together."""
         if pages not in ("each", "together"):
             raise ValueError(f"pages must be 'each' or 'together', got {shown(pages)}")
         if not isinstance(src, list | tuple):
-            return self.one(Job(src, dst, format), overwrite, pages)
+            return self.one(src, dst, format, pages)
         if not isinstance(dst, list | tuple) or len(dst) != len(src) or not src:
             raise ValueError(f"dst must be a sequence of {len(src)} files as src is, got {shown(dst)}")
-        jobs = [Job(source, target, format) for source, target in zip(src, dst, strict=True)]
-        for job in jobs:
-            _check_target(job, overwrite)
+        jobs = [self._job(source, target, format) for source, target in zip(src, dst, strict=True)]
         work = self._work()
         every = files.together(jobs, work)
         return [_result(job, done, work) for job, done in zip(jobs, every, strict=True)]
 
-    def one(self, job: Job, overwrite: bool, pages: str) -> FileResult:
+    def one(self, src: Any, dst: Any, format: str | None, pages: str) -> FileResult:
         """Serve one file."""
-        _check_target(job, overwrite)
-        work = self._work()
+        job, work = self._job(src, dst, format), self._work()
         return _result(job, files.each(job, work, pages_together=pages == "together"), work)
+
+    def _job(self, src: Any, dst: Any, format: str | None) -> Job:
+        """Return a file to be served; raise if another is in its place."""
+        if dst is src and not isinstance(dst, str | os.PathLike):
+            raise ValueError("dst must not be src: an open file cannot be replaced")
+        if isinstance(dst, str | os.PathLike) and not self._options.overwrite:
+            _files.check_absent(Path(dst))
+        return Job(_files.seekable(src, self._stack), dst, format)
 
     def _work(self) -> Work:
         run = Run(self._memory, self._progress, on_device=self._method.selection.backend == "cupy")
-        return Work(run, self._method, self._options, self._max_pixels, self._layout, self._image)
+        return Work(
+            run,
+            self._method,
+            self._options,
+            self._max_pixels,
+            self._layout,
+            self._lenient,
+            self._image,
+            self._dry_run,
+        )
 
 
 def _result(job: Job, done: Done, work: Work) -> FileResult:
@@ -605,23 +730,21 @@ def _result(job: Job, done: Done, work: Work) -> FileResult:
         header.channels,
         str(header.dtype),
         {name: round(seconds, 6) for name, seconds in work.run.seconds.items()},
-        done.not_carried,
+        done.notes,
+        done.damage,
     )
-
-
-def _check_target(job: Job, overwrite: bool) -> None:
-    """Raise if a file is there already."""
-    if isinstance(job.target, str | os.PathLike):
-        if not overwrite:
-            _files.check_absent(Path(job.target))
-    elif job.target is job.source:
-        raise ValueError("dst must not be src: an open file cannot be replaced")
 
 
 def _checked_nodata(nodata: Any) -> Any:
     if isinstance(nodata, str) and nodata != "file":
         raise ValueError(f"nodata must be a number, 'file' or None, got {shown(nodata)}")
     return nodata
+
+
+def _checked_alpha(alpha: Any) -> bool | None:
+    if alpha is not None and not isinstance(alpha, bool):
+        raise TypeError(f"alpha must be True, False or None, got {shown(alpha)}")
+    return alpha
 
 
 @contextmanager

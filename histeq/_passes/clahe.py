@@ -6,8 +6,9 @@ down as the next rows of pixels need their tables, and forgotten once no more pi
 """
 
 import itertools
+import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import histeq
 from histeq import TileHistograms, TileTables, _files
 from histeq._core import threads
-from histeq._files import File, Sink, Window, name_of
+from histeq._files import File, FileError, Sink, Window, name_of
 from histeq._files.blocks import windows
 from histeq._passes import count
 from histeq._passes.image import Image, as_target
@@ -71,13 +72,14 @@ class _Page:
         """Of its counts and its table."""
         self.totals: TileHistograms | None = None
         # Pixels without a table of their tile's own: all that are masked or beyond the range are mapped, too.
-        self.far = image.mask is not None or image.selection.value_range is not None
-        self.may_be_empty = image.mask is not None or method.may_be_empty(image.header)
+        self.far = image.in_part or image.selection.value_range is not None
+        self.may_be_empty = image.in_part or method.may_be_empty(image.header)
+        self.reach = 2 if self.may_be_empty else 1  # an empty tile has the table of a tile beside it
 
     def counted(self, window: Window, bins: int | None = None) -> TileHistograms:
         """Read a window, and return its counts."""
         with self.run.step("read"):
-            pixels, mask = self.image.read(window), self.image.read_mask(window)
+            pixels, mask = self.image.read_counted(window)
         with self.run.step("compute"):
             origin = window.top, window.left
             return self.method.counts(self.image.header, pixels, self.value_range, origin, mask, bins)
@@ -96,38 +98,65 @@ class _Page:
             with lock:
                 totals += counts
 
-        count.over_source(self.run, work, self.image, [self.number])
+        if bins is not None:
+            count.over_source(self.run, work, self.image, [self.number])
+        else:
+            per_pixel = self.image.header.bytes_per_pixel
+            for row in self.windows(self.shape, self.source_blocks(), 0, per_pixel):
+                self.count_rows(work, row)
         self.totals = totals
 
     def bands(self) -> Iterator[tuple[int, int]]:
         """Yield the columns of bands, whose counts and tables take at most half of the memory."""
-        header = self.image.header
-        rows = self._window_height() // self.tile_size[0] + 4
-        across = max(1, self.run.memory // 2 // (rows * self.bytes_per_tile)) - 2
-        block = min(self.sink.levels[0].blocks(self.number)[1], header.width)
+        width, memory = self.shape[1], self.run.memory
+        height, block = map(min, self.sink.levels[0].blocks(self.number), self.shape)
+        around = 2 * self.reach + 1
+        rows = height // self.tile_size[0] + self.source_blocks()[0] // self.tile_size[0] + around + 1
+        across = memory // 2 // (rows * self.bytes_per_tile) - around
         step = max(1, across * self.tile_size[1] // block) * block
-        for left in range(0, header.width, step):
-            yield left, min(left + step, header.width)
+        need = rows * (min(step // self.tile_size[1] + around, self.tiles[1])) * self.bytes_per_tile
+        need += need // 4  # for the windows
+        if need > memory:
+            raise FileError(
+                f"{name_of(self.target)}: blocks of {block} x {height} pixels, which are written at once, "
+                f"need {need / 2**20:.0f} MiB of memory for tiles of {self.tile_size[1]} x "
+                f"{self.tile_size[0]}, and --memory allows {memory / 2**20:.0f} MiB"
+            )
+        for left in range(0, width, step):
+            yield left, min(left + step, width)
+
+    def most_counted(self) -> int:
+        """Return the pixels whose counts, of a window of each thread, take an eighth of the memory."""
+        counts_per_pixel = max(1, self.bytes_per_tile // (self.tile_size[0] * self.tile_size[1]))
+        return max(1, self.run.memory // (8 * threads.num_threads()) // counts_per_pixel)
+
+    def source_blocks(self) -> tuple[int, int]:
+        """Return the rows and columns that are counted at once: parts of blocks that lie in many tiles."""
+        rows, columns = map(min, self.image.source.blocks(self.number), self.shape)
+        most = self.most_counted()
+        if rows * columns > most:
+            rows = min(rows, max(math.isqrt(most), self.tile_size[0]))
+            columns = min(columns, max(most // rows, self.tile_size[1]))
+        return rows, columns
 
     def windows(
         self, shape: tuple[int, int], blocks: tuple[int, int], left: int, bytes_per_pixel: int
     ) -> Iterator[list[Window]]:
-        """Yield rows of windows from a column on, whose counts take at most a quarter of the memory."""
-        counts_per_pixel = max(1, self.bytes_per_tile // (self.tile_size[0] * self.tile_size[1]))
-        most = self.run.memory // (4 * threads.num_threads()) // counts_per_pixel
-        size = max(1, min(self.run.window_size(), most * bytes_per_pixel))
+        """Yield rows of windows from a column on, whose counts take little of the memory."""
+        size = max(1, min(self.run.window_size(), self.most_counted() * bytes_per_pixel))
         every = windows(shape, blocks, self.number, size, bytes_per_pixel)
         for _, row in itertools.groupby(every, key=lambda window: window.top):
             yield [window._replace(left=window.left + left) for window in row]
+
+    def count_rows(self, work: Callable[[Window], object], row: list[Window]) -> None:
+        """Call `work`, which counts, for a row of windows; the counts take at most half of the memory."""
+        size = count.bytes_read(self.image, row) + 2 * self.bytes_of_counts(row) // COPIES
+        self.run.over(work, row, size, name_of(self.image.file))
 
     def bytes_of_counts(self, pieces: Sequence[Window]) -> int:
         """Return the bytes of the counts of the largest window."""
         height, width = self.tile_size
         return max((w.height // height + 2) * (w.width // width + 2) for w in pieces) * self.bytes_per_tile
-
-    def _window_height(self) -> int:
-        blocks = self.image.source.blocks(self.number), self.sink.levels[0].blocks(self.number)
-        return max(min(rows, self.image.header.height) for rows, _ in blocks)
 
 
 @dataclass
@@ -152,7 +181,7 @@ class _Band:
     def _tiles_around(self, axis: int, start: int, stop: int) -> tuple[int, int]:
         """Return the tiles between whose centres pixels lie along an axis: the first, and after the last."""
         tile, tiles = self.page.tile_size[axis], self.page.tiles[axis]
-        reach = 2 if self.page.may_be_empty else 1  # an empty tile has the table of a tile beside it
+        reach = self.page.reach
         return max(0, start // tile - reach), min(tiles, (stop - 1) // tile + reach + 1)
 
     def _source_rows(self) -> Iterator[list[Window]]:
@@ -163,7 +192,7 @@ class _Band:
         left, right = min(self.first * tile, width - 1), min(self.stop * tile, width)
         if self.stop == page.tiles[1]:  # beyond the border there are reflected pixels
             left = max(0, min(left, 2 * width - 2 - page.tiles[1] * tile))
-        blocks = page.image.source.blocks(page.number)
+        blocks = page.source_blocks()
         left -= left % blocks[1]
         return page.windows((height, right - left), blocks, left, page.image.header.bytes_per_pixel)
 
@@ -213,8 +242,7 @@ class _Band:
         if row is None:
             complete = page.tiles[0]
         else:
-            size = count.bytes_read(page.image, row) + page.bytes_of_counts(row) // COPIES
-            page.run.over(self._count, row, size, name_of(page.image.file))
+            page.count_rows(self._count, row)
             end = row[0].top + row[0].height
             complete = end // page.tile_size[0] if end < page.shape[0] else page.tiles[0]
         for i in range(complete):

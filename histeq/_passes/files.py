@@ -1,21 +1,22 @@
 """From files to files: what is open when, and which way an image takes."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from histeq import _files
+from histeq._core import threads
 from histeq._files import File, FileError, Options, Sink, Window, name_of
 from histeq._files.blocks import Header, windows
 from histeq._files.whole import WholeSink
-from histeq._passes import clahe, levels
+from histeq._passes import clahe, levels, wide
 from histeq._passes.count import bytes_of
 from histeq._passes.image import Image, as_target, identity_of
-from histeq._passes.methods import Clahe, Map, Match, Method
-from histeq._passes.run import COPIES, Run, check_whole
+from histeq._passes.methods import Clahe, Equalize, Map, Match, Method
+from histeq._passes.run import COPIES, Run, Whole, check_whole
 
 _CHANGED = "{}: the file was changed while it was read"
 
@@ -39,7 +40,9 @@ class Work:
     options: Options
     max_pixels: int
     layout: str | None
+    lenient: bool
     mask: Image | None
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,33 +50,60 @@ class Done:
     """What was written."""
 
     header: Header
-    not_carried: tuple[str, ...]
+    notes: tuple[str, ...]
     """What the source has and the target has not, in words."""
+    damage: tuple[str, ...]
+    """What of the source could not be decoded, in sentences."""
 
 
-def _done(sink: Sink) -> Done:
-    return Done(sink.header, tuple(sink.not_carried))
+def _done(work: Work, image: Image, sink: Sink) -> Done:
+    file, _ = wide.as_written(sink, image)
+    return _result(work, image, file.header, file.notes)
+
+
+def _result(work: Work, image: Image, header: Header, notes: Iterable[str]) -> Done:
+    damage = list(image.source.damage.notes)
+    for other in _images(work, image)[1:]:
+        damage += [f"{name_of(other.file)}: {note}" for note in other.source.damage.notes]
+    return Done(header, tuple(notes), tuple(damage))
 
 
 def each(job: Job, work: Work, *, pages_together: bool) -> Done:
     """Make new pixels of a file by its own histograms, page by page or of all pages."""
-    with _opened(job, work) as image, _created(job, work, image) as sink:
-        pages = range(image.header.pages)
-        in_memory = (len(pages) == 1 or not pages_together) and _in_memory(work, image, sink)
-        work.run.total = image.header.pixels * (1 if in_memory else work.method.passes(image.header))
-        work.run.total += sum(level.height * level.width for level in sink.levels[1:]) * len(pages)
-        if pages_together and len(pages) > 1:
-            assert not isinstance(work.method, Clahe)
-            mapped = work.method.mapping(work.run, image.header, lambda: [(image, pages)])
-            _map(job, work, image, sink, pages, mapped)
-        elif in_memory:
-            _by_page(job, work, image, sink)
-        else:
-            for page in pages:
-                _by_blocks(job, work, image, sink, page)
-        _finish(job, work, image, sink)
+    with _opened(job, work) as image:
+        suited = _suited(work, image)
+        if work.dry_run:
+            return _planned(job, suited, image)
+        with _created(job, suited, image) as sink:
+            _make(job, suited, image, sink, pages_together=pages_together)
     work.run.end()
-    return _done(sink)
+    return _done(suited, image, sink)
+
+
+def _suited(work: Work, image: Image) -> Work:
+    """Return the work with the method as it suits the image's dtype."""
+    method = work.method
+    if image.selection.value_range != method.selection.value_range:
+        method = replace(method, selection=image.selection)
+    return replace(work, method=wide.method_for(method, image))
+
+
+def _make(job: Job, work: Work, image: Image, sink: Sink, *, pages_together: bool) -> None:
+    """Make new pixels of an image."""
+    pages = range(image.header.pages)
+    in_memory = (len(pages) == 1 or not pages_together) and _in_memory(work, image, sink)
+    work.run.total = image.header.pixels * (1 if in_memory else work.method.passes(image.header))
+    work.run.total += sum(level.height * level.width for level in sink.levels[1:]) * len(pages)
+    if pages_together and len(pages) > 1:
+        assert not isinstance(work.method, Clahe)
+        mapped = work.method.mapping(work.run, image.header, lambda: [(image, pages)])
+        _map(job, work, image, sink, pages, mapped)
+    elif in_memory:
+        _by_page(job, work, image, sink)
+    else:
+        for page in pages:
+            _by_blocks(job, work, image, sink, page)
+    _finish(job, work, image, sink)
 
 
 def together(jobs: Sequence[Job], work: Work) -> list[Done]:
@@ -90,19 +120,24 @@ def together(jobs: Sequence[Job], work: Work) -> list[Done]:
                     raise FileError(_CHANGED.format(name_of(job.source)))
                 yield image
 
-    for image in opened_in_turn():
-        work.method.check(image.header)
+    for job, image in zip(jobs, opened_in_turn(), strict=True):
+        suited = _suited(work, image)
+        header, arguments = _target_of(job, suited, image)
+        _files.check(job.target, header, work.options, **arguments)
         headers.append(image.header)
-    work.run.total = work.method.passes(headers[0]) * sum(header.pixels for header in headers)
-    mapped = work.method.mapping(
+    if work.dry_run:
+        return [_planned(job, suited, image) for job, image in zip(jobs, opened_in_turn(), strict=True)]
+    work.run.total = suited.method.passes(headers[0]) * sum(header.pixels for header in headers)
+    assert not isinstance(suited.method, Clahe)
+    mapped = suited.method.mapping(
         work.run, headers[0], lambda: ((image, range(image.header.pages)) for image in opened_in_turn())
     )
     results = []
     for job, image in zip(jobs, opened_in_turn(), strict=True):
-        with _created(job, work, image) as sink:
-            _map(job, work, image, sink, range(image.header.pages), mapped)
-            _finish(job, work, image, sink)
-        results.append(_done(sink))
+        with _created(job, suited, image) as sink:
+            _map(job, suited, image, sink, range(image.header.pages), mapped)
+            _finish(job, suited, image, sink)
+        results.append(_done(suited, image, sink))
     work.run.end()
     return results
 
@@ -111,20 +146,39 @@ def together(jobs: Sequence[Job], work: Work) -> list[Done]:
 def _opened(job: Job, work: Work) -> Iterator[Image]:
     identity = identity_of(job.source)
     limits = {"max_pixels": work.max_pixels, "memory": work.run.memory}
-    with _files.opened(job.source, layout=work.layout, **limits) as source:
-        image = Image(job.source, source, work.method.selection, work.mask, identity)
+    with _files.opened(job.source, layout=work.layout, lenient=work.lenient, **limits) as source:
+        selection = work.method.selection
+        if selection.value_range is None:
+            selection = replace(selection, value_range=source.header.value_range)
+        image = Image(job.source, source, selection, work.mask, identity)
+        image = wide.narrowed(image, work.method)
         image.check_mask()
         _check_memory(work, image)
         yield image
 
 
 def _check_memory(work: Work, image: Image) -> None:
-    """Raise FileError where what is decoded as a whole takes more memory than allowed."""
+    """Raise FileError where what is decoded as a whole takes more memory than allowed, all together."""
     others = [] if work.mask is None else [work.mask]
-    for each in (*_images(work, image), *others):
-        if not each.source.in_blocks:
-            why = f"{each.header.format} cannot be read in blocks"
-            check_whole(each.header, work.run.memory, name_of(each.file), why)
+    wholes = [
+        Whole(name_of(each.file), each.header, f"{each.header.format} cannot be read in blocks")
+        for each in (*_images(work, image), *others)
+        if not each.source.in_blocks
+    ]
+    check_whole(wholes, work.run.memory)
+
+
+def _check(work: Work, image: Image) -> np.dtype[Any]:
+    """Check the method's arguments, and return the dtype of the result."""
+    dtype = work.method.check(image.header)
+    if isinstance(work.method, Equalize):
+        size = (COPIES + threads.num_threads()) * work.method.bytes_beside(image.header)
+        if size > work.run.memory:
+            raise FileError(
+                f"{name_of(image.file)}: {work.method.bins} bins take {size / 2**20:.0f} MiB of memory, and "
+                f"--memory allows {work.run.memory / 2**20:.0f} MiB"
+            )
+    return dtype
 
 
 def _images(work: Work, image: Image) -> list[Image]:
@@ -148,21 +202,41 @@ def _described(header: Header) -> str:
 
 @contextlib.contextmanager
 def _created(job: Job, work: Work, image: Image) -> Iterator[Sink]:
-    header = replace(image.header, dtype=work.method.check(image.header))
-    blocks = image.source.blocks(0) if image.source.in_blocks else None
-    with _files.created(job.target, header, work.options, format=job.format, blocks=blocks) as sink:
+    header, arguments = _target_of(job, work, image)
+    with _files.created(job.target, header, work.options, **arguments) as sink:
         if isinstance(sink, WholeSink):
-            check_whole(
-                header, work.run.memory, name_of(job.target), "its format cannot be written in blocks"
-            )
-        yield sink
+            _check_whole_target(job, work, header)
+        yield wide.widened(sink, image, work.method.check(image.header))
+
+
+def _target_of(job: Job, work: Work, image: Image) -> tuple[Header, dict[str, Any]]:
+    """Return the header of what is to be written, and the arguments that say how."""
+    blocks = image.source.blocks(0) if image.source.in_blocks else None
+    header = wide.of_target(image, _check(work, image))
+    return header, {"format": job.format, "blocks": blocks, "source": job.source}
+
+
+def _check_whole_target(job: Job, work: Work, header: Header) -> None:
+    check_whole(
+        [Whole(name_of(job.target), header, "its format cannot be written in blocks")], work.run.memory
+    )
+
+
+def _planned(job: Job, work: Work, image: Image) -> Done:
+    """Return what would be written, if that is possible."""
+    header, arguments = _target_of(job, work, image)
+    in_blocks, notes = _files.check(job.target, header, work.options, **arguments)
+    if not in_blocks:
+        _check_whole_target(job, work, header)
+    return _result(work, image, header, notes)
 
 
 def _finish(job: Job, work: Work, image: Image, sink: Sink) -> None:
     """Write the reduced levels and complete the file, if the source is still the file that was opened."""
     selection = work.method.selection
     by_pixel = selection.color != "channels"
-    levels.build(work.run, sink, job.target, selection.nodata_of(image.header), by_pixel)
+    file, nodata = wide.as_written(sink, image)
+    levels.build(work.run, image, file, job.target, nodata, by_pixel)
     if identity_of(job.source) != image.identity:
         raise FileError(_CHANGED.format(name_of(job.source)))
     with work.run.step("write"), _files.writing(job.target):
@@ -174,8 +248,8 @@ def _in_memory(work: Work, image: Image, sink: Sink) -> bool:
     header = image.header
     if work.method.needs_page(header):
         why = f"this is not done in blocks with {header.dtype}"
-        for each in _images(work, image):
-            check_whole(each.header, work.run.memory // COPIES, name_of(each.file), why)
+        wholes = [Whole(name_of(each.file), each.header, why) for each in _images(work, image)]
+        check_whole(wholes, work.run.memory, COPIES)
         return True
     size = header.height * header.width * _bytes_per_pixel(image, sink) if image.source.in_blocks else 0
     return work.run.is_small(size) and work.method.bytes_beside(header) <= work.run.memory // COPIES
@@ -192,7 +266,7 @@ def _by_page(job: Job, work: Work, image: Image, sink: Sink) -> None:
 
     def one(window: Window) -> None:
         with run.step("read"):
-            pixels, mask = image.read(window), image.read_mask(window)
+            pixels, mask = image.read_counted(window)
         with run.step("compute"):
             out = as_target(pixels, sink.header.dtype)
             arguments = {"image": pixels, "mask": mask, "out": out, **image.selection.of(header)}

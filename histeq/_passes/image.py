@@ -3,8 +3,9 @@
 import contextlib
 import dataclasses
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,21 +21,29 @@ from histeq._files.blocks import Header
 class Selection:
     """The arguments that say which pixels are meant; each is that of `histeq.equalize`."""
 
-    color: str = "luma"
+    color: str | None = None
+    """None: the luma, of bands that are said to be colours."""
     nodata: Any = "file"
     """A number; None: there is none; "file": the file's own."""
     value_range: Any = None
     backend: BackendName | None = None
+    alpha: bool | None = None
+    """Whether the last channel is alpha; None: as the file says."""
+    count_transparent: bool = False
 
     def of(self, header: Header) -> dict[str, Any]:
         """Return the arguments for a window of an image."""
         return {
             "layout": header.layout.replace("N", ""),
-            "color": self.color,
-            "alpha": header.alpha,
+            "color": self.color or "luma",
+            "alpha": self.alpha_of(header),
             "nodata": self.nodata_of(header),
             "backend": self.backend,
         }
+
+    def alpha_of(self, header: Header) -> bool:
+        """Return whether the last channel is alpha."""
+        return header.alpha if self.alpha is None else self.alpha
 
     def nodata_of(self, header: Header) -> Any:
         """Return the value that is not counted."""
@@ -50,10 +59,16 @@ class Selection:
 
     def check(self, header: Header) -> Request:
         """Return the request for an image of the header's kind without pixels to speak of."""
-        check_bands(header, self.color)
-        if self.color != "channels" and header.channels == 3 and header.keep.get("color") is False:
-            raise ValueError("the picture has three channels that are no colours: use --color channels")
+        check_bands(header, self.color, self.alpha_of(header))
         return self.request(header, np.zeros(header.shape(1, 1), header.dtype))
+
+
+@runtime_checkable
+class PartlyCounted(Protocol):
+    """A source that knows which of its pixels are not counted, whatever the mask says."""
+
+    def counted(self, window: Window) -> NDArray[np.bool_]:
+        """Return which pixels of a window are counted, (H, W)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,16 +92,46 @@ class Image:
         with _files.reading(self.file, self.header.format):
             return self.source.read(window)
 
-    def read_mask(self, window: Window) -> NDArray[np.bool_] | None:
-        """Return which pixels of a window are counted; None: all."""
-        if self.mask is None:
+    @property
+    def in_part(self) -> bool:
+        """Whether pixels may be left out for another reason than their values."""
+        return self.mask is not None or self.source.mask is not None or self._leaves_transparent
+
+    @property
+    def _leaves_transparent(self) -> bool:
+        """Whether pixels are not counted whose alpha is 0."""
+        return self.selection.alpha_of(self.header) and not self.selection.count_transparent
+
+    def read_counted(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Return the pixels of a window, and which of them are counted; None: all.
+
+        Those that the caller's mask names and that are valid: by the file's own mask, and not transparent.
+        """
+        pixels = self.read(window)
+        counted = self.read_valid(window)
+        if isinstance(self.source, PartlyCounted):
+            counted = both(counted, self.source.counted(window))
+        if self._leaves_transparent:
+            counted = both(counted, opaque(pixels))
+        if self.mask is not None:
+            several = self.mask.header.pages > 1
+            mask = self.mask.read(window if several else window._replace(page=0))
+            counted = both(counted, nonzero(self.mask.header, mask))
+        return pixels, counted
+
+    def read_valid(self, window: Window) -> NDArray[np.bool_] | None:
+        """Return which pixels of a window are valid by the file's own mask; None: all."""
+        mask = self.source.mask
+        if mask is None:
             return None
-        several = self.mask.header.pages > 1
-        return nonzero(self.mask.header, self.mask.read(window if several else window._replace(page=0)))
+        with _files.reading(self.file, mask.header.format):
+            several = mask.header.pages > 1
+            valid = nonzero(mask.header, mask.read(window if several else window._replace(page=0)))
+        return None if valid.all() else valid
 
     def counted(self, window: Window) -> Request:
         """Return the request that counts the pixels of a window."""
-        return self.selection.request(self.header, self.read(window), self.read_mask(window))
+        return self.selection.request(self.header, *self.read_counted(window))
 
     def check_mask(self) -> None:
         """Raise unless the mask has the image's size."""
@@ -102,10 +147,31 @@ class Image:
             )
 
 
-def check_bands(header: Header, color: str) -> None:
-    """Raise ValueError for the luma of four bands, none of which is alpha."""
-    if color != "channels" and header.channels == 4 and not header.alpha:
-        raise ValueError("the picture has four bands, none of them alpha: use --color channels")
+def check_bands(header: Header, color: str | None, alpha: bool) -> None:
+    """Raise ValueError for the luma of bands that have none; of three that may have one, unless asked for."""
+    bands = header.channels - alpha
+    if color == "channels" or bands == 1 or (bands == 3 and header.keep.get("color") is not False):
+        return
+    if bands != 3:
+        what = "beside alpha" if alpha else "none of them alpha"
+        number = {2: "two", 4: "four"}.get(bands, bands)
+        raise ValueError(f"the picture has {number} bands, {what}: use --color channels")
+    if color is None:
+        raise ValueError(
+            "the picture has three bands that are not said to be red, green and blue: use --color channels, "
+            "or --color luma if they are"
+        )
+
+
+def opaque(pixels: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Return where alpha, the last channel, is not 0; None: everywhere."""
+    counted = pixels[..., -1] != 0
+    return None if counted.all() else np.asarray(counted)
+
+
+def both(a: NDArray[np.bool_] | None, b: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+    """Return where both masks are; None is everywhere."""
+    return b if a is None else a if b is None else a & b
 
 
 def nonzero(header: Header, pixels: NDArray[Any]) -> NDArray[np.bool_]:
@@ -121,10 +187,30 @@ def as_target(pixels: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any] | None
 
 
 def identity_of(file: Any) -> Any:
-    """Return what changes when a file does; None where nothing tells."""
+    """Return what changes when a file does, or any file in a Zarr store's folder; None where nothing tells.
+
+    Nothing tells of open files, and of stores elsewhere than in files.
+    """
+    store = getattr(file, "store", None)
+    root = getattr(store, "root", None) or getattr(store, "path", None)  # a folder or a ZIP file
+    if isinstance(root, Path):
+        file = root / file.path if root.is_dir() else root
     if not isinstance(file, str | os.PathLike):
         return None
     with contextlib.suppress(OSError):
-        found = Path(file).stat()
-        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+        path = Path(file)
+        return _state(path.stat()), sum(map(hash, _within(file))) if path.is_dir() else 0
     return None
+
+
+def _within(folder: str | os.PathLike[str]) -> Iterator[tuple[Any, ...]]:
+    """Yield the path and the state of all that is in a folder: of a million chunks in some seconds."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            yield entry.path, *_state(entry.stat(follow_symlinks=False))
+            if entry.is_dir(follow_symlinks=False):
+                yield from _within(entry.path)
+
+
+def _state(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

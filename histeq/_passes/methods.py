@@ -60,8 +60,8 @@ class Equalize:
         return False
 
     def bytes_beside(self, header: Header) -> int:
-        """Return 0: tables are small."""
-        return 0
+        """Return the bytes of the counts of floating images; tables of integers are small."""
+        return 8 * self._plan(header)[1] * self.selection.planes(header) if header.dtype.kind == "f" else 0
 
     def passes(self, header: Header) -> int:
         """Return 2, or 3 where the range of the values must be found first."""
@@ -98,7 +98,7 @@ class Match:
         """Check the arguments, and return the dtype of the result."""
         request = self.selection.check(header)
         model, name = self.reference.header, name_of(self.reference.file)
-        ours, theirs = (each.channels - each.alpha for each in (header, model))
+        ours, theirs = (each.channels - self.selection.alpha_of(each) for each in (header, model))
         if ours != theirs:
             raise ValueError(
                 f"the reference has {theirs} channels and the picture {ours} (alpha not counted): {name}"
@@ -130,12 +130,14 @@ class Match:
         model = self.reference.header
         page = window.page if model.pages > 1 else 0
         there = Window(page, 0, 0, model.height, model.width)
-        reference = self.reference.read(there)
-        if model.alpha and not of.header.alpha:
+        reference, counted = self.reference.read_counted(there)
+        alpha = self.selection.alpha_of
+        if alpha(model) and not alpha(of.header):
             reference = reference[..., :-1]
             reference = reference if "C" in of.header.layout else reference[..., 0]
         return histeq.match(
-            **arguments, reference=reference, reference_nodata=self.selection.nodata_of(model),
+            **arguments, reference=reference, reference_mask=counted,
+            reference_nodata=self.selection.nodata_of(model),
             value_range=self.selection.value_range,
         )  # fmt: skip
 

@@ -3,10 +3,11 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from histeq._core import threads
+from histeq._core import stop, threads
 from histeq._files import FileError
 from histeq._files.blocks import Header, Window
 
@@ -90,7 +91,8 @@ class Run:
         self.advance(self.total)
 
     def advance(self, pixels: int) -> None:
-        """Report progress."""
+        """Report progress, and end where the program was told to stop."""
+        stop.check()
         if self._progress is None:
             return
         with self._lock:
@@ -98,13 +100,42 @@ class Run:
             self._progress(self._done, self.total)
 
 
-def check_whole(header: Header, memory: int, name: str, why: str) -> None:
-    """Raise FileError where a page that must be in memory, for the reason given, takes more than allowed."""
-    size = header.height * header.width * header.bytes_per_pixel
-    if size > memory:
+class Whole(NamedTuple):
+    """A page that must be in memory."""
+
+    name: str
+    """Of its file."""
+    header: Header
+    why: str
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return self.header.height * self.header.width * self.header.bytes_per_pixel
+
+
+def check_whole(pages: Sequence[Whole], memory: int, times: int = 1) -> None:
+    """Raise FileError where pages take more memory than allowed, the first of them or all together.
+
+    Parameters
+    ----------
+    times : int
+        How much memory the work with them takes, of their size.
+    """
+    allowed = f"--memory allows {memory / 2**20:.0f} MiB"
+    for page in pages:
+        if times * page.size > memory:
+            work = f", and the work with them {times * page.size / 2**20:.0f} MiB" if times > 1 else ""
+            raise FileError(
+                f"{page.name}: {page.why}: {page.header.width} x {page.header.height} pixels take "
+                f"{page.size / 2**20:.0f} MiB of memory{work}, and {allowed}"
+            )
+    need = times * sum(page.size for page in pages)
+    if need > memory:
+        parts = ", ".join(f"{page.name} takes {times * page.size / 2**20:.1f} MiB" for page in pages)
         raise FileError(
-            f"{name}: {why}: {header.width} x {header.height} pixels take "
-            f"{size / 2**20:.0f} MiB of memory, and --memory allows {memory / 2**20:.0f} MiB"
+            f"{pages[0].name}: {pages[0].why}: {need / 2**20:.1f} MiB of memory are needed, "
+            f"and {allowed}: {parts}"
         )
 
 
