@@ -99,6 +99,20 @@ FAULTS = [
     ("the banked table mixes lanes", "lookup.cuh", "lane_id() * 4 + value % 4", "lane_id() * 4 + value % 3"),
     ("no barrier after loading the table", "lut.cu",
      "tables);\n        __syncthreads();", "tables);"),
+    ("a frame is kept where the last one is", "window.cu", "w.ring + frame % w.slots * w.counters", "w.ring"),
+    ("the leaving frame stays in the sum", "window.cu", "f < low && !anew", "f < low && false"),
+    ("a cut is not heeded", "window.cu", "begin = cut;", ""),
+    ("the next shot is summed, too", "window.cu", "end = cut;", ""),
+    ("the frames after a cut do not tell it", "window.cu", "min(frame + w.ahead, last)", "min(frame, last)"),
+    ("the frame itself tells its cut", "window.cu", "if (other != frame) begins", "begins"),
+    ("the last frames are not judged", "window.cu", "frame < frames; ++frame) judge", "frame < 0; ++frame) judge"),
+    ("no barrier before the scratch is used again", "window.cu",
+     "__syncthreads();  // nobody reads the scratch's former content any more\n    if (lane_id() == 0) scratch()->sums",
+     "if (lane_id() == 0) scratch()->sums"),
+    ("planes of counts are thought dense", "window.cu", "plane * stride + i", "plane * bins + i"),
+    ("the blend is truncated", "window.cu", "__double2ll_rn(add(same", "__double2ll_rz(add(same"),
+    ("signed levels are blended as unsigned ones", "window.cu", "static_cast<short*>(tables)", "static_cast<u16*>(tables)"),
+    ("a tile is left out of the histogram", "window.cu", "tile < tiles; ++tile", "tile < tiles - 1; ++tile"),
     ("blocks do not wait for one another", "fused.cu", "wait_for_grid(&results.tickets[1]);", "__syncthreads();"),
     ("the count of waiting blocks is not reset", "fused.cu", "results.tickets[1] = 0", ""),
     ("blocks wait for one too few", "fused.cu",
@@ -312,8 +326,31 @@ def probe_clahe():
 
 
 # By file, or by what is wrong.
+def probe_window():
+    """Frames of a video: cuts, windows that move, ranges, planes, blends and tiles."""
+    rng = np.random.default_rng(3)
+    for dtype, options in (
+        ("uint8", {"window": 4}),
+        ("uint8", {"window": 4, "centered": True}),
+        ("int16", {"window": 3, "value_range": (-300, 200), "strength": 0.3}),
+        ("uint8", {"window": 3, "layout": "CHW", "color": "channels", "value_range": (20, 220)}),
+        ("uint8", {"window": 3, "method": "clahe", "tiles": (2, 2)}),
+    ):
+        shape = (2, 12, 17) if "layout" in options else (12, 17)
+        low = (0, 100, 180, 20) if dtype == "uint8" else (-300, -200, 90, -100)
+        clip = [rng.integers(low[t // 6], low[t // 6] + 60, shape).astype(dtype) for t in range(20)]
+        expected = histeq.Equalizer(backend="numpy", **options)
+        found = histeq.Equalizer(**options)
+        mapped = [frame.get() for frame in found.frames(map(sys.modules["cupy"].asarray, clip))]
+        assert all(map(np.array_equal, mapped, expected.frames(clip)))
+        assert found.cut_frames == expected.cut_frames
+        assert found.cut_frames[-1] == 18
+        assert np.array_equal(found.counts.get(), expected.counts)
+
+
 PROBES = {
     "fused.cu": probe_one_launch, "fused_clusters.cu": probe_one_launch, "clahe.cu": probe_clahe,
+    "window.cu": probe_window,
     "32-bit offsets of rows": probe_far, "32-bit offsets of pixels": probe_far,
     "an overflow of a low counter is not handed over": probe_packed_counters,
     "a carry out of the word is lost": probe_packed_counters,

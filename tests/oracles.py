@@ -1,5 +1,7 @@
 """What the real libraries say, and the textbook recipe in its slowest form."""
 
+import itertools
+
 import cv2
 import numpy as np
 import pyvips
@@ -90,3 +92,30 @@ def keep_nodata(image, result, nodata, lowest=None):
 
 
 EIGHT_BIT = {"opencv": opencv, "pillow": pillow, "vips": vips, "skimage": skimage_rule}
+
+
+def shots(histograms, centered):
+    """Return the frames that begin a shot, by the histograms of a whole clip in memory, any shape a frame."""
+    shares = [h / h.sum() if h.sum() else None for h in (np.asarray(one, np.int64) for one in histograms)]
+    d = [None]  # of the first frame from the one before
+    for before, after in itertools.pairwise(shares):
+        empty = before is None or after is None
+        d.append(0.0 if empty else np.abs(after - before).sum() / 2)
+    found = []
+    for t in range(1, len(d)):
+        around = d[max(t - 3, 1) : t] + (d[t + 1 : t + 4] if centered else [])
+        if d[t] > 0.15 and all(d[t] > 2.5 * other for other in around):
+            found.append(t)
+    return found
+
+
+def windows(histograms, window, centered, cuts):
+    """Return the range of frames whose counts each frame of a clip is mapped by."""
+    begins = [0, *(shots(histograms, centered) if cuts else []), len(histograms)]
+    before, after = ((window - 1) // 2, window // 2) if centered else (window - 1, 0)
+    found = []
+    for t in range(len(histograms)):
+        begin = max(b for b in begins if b <= t)
+        end = min(b for b in begins if b > t)
+        found.append(range(max(t - before, begin), min(t + after + 1, end)))
+    return found

@@ -73,6 +73,11 @@ def test_masks_nodata_and_ranges(dtype, call):
         image[5, 5:8] = np.nan, np.inf, -np.inf
         expected = histeq.clahe(image, backend="numpy", value_range=(5, 70), bins=50)
         assert same(call(histeq.clahe, image, value_range=(5, 70), bins=50), expected)
+    else:
+        image[:40, :50] = 99  # several tiles without a value of the range
+        for limits in ((5, 70), (100, 110)):
+            expected = histeq.clahe(image, backend="numpy", value_range=limits)
+            assert same(call(histeq.clahe, image, value_range=limits), expected)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])

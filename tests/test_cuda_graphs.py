@@ -167,3 +167,41 @@ def test_copies_are_refused(cupy, stream):
                 with pytest.raises(RuntimeError, match=message):
                     call()
                 stream.end_capture()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"value_range": (20, 200), "strength": 0.5},
+        {"layout": "HWC"},
+        {"method": "clahe", "tiles": (2, 2), "strength": 0.5},
+    ],
+    ids=str,
+)
+def test_frames_of_a_video(options, cupy, stream):
+    """A graph of one frame, launched for one after the other: sums, cuts and all."""
+    rng, shape = np.random.default_rng(6), (20, 31, 3) if "layout" in options else (20, 31)
+    clip = [(rng.integers(0, 60, shape) + low).astype(np.uint8) for low in [0] * 7 + [150] * 6 + [60] * 5]
+    expected = histeq.Equalizer(window=4, backend="numpy", **options)
+    equalizer = histeq.Equalizer(window=4, **options)
+    frame, out = (cupy.zeros(shape, np.dtype(np.uint8)) for _ in range(2))
+    with stream:
+        stream.begin_capture()
+        with pytest.raises(RuntimeError, match="first frame of an Equalizer"):
+            equalizer(frame, out=out)
+        stream.end_capture()
+        equalizer.reset()
+        frame.set(clip[0])
+        equalizer(frame, out=out)
+        stream.synchronize()
+        assert same(out.array, expected(clip[0]))
+        stream.begin_capture()
+        equalizer(frame, out=out)
+        graph = stream.end_capture()
+        for one in clip[1:]:
+            frame.set(one)
+            graph.launch(stream)
+            stream.synchronize()
+            assert same(out.array, expected(one))
+        assert equalizer.cut_frames == expected.cut_frames

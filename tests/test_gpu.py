@@ -381,3 +381,74 @@ def test_jax():
     result = histeq.equalize(jax.numpy.asarray(image))
     assert isinstance(result, jax.Array)
     assert np.array_equal(np.asarray(result), histeq.equalize(image, backend="numpy"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"centered": True},
+        {"value_range": (16, 235), "strength": 0.5},
+        {"layout": "CHW"},
+        {"method": "clahe"},
+    ],
+    ids=str,
+)
+def test_frames_of_a_video(options):
+    rng = np.random.default_rng(11)
+    shape = (3, 270, 481) if "layout" in options else (270, 481)
+    clip = [(rng.integers(0, 60, shape) + low).astype(np.uint8) for low in [0] * 7 + [150] * 6 + [60] * 5]
+    expected = histeq.Equalizer(window=4, backend="numpy", **options)
+    equalizer = histeq.Equalizer(window=4, **options)
+    for found, frame in zip(equalizer.frames(map(cupy.asarray, clip)), expected.frames(clip), strict=True):
+        assert np.array_equal(found.get(), frame)
+    assert equalizer.cut_frames == expected.cut_frames == (7, 13)
+
+
+def test_frames_of_a_video_by_a_graph():
+    rng = np.random.default_rng(12)
+    clip = [(rng.integers(0, 60, (270, 481)) + low).astype(np.uint8) for low in [0] * 7 + [150] * 6]
+    expected, equalizer = histeq.Equalizer(window=4, backend="numpy"), histeq.Equalizer(window=4)
+    frame, out = cupy.asarray(clip[0]), cupy.empty((270, 481), np.uint8)
+    with cupy.cuda.Stream(non_blocking=True) as stream:
+        assert np.array_equal(equalizer(frame, out=out).get(), expected(clip[0]))
+        stream.begin_capture()
+        equalizer(frame, out=out)
+        graph = stream.end_capture()
+        for one in clip[1:]:
+            frame.set(one)
+            graph.launch(stream)
+            assert np.array_equal(out.get(), expected(one))
+
+
+@pytest.mark.parametrize("centered", [True, False])
+@pytest.mark.parametrize("options", [{}, {"method": "clahe"}, {"layout": "HWC"}], ids=str)
+def test_frames_of_a_video_in_host_memory(options, centered):
+    """Each is uploaded while the one before it is mapped: no copy may come too early or too late."""
+    rng = np.random.default_rng(14)
+    shape = (540, 960, 3) if "layout" in options else (540, 960)
+    clip = [(rng.integers(0, 60, shape) + low).astype(np.uint8) for low in [0] * 9 + [150] * 8 + [60] * 7]
+    own, other = (
+        histeq.Equalizer(window=4, centered=centered, backend=backend, **options)
+        for backend in ("cupy", "numpy")
+    )
+    expected = list(other.frames(clip))
+    assert all(map(np.array_equal, own.frames(clip), expected))
+    assert own.cut_frames == other.cut_frames == (9, 17)
+    for found, frame in zip(own.frames(clip, in_place=True), expected, strict=True):
+        assert np.array_equal(found, frame)
+
+
+def test_nv12_surface_through_dlpack():
+    """As of PyNvVideoCodec: the first H of H * 3 / 2 rows are the luma; the rest stays."""
+    torch = pytest.importorskip("torch")
+    surfaces = np.random.default_rng(13).integers(16, 200, (4, 405, 480)).astype(np.uint8)
+    expected, equalizer = (
+        histeq.Equalizer(value_range=(16, 235), **how) for how in ({"backend": "numpy"}, {})
+    )
+    for surface in surfaces:
+        lent = torch.from_numpy(surface).cuda()
+        luma = lent[:270]
+        assert equalizer(luma, out=luma) is luma
+        assert np.array_equal(lent[:270].cpu().numpy(), expected(surface[:270]))
+        assert np.array_equal(lent[270:].cpu().numpy(), surface[270:])

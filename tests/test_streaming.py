@@ -1,6 +1,7 @@
 """Host arrays on the GPU, piece by piece: late streams, pinned memory, and little memory on the device."""
 
 import importlib
+import pickle
 
 import numpy as np
 import pytest
@@ -192,8 +193,175 @@ def test_error_in_the_middle_leaves_the_streams_clean(pieces, transfer, monkeypa
         patch.setattr(pieces, "upload", failing)
         with pytest.raises(MemoryError):
             histeq.equalize(image, backend="cupy")
-    for stream in next(iter(transfer._local.streams.values())):
+    for stream in next(iter(transfer._local.unused.values()))[-1]:
         assert not stream.stream.queue
         assert not stream._pinned
         assert not stream._downloads
     check(image)
+
+
+def clip_of(shots=(7, 6, 5), shape=(24, 33), dtype=np.uint8):
+    rng = np.random.default_rng(len(shots))
+    frames = [rng.integers(40 * s, 40 * s + 40, (n, *shape)) for n, s in zip(shots, (0, 2, 1), strict=False)]
+    return np.concatenate(frames).astype(dtype)
+
+
+MASK = np.random.default_rng(5).random((24, 33)) < 0.6
+
+
+class TestFrames:
+    """Those of a clip: each is uploaded once, while the one before it is mapped."""
+
+    @pytest.fixture
+    def uploads(self, transfer, monkeypatch):
+        """Return a list of the sizes in bytes of what is uploaded."""
+        upload, sizes = transfer.TransferStream.upload, []
+
+        def counted(self, array):
+            sizes.append(array.nbytes)
+            return upload(self, array)
+
+        monkeypatch.setattr(transfer.TransferStream, "upload", counted)
+        return sizes
+
+    @pytest.mark.parametrize("centered", [True, False])
+    @pytest.mark.parametrize(
+        ("clip", "options"),
+        [
+            (clip_of(), {"mask": MASK, "nodata": 77, "strength": 0.25}),
+            (clip_of((3, 2), dtype=">i2"), {"value_range": (-9, 99), "roi": (3, 5, 15, 20)}),
+            (clip_of()[:, ::-1, 3:-2], {"rule": "skimage"}),
+            (clip_of((3, 2), (20, 31, 4)), {"layout": "HWC"}),
+            (np.moveaxis(clip_of((3, 2), (20, 31, 3)), 3, 1), {"layout": "CHW", "color": "channels"}),
+            (clip_of((3, 2), dtype=np.float32), {"value_range": (0, 99), "bins": 64}),
+            (clip_of((3, 2)), {"method": "clahe", "tiles": (2, 3), "mask": MASK}),
+            (clip_of((3, 2)), {"method": "clahe", "tiles": (2, 3), "roi": (3, 5, 15, 20)}),
+        ],
+        ids=range(8),
+    )
+    def test_as_on_the_cpu(self, clip, options, centered, uploads):
+        own, other = (
+            histeq.Equalizer(window=4, centered=centered, backend=backend, **options)
+            for backend in ("cupy", "numpy")
+        )
+        expected = list(other.frames(clip))
+        found = list(own.frames(iter(clip)))
+        assert all(map(same, found, expected))
+        assert [frame.strides for frame in found] == [frame.strides for frame in expected]
+        assert own.cut_frames == other.cut_frames
+        assert same(own.counts, other.counts)
+        if options.get("method") is None:
+            assert same(own.table, other.table)
+        size = np.prod(clip.shape[1:4]) * clip.itemsize * 3 // 4 if clip.shape[-1] == 4 else clip[0].nbytes
+        assert uploads.count(size) == len(clip) + (clip.itemsize == 1 and "mask" in options)
+        if found[0].dtype == clip.dtype:
+            lent = [frame.copy(order="K") for frame in clip]
+            for frame, given, mapped in zip(own.frames(lent, in_place=True), lent, expected, strict=True):
+                assert frame is given
+                assert same(frame, mapped)
+
+    @pytest.fixture
+    def queues(self, transfer, monkeypatch):
+        """Return a list of all streams, which fills as they are made."""
+        streams, make = [], transfer.TransferStream.__init__
+
+        def recorded(self):
+            make(self)
+            streams.append(self.stream)
+
+        monkeypatch.setattr(transfer.TransferStream, "__init__", recorded)
+        return streams
+
+    def test_the_next_one_may_be_faster(self, transfer, queues, monkeypatch):
+        """Its upload may be done before the kernels of the one before begin: it takes no memory of theirs."""
+        wait = transfer.TransferStream.wait
+
+        def others_first(self):
+            for stream in queues:
+                if stream is not self.stream:
+                    stream.drain()
+            wait(self)
+
+        monkeypatch.setattr(transfer.TransferStream, "wait", others_first)
+        clip = clip_of()
+        for window in (2, 4):  # a frame is mapped on the stream that uploaded it, and on the other
+            options = {"window": window, "centered": True}
+            own, other = (histeq.Equalizer(backend=backend, **options) for backend in ("cupy", "numpy"))
+            assert all(map(same, own.frames(clip), other.frames(clip)))
+
+    def test_the_next_one_is_under_way(self, queues):
+        """When a frame is there, the next one's copy is still queued, and nothing else."""
+        for centered in (True, False):
+            equalizer = histeq.Equalizer(window=2, centered=centered, backend="cupy")
+            under_way = [sum(len(s.queue) for s in queues) for _ in equalizer.frames(clip_of((9,)))]
+            read_ahead = len(under_way) - 1 - equalizer.lag
+            assert all(under_way[:read_ahead])
+            assert not any(under_way[read_ahead:])
+
+    def test_little_memory(self, cupy, uploads, monkeypatch):
+        clip = clip_of((70,), (60, 80))
+        expected = list(histeq.Equalizer(window=100, centered=True, backend="numpy").frames(clip))
+        equalizer = histeq.Equalizer(window=100, centered=True, backend="cupy")
+        next(equalizer.frames(clip[:1]))  # workspaces stay
+        equalizer.reset()
+        monkeypatch.setattr(Machine, "memory", Machine.used + 1_100_000)
+        assert all(map(same, equalizer.frames(clip), expected))
+        assert uploads.count(4800) > 1 + len(clip)  # some twice
+
+    def test_frames_too_large_go_in_pieces(self, cupy, uploads, monkeypatch):
+        clip = clip_of((3,), (60, 80))
+        next(histeq.Equalizer(backend="cupy").frames(clip))  # workspaces stay
+        monkeypatch.setattr(Machine, "memory", Machine.used + 64 * 4799)
+        uploads.clear()
+        expected = histeq.Equalizer(window=3, backend="numpy").frames(clip)
+        assert all(map(same, histeq.Equalizer(window=3, backend="cupy").frames(clip), expected))
+        assert 0 < max(uploads) < 4800
+
+    @pytest.mark.parametrize("centered", [True, False])
+    @pytest.mark.parametrize("in_place", [True, False])
+    def test_errors_lose_no_frame(self, in_place, centered, transfer):
+        def reader(clip, wrong):
+            yield from clip[:8].copy()
+            if wrong is None:
+                raise OSError("the disk is gone")
+            yield wrong
+
+        clip = clip_of()
+        equalizer = histeq.Equalizer(window=2, centered=centered, backend="cupy")
+        other = histeq.Equalizer(window=2, centered=centered, backend="numpy")
+        for wrong, error in ((None, OSError), (clip[0, 1:], ValueError), (clip[0].astype(int), TypeError)):
+            found, expected, messages = [], [], []
+            for one, frames in ((equalizer, found), (other, expected)):
+                with pytest.raises(error) as caught:
+                    frames.extend(one.frames(reader(clip, wrong), in_place=in_place))
+                messages.append(str(caught.value))
+            assert messages[0] == messages[1]
+            assert len(found) == 8 - equalizer.lag
+            assert all(map(same, found, expected))
+        for streams in transfer._local.unused.values():
+            assert not any(stream.stream.queue or stream._pinned for pair in streams for stream in pair)
+
+    def test_left_pickled_and_in_turns(self, cupy):
+        """A clip is left and goes on by other calls; two clips and an image share the device."""
+        clip = clip_of()
+        for centered in (True, False):
+            options = {"window": 4, "centered": centered}
+            expected = list(histeq.Equalizer(backend="numpy", **options).frames(clip))
+            one, two = (histeq.Equalizer(backend="cupy", **options) for _ in range(2))
+            first, second = one.frames(clip), two.frames(clip)
+            for mapped, _ in zip(expected[:4], range(4), strict=True):
+                assert same(next(first), mapped)
+                check(clip[3])
+                assert same(next(second), mapped)
+            again = pickle.loads(pickle.dumps(one))
+            first.close()
+            for left in (one, again):
+                found = []
+                for frame in clip[4 + left.lag :]:
+                    left.update(frame)
+                    found.append(left.apply(clip[4 + len(found)]))
+                left.finish()
+                found += [left.apply(frame) for frame in clip[4 + len(found) :]]
+                assert all(map(same, found, expected[4:]))
+                assert left.cut_frames == (7, 13)
+            assert all(map(same, second, expected[4:]))

@@ -208,7 +208,7 @@ def clahe(
     )  # fmt: skip
     limit = tile_grid.check_clip_limit(clip_limit)
     planes = call.pixels.histograms[1]  # images go one by one
-    grid, levels, bounds = _plan(call, planes, tiles, tile_size, bins, value_range, out_range, out_dtype)
+    grid, levels, bounds = plan_tiles(call, planes, tiles, tile_size, bins, value_range, out_range, out_dtype)
     result = call.result(out, levels.result_dtype_for(call.dtype))
     call = call.for_result(result.dtype, levels.lowest_pixel)
     if call.pixels.image.size:
@@ -522,7 +522,9 @@ def tile_tables(
     )  # fmt: skip
     limit = tile_grid.check_clip_limit(clip_limit)
     histograms = math.prod(call.pixels.histograms)
-    grid, levels, bounds = _plan(call, histograms, tiles, tile_size, bins, value_range, out_range, out_dtype)
+    grid, levels, bounds = plan_tiles(
+        call, histograms, tiles, tile_size, bins, value_range, out_range, out_dtype
+    )
     edges = call.edges(levels.bins, bounds)
     tables = call.backend.tile_tables(call.pixels, grid, limit, levels, edges)
     kept = None if edges is None else edges.copy()  # a backend may use that memory again
@@ -641,7 +643,7 @@ def apply_tiles(
     return result
 
 
-def _plan(
+def plan_tiles(
     call: Request,
     histograms: int,
     tiles: Any,

@@ -134,15 +134,15 @@ def request(
 ) -> Request:
     """Check the arguments that say which pixels are meant.
 
-    `name` is the image's name in errors; that of its mask and nodata begins with it, unless it is "image".
+    `name` is the image's name in errors; for "reference" that of its mask and nodata begins with it.
     """
-    prefix = "" if name == "image" else f"{name}_"
+    prefix = "reference_" if name == "reference" else ""
     module, image = native(image, backend, name)
     dtype = check_dtype(name, image.dtype)
     axes = axes_of(layout, image.shape)
     view = axes.canonical(image)
     channels = view.shape[1] if "C" in axes.letters else 1
-    _check_choice("color", color, COLORS)
+    check_choice("color", color, COLORS)
     has_alpha = _has_alpha(alpha, color, channels)
     luma = _check_color(color, channels - has_alpha, dtype)
     pixels = Pixels(
@@ -319,7 +319,7 @@ def _integers(name: str, value: Any, dtype: np.dtype) -> tuple[int, int]:
 
 def check_rule(rule: str, dtype: np.dtype, luma: Order | None = None) -> str:
     """Return the rule in force: floating images have scikit-image's only, the luma any but that."""
-    _check_choice("rule", rule, rules.NAMES)
+    check_choice("rule", rule, rules.NAMES)
     if dtype.kind == "f":
         if rule not in ("opencv", "skimage"):
             raise ValueError(
@@ -334,13 +334,14 @@ def check_rule(rule: str, dtype: np.dtype, luma: Order | None = None) -> str:
     return rule
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise unless `value` is one of `choices`."""
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> str:
+    """Return `value`; raise unless it is one of `choices`."""
     listed = ", ".join(map(repr, choices))
     if not isinstance(value, str):
         raise TypeError(f"{name} must be one of {listed}, got {type(value).__name__}")
     if value not in choices:
         raise ValueError(f"{name} must be one of {listed}, got {shown(value)}")
+    return value
 
 
 def _has_alpha(alpha: Any, color: Any, channels: int) -> bool:

@@ -8,7 +8,7 @@ library and stay on their device: a device backend keeps counts, edges and table
 synchronize.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -20,6 +20,7 @@ from histeq._core.rules import OutRange
 
 if TYPE_CHECKING:
     from histeq._core.tile_grid import Grid, Levels
+    from histeq._core.window import Window
 
 Array = Any  # an array of the backend's own library
 
@@ -129,6 +130,10 @@ class Backend(Protocol):
     name: str
     fast_path: FastPath | None
     """Functions for the most common calls, since the general path takes longer than a small image does."""
+    Window: type["Window"]
+    """What keeps the counts of a video's frames, and maps them by sums of these."""
+    ClipWindow: Any
+    """A `Window` for the frames of one clip that are uploaded while others are mapped; None: nothing is."""
 
     def device(self) -> str:
         """Return the name of the processor that does the work."""
@@ -172,6 +177,24 @@ class Backend(Protocol):
         out: Array,
     ) -> None:
         """Combine `histogram`, `lookup_table` and `apply` in one call."""
+
+    def equalize_by(
+        self,
+        pixels: Pixels,
+        edges: Array | None,
+        table_of: Callable[[NDArray[np.int64]], Array],
+        out: Array,
+    ) -> None:
+        """Count one image, map it through the table that `table_of` makes of the counts, (1, P, bins).
+
+        Backends whose counts are NumPy's have it.
+        """
+
+    def histogram_distance(self, histogram: NDArray[np.int64], shares: NDArray[np.int64]) -> float:
+        """Return how far a frame's histogram is from that of the frame before: see `shots.distance`.
+
+        Backends whose counts are NumPy's have it.
+        """
 
     def tile_tables(
         self, pixels: Pixels, grid: "Grid", clip_limit: float, levels: "Levels", edges: Array | None

@@ -66,17 +66,19 @@ from histeq._backends.cupy.layout import (
 )
 from histeq._backends.cupy.match import match_table, match_values
 from histeq._backends.cupy.rules import lookup_table, nodata_bin, rule_of
+from histeq._backends.cupy.window import Window
 
 __all__ = [
-    "apply", "apply_tiles", "as_mask", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
-    "fast_path", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap",
-    "tables_of_tiles", "tile_histograms", "tile_tables",
+    "ClipWindow", "Window", "apply", "apply_tiles", "as_mask", "bin_edges", "clahe", "copy_alpha",
+    "count_into", "device", "empty_like", "equalize", "fast_path", "histogram", "lookup_table", "match_table",
+    "match_values", "name", "overlap", "tables_of_tiles", "tile_histograms", "tile_tables",
 ]  # fmt: skip
 
 Array = Any
 
 name = "cupy"
 fast_path = None  # the checks of a call are hidden behind the device's work
+ClipWindow = None
 
 
 def device() -> str:
@@ -163,10 +165,15 @@ def histogram(pixels: Pixels, edges: Array | None) -> Array:
         if pixels.value_range is not None:
             _refuse_capture()
         counts = cupy.empty((*pixels.histograms, bins), np.int64)
-        _count(pixels, edges, rule_of("none", bins, pixels.image.dtype, None, pixels), None, counts)
+        count_into(pixels, edges, counts)
         if pixels.value_range is not None:
             counts = cupy.ascontiguousarray(counts[..., pixels.bins_in_range])
     return counts
+
+
+def count_into(pixels: Pixels, edges: Array | None, counts: Array) -> None:
+    """Count the pixels of all values of integers, those of the bins of floats, into (N, P, bins) int64."""
+    _count(pixels, edges, rule_of("none", counts.shape[-1], pixels.image.dtype, None, pixels), None, counts)
 
 
 def tile_histograms(

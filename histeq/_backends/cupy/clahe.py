@@ -122,20 +122,39 @@ def _make_tables(
 ) -> None:
     """Launch the kernels that count the tiles and make their tables."""
     gpu = _device.device(pixels.image.device.id)
-    workspace, planes = gpu.workspace(), math.prod(pixels.histograms)
-    histograms = planes * math.prod(grid.tiles)
+    workspace = gpu.workspace()
+    histograms = math.prod(pixels.histograms) * math.prod(grid.tiles)
     counts = workspace.zeros("counts", histograms * levels.bins, np.uint64)
-    empty = workspace.empty("empty", (histograms,), np.uint8)
-    tiles, mapping = _tiles(grid), _levels(levels, pixels, clip_limit)
+    memory = {"empty": workspace.empty("empty", (histograms,), np.uint8)}
     count_whole(pixels, grid, levels, edges, counts)
+    counts_all = pixels.mask is None and pixels.nodata is None and levels.value_range is None
+    if edges is not None or not counts_all:  # a tile may be empty
+        memory["in_row"] = workspace.empty("nearest", (histograms,), np.int32)
+    tables_of_counts(gpu, counts, grid, levels, clip_limit, tables, memory)
+
+
+def tables_of_counts(
+    gpu: Device,
+    counts: Array,
+    grid: Grid,
+    levels: Levels,
+    clip_limit: float,
+    tables: Array,
+    memory: dict[str, Array],
+) -> None:
+    """Make the tables of all tiles of their counts, which are cleared.
+
+    Where `memory` has an "in_row" beside "empty", of one entry a tile each, empty tiles get the table of the
+    nearest one that is not.
+    """
+    mapping, empty = _levels(levels, None, clip_limit), memory["empty"]
     _tables_of(gpu, counts, mapping, tables, empty)
-    if pixels.mask is not None or pixels.nodata is not None or edges is not None:
-        in_row = workspace.empty("nearest", (histograms,), np.int32)
-        rows = histograms // grid.tiles[2]
-        look = (empty, np.int64(rows), np.int64(grid.tiles[2]), in_row)
+    if "in_row" in memory:
+        rows, planes = empty.size // grid.tiles[2], empty.size // math.prod(grid.tiles)
+        look = (empty, np.int64(rows), np.int64(grid.tiles[2]), memory["in_row"])
         gpu.launch("clahe", "nearest_in_row", grid_of_elements(rows), look)
-        fill = (empty, in_row, np.int64(planes), tiles, mapping, tables)
-        gpu.launch("clahe", "fill_empty", grid_of(histograms), fill, SCRATCH)
+        fill = (empty, memory["in_row"], np.int64(planes), _tiles(grid), mapping, tables)
+        gpu.launch("clahe", "fill_empty", grid_of(empty.size), fill, SCRATCH)
 
 
 def count_whole(pixels: Pixels, grid: Grid, levels: Levels, edges: Array | None, counts: Array) -> None:

@@ -18,7 +18,7 @@ PIECE = 1 << 23
 """Bytes of an image in one piece. 8 MiB are 0.3 ms on a bus of 25 GB/s, many times what its launches take,
 and little of the images that are worth cutting: nothing overlaps the first upload and the last download. By
 that reckoning, not by measurement."""
-_SHARE = 64
+SHARE = 64
 """A piece has one part in so many of the free memory at most: two pieces with their masks, workspaces and
 results, of 8 bytes for 1 at the most, stay within half of it. The other half is for pieces that stay."""
 
@@ -87,7 +87,7 @@ class PieceCache:
 
 def _largest() -> int:
     """Return the bytes of the largest piece."""
-    return min(PIECE, free_memory() // _SHARE)
+    return min(PIECE, free_memory() // SHARE)
 
 
 def _halves(pixels: Pixels, box: Box, limit: int) -> Iterator[Box]:

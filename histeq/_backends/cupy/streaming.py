@@ -9,6 +9,7 @@ the functions of `backend.py`. Pieces share nothing on the device: counts and ta
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import cupy
@@ -16,6 +17,7 @@ import numpy as np
 
 from histeq._backends.cupy import backend as gpu
 from histeq._backends.cupy import pieces as _pieces
+from histeq._backends.cupy.frames import ClipWindow
 from histeq._backends.cupy.pieces import Box, PieceCache
 from histeq._backends.cupy.transfer import TransferStream, for_each_piece, refuse_host_arrays
 from histeq._backends.numpy.backend import as_mask, copy_alpha, empty_like, overlap
@@ -23,12 +25,14 @@ from histeq._backends.numpy.clahe import count_by_parts
 from histeq._core import dispatch
 from histeq._core.backend import Pixels
 from histeq._core.rules import OutRange
+from histeq._core.shots import distance as histogram_distance
 from histeq._core.tile_grid import Grid, Levels
+from histeq._core.window import Window
 
 __all__ = [
-    "apply", "apply_tiles", "as_mask", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
-    "fast_path", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap",
-    "tables_of_tiles", "tile_histograms", "tile_tables",
+    "ClipWindow", "Window", "apply", "apply_tiles", "as_mask", "bin_edges", "clahe", "copy_alpha", "device",
+    "empty_like", "equalize", "equalize_by", "fast_path", "histogram", "histogram_distance", "lookup_table",
+    "match_table", "match_values", "name", "overlap", "tables_of_tiles", "tile_histograms", "tile_tables",
 ]  # fmt: skip
 
 Array = Any
@@ -102,10 +106,16 @@ def _equalize_in_two_passes(
     pixels: Pixels, rule: str, out_range: OutRange | None, edges: Array | None, out: Array
 ) -> None:
     """Equalize one image that is larger than a piece."""
+    equalize_by(pixels, edges, lambda counts: lookup_table(counts, rule, pixels.image.dtype, out_range), out)
+
+
+def equalize_by(
+    pixels: Pixels, edges: Array | None, table_of: Callable[[np.ndarray], np.ndarray], out: Array
+) -> None:
+    """Count one image, map it through the table that `table_of` makes of the counts, (1, P, bins)."""
     boxes, cache = _pieces.cut(pixels), PieceCache(_pieces.free_memory() // 2)
-    counts = _count(pixels, edges, boxes, cache)
-    table = lookup_table(counts, rule, pixels.image.dtype, out_range)
-    _map(pixels, table, edges, out, boxes, cache)
+    table = table_of(_count(pixels, edges, boxes, cache))
+    _map(dataclasses.replace(pixels, mask=None), table, edges, out, boxes, cache)
 
 
 def tile_tables(

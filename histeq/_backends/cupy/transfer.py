@@ -88,10 +88,10 @@ def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class _Local(threading.local):
-    """The streams of a thread, two for each device: they are kept because their workspaces are."""
+    """The streams of a thread that nobody uses, in pairs: they are kept because their workspaces are."""
 
     def __init__(self) -> None:
-        self.streams: dict[int, tuple[TransferStream, TransferStream]] = {}
+        self.unused: dict[int, list[tuple[TransferStream, TransferStream]]] = {}  # by device
 
 
 _local = _Local()
@@ -103,23 +103,23 @@ def refuse_host_arrays() -> None:
 
 
 @contextmanager
-def _two_streams() -> Iterator[tuple[TransferStream, TransferStream]]:
+def two_streams() -> Iterator[tuple[TransferStream, TransferStream]]:
+    """Lend two streams of the current device, which are idle in the end."""
     refuse_host_arrays()
-    index = cupy.cuda.runtime.getDevice()
-    if index not in _local.streams:
-        _local.streams[index] = (TransferStream(), TransferStream())
-    streams = _local.streams[index]
+    unused = _local.unused.setdefault(cupy.cuda.runtime.getDevice(), [])
+    streams = unused.pop() if unused else (TransferStream(), TransferStream())
     try:
         yield streams
     finally:
         for stream in streams:  # after an error too: nothing may use pinned memory that is given back
             stream.stream.synchronize()
             stream.release()
+        unused.append(streams)
 
 
 def for_each_piece(pieces: list[Piece], work: Callable[[TransferStream, Piece, int], None]) -> None:
     """Call work(stream, piece, number) for every piece, on two streams alternately; wait for all results."""
-    with _two_streams() as streams:
+    with two_streams() as streams:
         for number, piece in enumerate(pieces):
             stream = streams[number % 2]
             stream.wait()  # for the piece before the last

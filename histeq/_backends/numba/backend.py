@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from histeq_kernels.cpu import match as _match
 from histeq_kernels.cpu import rules as _tables
+from histeq_kernels.cpu import shots as _distances
 from histeq_kernels.cpu import tiers as _tiers
 from histeq_kernels.cpu.core import waiting as _waiting
 from histeq_kernels.cpu.fused.grey import kernel_of_rule
@@ -46,21 +47,24 @@ from histeq._backends.numpy.backend import (
 from histeq._backends.numpy.clahe import count_by_parts
 from histeq._core import nodata as _nodata
 from histeq._core import rules as _rules
+from histeq._core import shots as _shots
 from histeq._core import threads as _threads
 from histeq._core.backend import Pixels
 from histeq._core.rules import OutRange
 from histeq._core.tile_grid import Grid, Levels
+from histeq._core.window import Window
 
 __all__ = [
-    "apply", "apply_tiles", "as_mask", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
-    "fast_path", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap",
-    "tables_of_tiles", "tile_histograms", "tile_tables",
+    "ClipWindow", "Window", "apply", "apply_tiles", "as_mask", "bin_edges", "clahe", "copy_alpha", "device",
+    "empty_like", "equalize", "equalize_by", "fast_path", "histogram", "histogram_distance", "lookup_table",
+    "match_table", "match_values", "name", "overlap", "tables_of_tiles", "tile_histograms", "tile_tables",
 ]  # fmt: skip
 
 Array = NDArray[Any]
 At = tuple[int, ...]  # which plane: (n, p); or image: (n,)
 
 name = "numba"
+ClipWindow = None
 _ = _waiting.raise_by.i64  # a Numba that cannot compile fails here, where another backend can replace it
 _UINT8 = np.dtype(np.uint8)
 
@@ -202,7 +206,8 @@ def _apply_unit(pixels: Pixels, table: Array, edges: Array | None, at: At, out: 
 def equalize(pixels: Pixels, rule: str, out_range: OutRange | None, edges: Array | None, out: Array) -> None:
     """Count, make the tables and map, image by image while it is in the cache."""
     dtype = pixels.image.dtype
-    together = _rows_for_all_threads(pixels, rule, out)
+    whole_rule = rule != "skimage" and pixels.value_range is None
+    together = _rows_for_all_threads(pixels, out) if whole_rule else None
     if together is not None:
 
         def table_of(counts: NDArray[np.int64]) -> Array:
@@ -228,6 +233,38 @@ def equalize(pixels: Pixels, rule: str, out_range: OutRange | None, edges: Array
     _over(work, _units(pixels, interleaved))
 
 
+def equalize_by(
+    pixels: Pixels, edges: Array | None, table_of: Callable[[NDArray[np.int64]], Array], out: Array
+) -> None:
+    """Count one image, map it through the table that `table_of` makes of the counts, (1, P, bins)."""
+    together = _rows_together(pixels, out)
+    if together is None:
+        apply(pixels, table_of(histogram(pixels, edges)), edges, out)
+        return
+
+    def full_table_of(counts: NDArray[np.int64]) -> Array:
+        table = table_of(counts[pixels.bins_in_range][None, None])
+        return _reference.over_all_values(pixels, table)[0, 0]
+
+    image, new = together
+    if image.size >= _parallel.WORTH_IT and (threads := _threads.num_threads()) > 1:
+        _parallel.equalize(image, full_table_of, new, threads)
+        return
+    counts, space = np.zeros(256, np.int64), workspace()  # every line costs: the pixels evict Python
+    _histogram.histogram.u8(image, space.counters, counts)
+    _lut.apply.u8(image, full_table_of(counts), space.lookup, new)
+
+
+def histogram_distance(histogram: NDArray[np.int64], shares: NDArray[np.int64]) -> float:
+    """Return half the L1 distance of two normalised histograms: see `shots.distance`."""
+    result = np.empty(1)
+    _distances.distance.f64(np.ravel(histogram), _UNIT, shares.reshape(-1), result)
+    return float(result[0])
+
+
+_UNIT = float(_shots.UNIT)
+
+
 def _equalize_plane(kernel: Callable[..., None], plane: Array, out: Array) -> None:
     """Equalize a contiguous plane in one call."""
     new = out if served(out) else np.empty(out.shape, out.dtype.newbyteorder("="))
@@ -249,22 +286,19 @@ def _fused_kernel(
     return kernel_of_rule(image.dtype.newbyteorder("="), image[0, 0].size, rule)
 
 
-def _rows_for_all_threads(pixels: Pixels, rule: str, out: Array) -> list[Array] | None:
+def _rows_for_all_threads(pixels: Pixels, out: Array) -> list[Array] | None:
     """Return the rows of image and output where all threads equalize one 8-bit image in one call."""
-    image = pixels.image
-    if (
-        image.dtype != _UINT8
-        or image.shape[:2] != (1, 1)
-        or not _parallel.WORTH_IT <= image.size < fast_path.MOST
-    ):
+    if pixels.image.size < _parallel.WORTH_IT or _threads.num_threads() == 1:
         return None
-    if (
-        rule == "skimage"
-        or pixels.mask is not None
-        or pixels.nodata is not None
-        or pixels.value_range is not None
-        or _threads.num_threads() == 1
-    ):
+    return _rows_together(pixels, out)
+
+
+def _rows_together(pixels: Pixels, out: Array) -> list[Array] | None:
+    """Return the rows of one 8-bit plane all of whose pixels are counted, and those of its output."""
+    image = pixels.image
+    if image.dtype != _UINT8 or out.dtype != _UINT8 or image.shape[:2] != (1, 1):
+        return None
+    if pixels.mask is not None or pixels.nodata is not None or not 0 < image.size < fast_path.MOST:
         return None
     return rows(image[0, 0], out[0, 0], join=_tiers.in_use().joins_rows)
 

@@ -38,12 +38,14 @@ from histeq._core import threads as _threads
 from histeq._core import tile_grid as _tiles
 from histeq._core.backend import Pixels
 from histeq._core.tile_grid import Grid, Levels, Neighbours
+from histeq._core.tuning import threshold
 
 Array = NDArray[Any]
 At = tuple[int, int]  # which histogram of which image: (n, p)
 
 _PART = 1 << 16  # pixels converted at once
-_PIECE = 1 << 18  # pixels worth a thread of their own
+_PIECE = threshold("clahe piece", 1 << 18)
+"""Pixels worth a thread of their own: they take 100 microseconds, and handing them over 25 to 150."""
 _KEPT = 1 << 23  # bytes of tables kept by a thread: those of 64 tiles of 16 bits
 
 

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from histeq._backends.numba.views import workspace
 from histeq._core import threads as _threads
+from histeq._core.tuning import threshold
 
 Array = NDArray[Any]
 
-WORTH_IT = 1 << 20
+WORTH_IT = threshold("equalize", 1 << 20)
 """The fewest pixels worth sharing: at half of that two threads were slower than one."""
 _PIECE = 1 << 16  # pixels a thread takes at once: about 15 microseconds of counting
 

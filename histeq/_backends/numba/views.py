@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from histeq._core import threads as _threads
 from histeq._core.backend import Pixels
+from histeq._core.tuning import threshold
 
 Array = NDArray[Any]
 
-PIECE = 1 << 18
+PIECE = threshold("piece", 1 << 18)
 """The fewest pixels worth a thread of their own: handing work to a thread costs 25 to 150 microseconds."""
 _ALL = np.ones((1, 1, 1), np.uint8)
 _SHORT = 256  # pixels of a row that is always better joined with the next

@@ -3,7 +3,7 @@
 It goes through an image row block by row block, so that its memory stays small on any size.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,17 +15,20 @@ from histeq._core import rules as _rules
 from histeq._core import ycrcb as _color
 from histeq._core.backend import Pixels
 from histeq._core.rules import OutRange
+from histeq._core.shots import distance as histogram_distance
 from histeq._core.tile_grid import Grid, Levels
+from histeq._core.window import Window
 
 __all__ = [
-    "apply", "apply_tiles", "as_mask", "bin_edges", "clahe", "copy_alpha", "device", "empty_like", "equalize",
-    "fast_path", "histogram", "lookup_table", "match_table", "match_values", "name", "overlap",
-    "tables_of_tiles", "tile_histograms", "tile_tables",
+    "ClipWindow", "Window", "apply", "apply_tiles", "as_mask", "bin_edges", "clahe", "copy_alpha", "device",
+    "empty_like", "equalize", "equalize_by", "fast_path", "histogram", "histogram_distance", "lookup_table",
+    "match_table", "match_values", "name", "overlap", "tables_of_tiles", "tile_histograms", "tile_tables",
 ]  # fmt: skip
 
 Array = NDArray[Any]
 
 name = "numpy"
+ClipWindow = None
 fast_path = None
 _BLOCK = 1 << 20  # pixels handled at once: their int64 temporaries stay within 8 MB each
 
@@ -224,6 +227,13 @@ def equalize(pixels: Pixels, rule: str, out_range: OutRange | None, edges: Array
         image, bounds = pixels.part(part), None if edges is None else edges[part]
         table = lookup_table(histogram(image, bounds), rule, pixels.image.dtype, out_range)
         apply(image, table, bounds, out[part])
+
+
+def equalize_by(
+    pixels: Pixels, edges: Array | None, table_of: Callable[[NDArray[np.int64]], Array], out: Array
+) -> None:
+    """Count one image, map it through the table that `table_of` makes of the counts, (1, P, bins)."""
+    apply(pixels, table_of(histogram(pixels, edges)), edges, out)
 
 
 def _apply_luma(pixels: Pixels, n: int, table: Array, out: Array) -> None:

@@ -25,6 +25,7 @@ MODULES = {
     "fused": (*_COUNTING, "lookup.cuh", "fused.cu"),
     "fused_clusters": (*_COUNTING, "lookup.cuh", "fused_clusters.cu"),
     "clahe": (*_COUNTING, "floats.cuh", "float_bins.cuh", "ycrcb.cuh", "clahe.cu"),
+    "window": ("common.cuh", "rounding.cuh", "window.cu"),
     "match": ("common.cuh", "rounding.cuh", "rules.cuh", "match.cu"),
 }
 """The files of each compilation unit, in order."""

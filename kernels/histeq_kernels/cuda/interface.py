@@ -44,6 +44,13 @@ COUNTERS_U16 = 65536 * 2
 TABLE_U8 = 256 * WARP
 """Bytes of a table of uint8, 32 copies of each level: every lane of a warp has a bank of its own."""
 
+# Frames of a video ------------------------------------------------------------------------------------
+
+WINDOW_STATE = ("frames", "mapped", "low", "high", "judged", "cuts")
+"""What a window knows of its frames, in this order: see window.cu."""
+DISTANCES = 8
+"""Distances of frames that a window keeps: those of a frame, of three before it and of three after it."""
+
 # Rules ------------------------------------------------------------------------------------------------
 
 RULES = {"none": 0, "opencv": 1, "numpy": 2, "pillow": 3, "vips": 4, "skimage": 5}
@@ -62,6 +69,8 @@ DEFINES = tuple(
         ("SCRATCH", SCRATCH),
         ("COPIES_U8", COPIES_U8),
         ("TABLE_U8", TABLE_U8),
+        ("DISTANCES", DISTANCES),
+        *((f"STATE_{name.upper()}", i) for i, name in enumerate(WINDOW_STATE)),
         *((f"RULE_{name.upper()}", number) for name, number in RULES.items()),
     )
 )
@@ -110,6 +119,14 @@ LEVELS = np.dtype(
         *_fields(np.float64, "nodata_value", "beside_nodata_value", "low", "range", "clip_limit"),
     ]
 )
+WINDOW = np.dtype(
+    [
+        *_fields(np.int64, "counters", "levels", "slots", "before", "after", "ahead", "around", "most_cuts"),
+        *_fields(np.float64, "least", "times", "unit"),
+        *_fields(np.uint64, "ring", "total", "shares", "distances", "cuts", "state", "tickets"),
+    ]
+)
+PLANES_OF_COUNTS = np.dtype([("first", np.uint64), *_fields(np.int64, "bins", "stride")])
 CLUSTER_BLOCK = np.dtype(
     [
         ("counts", np.uint64, 256),
@@ -129,6 +146,8 @@ STRUCTURES = {
     "Point": POINT,
     "Tiles": TILES,
     "Levels": LEVELS,
+    "Window": WINDOW,
+    "PlanesOfCounts": PLANES_OF_COUNTS,
     "ClusterBlock": CLUSTER_BLOCK,
 }
 """The C++ structures, by name; what their fields mean is said where they are defined."""
