@@ -4,5 +4,6 @@
     python -m benchmarks --quick            tiny images, a few rounds: does it work?
     python -m benchmarks table FILE.json    print the tables of an earlier run, for benchmarks/results
 
-`cases.py` is the one table of what is timed against what, and of the ratios to reach.
+`cases.py` is the table of what is timed against what, and of the ratios to reach; what a case is, and how
+each library is called, is `histeq/_bench`'s. `histeq bench` is what users have.
 """

@@ -5,34 +5,29 @@ that follow each other, and its median over the rounds is what counts. Nothing i
 peer's result has been found equal to histeq's, which also compiles the kernels.
 """
 
-import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import functools
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import histeq
-from benchmarks import machine, peers
+from benchmarks import cases
 from benchmarks.cases import Run
+from histeq._bench.cases import Call
+from histeq._bench.peers import PEERS, as_array
+from histeq._bench.pixels import distance, same
+from histeq._bench.worker import WARM_BELOW, memcpy, on_host
 
 Array = NDArray[Any]
-Call = Callable[[], Any]
 
 _ROUNDS = (7, 300)
-# Calls shorter than this are timed right after an untimed one, which brings their data and code back
-# into the caches and wakes their threads.
-_WARM_BELOW = 0.02
-# Handing a piece to another thread costs 25-150 us, in which one thread copies about this many bytes.
-_COPY_PIECE = 1 << 20
-_pool = ThreadPoolExecutor(machine.threads())
 
 
 def test_speed(run: Run, seconds: float, benchmark: Any) -> None:
     histeq.set_num_threads(run.threads)
-    peers.set_num_threads(run.threads)
-    image = run.image()
+    use_threads(run)
+    image = run.case.image()
     calls, result_bytes = prepare(run, image)
     benchmark.group = run.group
     times = interleave(benchmark, run.implementation, calls, seconds)
@@ -41,40 +36,38 @@ def test_speed(run: Run, seconds: float, benchmark: Any) -> None:
         benchmark.extra_info.update(facts(run), **figures(run, image, result_bytes, times))
 
 
+def use_threads(run: Run) -> None:
+    """Tell the peer how many threads to use."""
+    library = PEERS.get(run.peer.name) if run.peer else None
+    if library and library.setup:
+        library.setup()
+    if library and library.set_threads:
+        library.set_threads(run.threads)
+
+
 def prepare(run: Run, image: Array) -> tuple[dict[str, Call], int]:
     """Return the calls to time by name, found to give equal results, and the size of their result."""
     inputs = run.case.inputs(image)
-    options = run.peer.options if run.peer else {}
-    ours = run.case.prepare(image, None, *inputs, **options)()
-    histeq_call = run.case.prepare(image, np.empty_like(ours), *inputs, **options)
+    ours = np.asarray(run.ours(image, None, inputs)())
+    histeq_call = run.ours(image, np.empty_like(ours), inputs)
     calls = {"histeq": histeq_call, "memcpy": memcpy(image, run.threads)}
     if run.peer:
-        calls[run.peer.name] = run.peer.prepare(image, np.empty_like(ours), *inputs)
-        check(run, np.asarray(calls[run.peer.name]()), ours)
-    check(run, histeq_call(), ours)
+        calls[run.peer.title] = run.theirs(image, np.empty_like(ours), inputs)
+        check(run, as_array(calls[run.peer.title]()), ours)
+    check(run, np.asarray(histeq_call()), ours)
     return calls, ours.nbytes
 
 
 def check(run: Run, theirs: Array, ours: Array) -> None:
-    """Stop if a pixel or count differs. Shape and dtype may: cv2.calcHist returns a column of float32."""
-    if not np.array_equal(theirs.reshape(ours.shape), ours.astype(theirs.dtype, copy=False)):
-        raise AssertionError(f"{run}: the result differs from histeq's")
-
-
-def memcpy(image: Array, threads: int) -> Call:
-    """Return the call that copies an image with as many threads as pay."""
-    pieces = max(1, min(threads, image.nbytes // _COPY_PIECE))
-    sources = np.array_split(image, pieces)
-    targets = np.array_split(np.empty_like(image), pieces)
-    if pieces == 1:
-        return lambda: np.copyto(targets[0], sources[0])
-    return lambda: list(_pool.map(np.copyto, targets, sources))
+    """Stop if a pixel or count differs."""
+    if not same(theirs, ours):
+        raise AssertionError(f"{run}: {distance(theirs, ours)}")
 
 
 def interleave(benchmark: Any, name: str, calls: dict[str, Call], seconds: float) -> dict[str, Array]:
     """Benchmark one of the calls; before each of its rounds, time each of the others. Return their times."""
     takes = {each: clock(call) for each, call in calls.items()}
-    warm = {each for each in calls if takes[each] < _WARM_BELOW}
+    warm = {each for each in calls if takes[each] < WARM_BELOW}
     a_round = sum(takes[each] * (1 + (each in warm)) for each in calls)
     times: dict[str, list[float]] = {each: [] for each in calls if each != name}
 
@@ -91,21 +84,22 @@ def interleave(benchmark: Any, name: str, calls: dict[str, Call], seconds: float
 
 
 def clock(call: Call) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+    return on_host(call).seconds
+
+
+targets = functools.cache(cases.targets)
 
 
 def facts(run: Run) -> dict[str, Any]:
     """Return what was timed."""
     return {
-        "case": run.case.name,
+        "case": run.row.name,
         "implementation": run.implementation,
         "size": run.size,
         "content": run.content,
         "dtype": run.case.dtype,
         "threads": run.threads,
-        "target": run.target(machine.targets()),
+        "target": run.target(targets()),
     }
 
 

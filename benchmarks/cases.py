@@ -1,33 +1,25 @@
-"""The one table of what is timed against what, on which images, and of the ratios to reach.
+"""What is timed against what, on which images, and the ratios to reach.
 
-To time something new, add a `Case`, or a `Peer` to one; the benchmarks, the JSON and the tables follow.
+What a case is and how each library is called is `histeq/_bench`'s, which `histeq bench` times as well. To
+time something new, add it there and a `Row` here; the benchmarks, the JSON and the tables follow.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from numpy.typing import NDArray
 
-import histeq
-from benchmarks import images, machine, peers
+from histeq._bench import images, machine, peers
+from histeq._bench.cases import SIZES, Call, Case
 
 Array = NDArray[Any]
-Call = Callable[[], Any]
 
-SIZES = {
-    "64x64": (64, 64),
-    "256x256": (256, 256),
-    "1080x1920": (1080, 1920),
-    "2160x3840": (2160, 3840),
-    "16384x16384": (16384, 16384),
-}
-ALL = tuple(SIZES)
+ALL = ("64", "256", "1080p", "4k", "16k")
 QUICK, USUAL, LARGEST = ALL[:2], ALL[1:4], ALL[-1]
 
-# Ratios to reach, one a size of SIZES. Which tier's count depends on the machine: machine.targets().
+# Ratios to reach, one a size of ALL. Which tier's count depends on the machine: targets().
 Targets = Mapping[tuple[str, str], tuple[float | None, ...]]
 EQUALIZE: Targets = {
     ("avx512", "1 thread"): (1.5, 3, 4, 3.5, 3),
@@ -45,21 +37,32 @@ def everywhere(ratio: float) -> Targets:
     return dict.fromkeys(EQUALIZE, (None, ratio, ratio, ratio, ratio))
 
 
+def targets() -> str:
+    """Return for which kernels the targets are: "avx512", or "portable" where it is not in use."""
+    return "avx512" if machine.describe()["tier"] == "avx512" else "portable"
+
+
 @dataclass(frozen=True)
 class Peer:
-    """What histeq is compared with."""
+    """What histeq is compared with, and on which images."""
 
     name: str
-    prepare: Callable[..., Call]
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """The keywords with which histeq gives exactly this peer's result."""
-    threaded: bool = False
-    """Whether it has threads; without, it is compared with one thread of histeq."""
+    """In `peers.PEERS`; "numpy": histeq's backend, which is written to be read."""
     sizes: tuple[str, ...] = USUAL
     contents: tuple[str, ...] = ("natural",)
     targets: Targets = field(default_factory=dict)
     floor: float | None = None
     """The target on contents other than natural."""
+
+    @property
+    def title(self) -> str:
+        """The name to show."""
+        return peers.PEERS[self.name].title if self.name in peers.PEERS else f"histeq ({self.name})"
+
+    @property
+    def threaded(self) -> bool:
+        """Whether it has threads; without, it is compared with one thread of histeq."""
+        return self.name in peers.PEERS and peers.PEERS[self.name].set_threads is not None
 
     def runs_on(self, size: str, content: str, threads: int) -> bool:
         """Tell whether to compare with it there; peers without threads take minutes on the largest."""
@@ -69,36 +72,25 @@ class Peer:
 
 
 @dataclass(frozen=True)
-class Case:
-    """A function of histeq on one kind of image."""
+class Row:
+    """An operation of histeq on one kind of image, with all that it is compared with."""
 
     name: str
-    function: str
+    case: Case
+    """Its size and content are those of the first run."""
     peers: tuple[Peer, ...]
-    options: Mapping[str, Any] = field(default_factory=dict)
-    dtype: str = "uint8"
-    channels: int = 0
-    inputs: Callable[[Array], tuple[Array, ...]] = lambda image: ()
-    """What the function takes after the image: the table, the reference image."""
-
-    def prepare(self, image: Array, out: Array | None, *inputs: Array, **options: Any) -> Call:
-        """Return the call of histeq's function, as the functions in `peers` do."""
-        if self.function != "histogram":
-            options["out"] = out
-        function = getattr(histeq, self.function)
-        return partial(function, image, *inputs, **{"backend": "numba", **self.options, **options})
 
     def rivals(self) -> Iterator[Peer]:
-        """Yield the peers and the NumPy backend, which is written to be read: one small image suffices."""
+        """Yield the peers and the NumPy backend, of which one small image suffices."""
         yield from self.peers
-        yield Peer("histeq (numpy)", partial(self.prepare, backend="numpy"), sizes=("256x256",))
+        yield Peer("numpy", sizes=("256",))
 
 
 @dataclass(frozen=True)
 class Run:
     """One implementation of one case on one image: one benchmark."""
 
-    case: Case
+    row: Row
     peer: Peer | None
     """None: histeq by itself."""
     size: str
@@ -106,21 +98,42 @@ class Run:
     threads: int
 
     @property
+    def case(self) -> Case:
+        """What is timed."""
+        rows, columns = SIZES[self.size]
+        return replace(self.row.case, size=self.size, rows=rows, columns=columns, content=self.content)
+
+    @property
     def implementation(self) -> str:
         """Name whose call is timed."""
-        return self.peer.name if self.peer else "histeq"
+        return self.peer.title if self.peer else "histeq"
 
     @property
     def group(self) -> str:
         """Name what all implementations have in common."""
-        return f"{self.case.name}, {self.size}, {self.content}, {count(self.threads)}"
+        return f"{self.row.name}, {self.size}, {self.content}, {count(self.threads)}"
 
     def __str__(self) -> str:
         return f"{self.group}, {self.implementation}"
 
-    def image(self) -> Array:
-        """Make the image."""
-        return images.make(self.content, SIZES[self.size], self.case.dtype, self.case.channels)
+    def ours(self, image: Array, out: Array | None, inputs: tuple[Array, ...]) -> Call:
+        """Return histeq's call that gives exactly the peer's result."""
+        way = self._way()
+        options = {"rule": way.rule} if way and way.rule else {}
+        return self.case.call(image, out, inputs, backend="numba", **options)
+
+    def theirs(self, image: Array, out: Array, inputs: tuple[Array, ...]) -> Call:
+        """Return the peer's call."""
+        assert self.peer is not None
+        way = self._way()
+        if way is None:
+            return self.case.call(image, out, inputs, backend=self.peer.name)
+        return peers.PEERS[self.peer.name].prepare(way, image, out, inputs, self.case.batch)
+
+    def _way(self) -> peers.Way | None:
+        library = peers.PEERS.get(self.peer.name) if self.peer else None
+        case = self.case
+        return library.way(case.op, case.kind, case.dtype) if library else None
 
     def target(self, tier: str) -> float | None:
         """Return how many times faster than the peer histeq must be."""
@@ -142,136 +155,38 @@ def runs(quick: bool = False, threads: int | None = None, only: str = "") -> Ite
     """
     sizes = QUICK if quick else ALL
     counts = sorted({1, machine.threads()}) if threads is None else [threads]
-    for case in CASES:
+    for row in ROWS:
         for size, content, n in itertools.product(sizes, images.CONTENTS, counts):
-            rivals = [peer for peer in case.rivals() if peer.runs_on(size, content, n)]
-            group = [Run(case, peer, size, content, n) for peer in ([None, *rivals] if rivals else [])]
+            rivals = [peer for peer in row.rivals() if peer.runs_on(size, content, n)]
+            group = [Run(row, peer, size, content, n) for peer in ([None, *rivals] if rivals else [])]
             yield from (run for run in group if only in str(run))
 
 
-def _table(image: Array) -> tuple[Array]:
-    return (histeq.lookup_table(histeq.histogram(image), dtype=image.dtype),)
+def _case(op: str, dtype: str = "u8", layout: str = "HW", color: str = "luma") -> Case:
+    return Case(op, dtype, "64", *SIZES["64"], layout=layout, color=color)
 
 
-def _moon(image: Array) -> tuple[Array]:
-    rows, columns = image.shape
-    return (images.natural("moon", (rows, columns), str(image.dtype)),)
-
-
-CASES = (
-    Case(
-        "equalize uint8",
-        "equalize",
-        (
-            Peer(
-                "OpenCV",
-                peers.cv2_equalize,
-                threaded=True,
-                sizes=ALL,
-                contents=images.CONTENTS,
-                targets=EQUALIZE,
-                floor=1.5,
-            ),
-            Peer("NumPy", peers.numpy_equalize, {"rule": "numpy"}),
-            Peer("Pillow", peers.pillow_equalize, {"rule": "pillow"}),
-            Peer("scikit-image", peers.skimage_equalize, {"rule": "skimage"}),
-            Peer("libvips", peers.vips_equalize, {"rule": "vips"}, threaded=True),
-        ),
-    ),
-    Case(
-        "equalize uint16",
-        "equalize",
-        (
-            Peer(
-                "NumPy",
-                peers.numpy_equalize,
-                {"rule": "numpy"},
-                sizes=ALL[1:],
-                contents=images.CONTENTS,
-                targets=everywhere(5),
-            ),
-            Peer("scikit-image", peers.skimage_equalize, {"rule": "skimage"}),
-        ),
-        dtype="uint16",
-    ),
-    Case(
-        "equalize RGB, luma",
-        "equalize",
-        (Peer("OpenCV", peers.cv2_luma, threaded=True, targets=everywhere(2)),),
-        {"layout": "HWC"},
-        channels=3,
-    ),
-    Case(
-        "equalize RGB, channels",
-        "equalize",
-        (
-            Peer("OpenCV", peers.cv2_channels, threaded=True, targets=everywhere(2)),
-            Peer("Pillow", peers.pillow_equalize, {"rule": "pillow"}),
-        ),
-        {"layout": "HWC", "color": "channels"},
-        channels=3,
-    ),
-    Case(
-        "histogram uint8",
-        "histogram",
-        (
-            Peer("OpenCV", peers.cv2_histogram, threaded=True, sizes=ALL[1:], contents=images.CONTENTS),
-            Peer("NumPy", peers.numpy_histogram),
-            Peer("Pillow", peers.pillow_histogram),
-            Peer("scikit-image", peers.skimage_histogram),
-        ),
-    ),
-    Case(
-        "histogram uint16",
-        "histogram",
-        (
-            Peer("OpenCV", peers.cv2_histogram, threaded=True),
-            Peer("NumPy", peers.numpy_histogram),
-        ),
-        dtype="uint16",
-    ),
-    Case(
-        "apply uint8",
-        "apply",
-        (
-            Peer("OpenCV", peers.cv2_apply, threaded=True, sizes=ALL[1:]),
-            Peer("NumPy", peers.numpy_apply),
-            Peer("Pillow", peers.pillow_apply),
-        ),
-        inputs=_table,
-    ),
-    Case(
-        "apply uint16",
-        "apply",
-        (
-            Peer("OpenCV", peers.cv2_apply, threaded=True),
-            Peer("NumPy", peers.numpy_apply),
-        ),
-        dtype="uint16",
-        inputs=_table,
-    ),
-    Case(
-        "clahe uint8",
-        "clahe",
-        (Peer("OpenCV", peers.cv2_clahe, threaded=True, contents=images.CONTENTS, targets=CLAHE),),
-    ),
-    Case(
-        "clahe uint16",
-        "clahe",
-        (Peer("OpenCV", peers.cv2_clahe, threaded=True, contents=images.CONTENTS, targets=CLAHE_16),),
-        dtype="uint16",
-    ),
-    Case(
-        "clahe RGB, luma",
-        "clahe",
-        (Peer("OpenCV", peers.cv2_clahe_luma, threaded=True),),
-        {"layout": "HWC"},
-        channels=3,
-    ),
-    Case(
-        "match uint8",
-        "match",
-        (Peer("scikit-image", peers.skimage_match),),
-        inputs=_moon,
-    ),
-)
+_EVERY = images.CONTENTS
+ROWS = (
+    Row("equalize uint8", _case("equalize"), (
+        Peer("opencv", ALL, _EVERY, EQUALIZE, 1.5), Peer("recipe"), Peer("pillow"), Peer("skimage"),
+        Peer("vips"),
+    )),
+    Row("equalize uint16", _case("equalize", "u16"), (
+        Peer("recipe", ALL[1:], _EVERY, everywhere(5)), Peer("skimage"),
+    )),
+    Row("equalize RGB, luma", _case("equalize", layout="HWC"), (Peer("opencv", targets=everywhere(2)),)),
+    Row("equalize RGB, channels", _case("equalize", layout="HWC", color="channels"), (
+        Peer("opencv", targets=everywhere(2)), Peer("pillow"),
+    )),
+    Row("histogram uint8", _case("histogram"), (
+        Peer("opencv", ALL[1:], _EVERY), Peer("recipe"), Peer("pillow"), Peer("skimage"),
+    )),
+    Row("histogram uint16", _case("histogram", "u16"), (Peer("opencv"), Peer("recipe"))),
+    Row("apply uint8", _case("lut"), (Peer("opencv", ALL[1:]), Peer("recipe"), Peer("pillow"))),
+    Row("apply uint16", _case("lut", "u16"), (Peer("opencv"), Peer("recipe"))),
+    Row("clahe uint8", _case("clahe"), (Peer("opencv", contents=_EVERY, targets=CLAHE),)),
+    Row("clahe uint16", _case("clahe", "u16"), (Peer("opencv", contents=_EVERY, targets=CLAHE_16),)),
+    Row("clahe RGB, luma", _case("clahe", layout="HWC"), (Peer("opencv"),)),
+    Row("match uint8", _case("match"), (Peer("skimage"),)),
+)  # fmt: skip

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import cases, machine
+from benchmarks import cases
+from histeq._bench import machine
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,7 +40,7 @@ def seconds(request: pytest.FixtureRequest) -> float:
 
 
 def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:
-    machine_info["histeq"] = machine.describe()
+    machine_info["histeq"] = machine.describe() | {"targets": cases.targets()}
 
 
 def pytest_benchmark_update_json(config: Any, benchmarks: Any, output_json: dict[str, Any]) -> None:

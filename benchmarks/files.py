@@ -23,8 +23,8 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from benchmarks.images import natural
-from benchmarks.machine import describe
+from histeq._bench.images import natural
+from histeq._bench.machine import describe
 
 _TILE = 512
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cases, machine
+from benchmarks import cases
 
 Record = dict[str, Any]
 
@@ -31,11 +31,12 @@ def heading(run: dict[str, Any]) -> str:
     here, commit = run["machine_info"]["histeq"], run["commit_info"]
     name = run["machine_info"]["cpu"].get("brand_raw", "unknown processor")
     state = commit["id"][:9] + (" with changes" if commit["dirty"] else "") if commit.get("id") else "unknown"
-    versions = ", ".join(f"{library} {here['versions'][library]}" for library in machine.LIBRARIES)
+    versions = ", ".join(f"{library} {number}" for library, number in here["versions"].items())
     return (
-        f"{name} ({', '.join([here['cpu'], *here['features']])}; "
+        f"{name} ({', '.join([here['microarchitecture'], *here['features']])}; "
         f"tier {here['tier']}, targets of {here['targets']}), "
-        f"{cases.count(here['threads'])}, Python {run['machine_info']['python_version']}, {versions}; "
+        f"{cases.count(here['threads'])}, Python {run['machine_info']['python_version']}, "
+        f"histeq {here['histeq']}, {versions}; "
         f"commit {state}, {run['datetime'][:10]}. Both sides have the same number of threads and, checked "
         "before timing, the same result; ratios are medians over rounds in which the two take turns."
     )

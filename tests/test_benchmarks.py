@@ -31,13 +31,13 @@ def quick(tmp_path_factory):
 
 def test_json(quick):
     run = json.loads(quick[0].read_text())
-    assert run["machine_info"]["histeq"]["versions"]["histeq"]
+    assert run["machine_info"]["histeq"]["versions"]["numpy"]
     records = [benchmark["extra_info"] for benchmark in run["benchmarks"]]
     assert {r["implementation"] for r in records} == {
         "histeq", "histeq (numpy)", "OpenCV", "NumPy", "Pillow", "scikit-image", "libvips",
     }  # fmt: skip
     assert {r["content"] for r in records} == {"natural", "constant", "two-valued", "noise"}
-    assert {r["size"] for r in records} == {"64x64", "256x256"}
+    assert {r["size"] for r in records} == {"64", "256"}
     for record in records:
         assert record["mpixels_per_second"] > 0
         assert record["bytes_per_second"] > 0
@@ -49,7 +49,7 @@ def test_table(quick):
     path, printed = quick
     tables = benchmarks("table", path).stdout
     assert printed.endswith(tables)
-    (line,) = (s for s in tables.splitlines() if s.startswith("| equalize uint8 | OpenCV | 1 | 256x256 |"))
+    (line,) = (s for s in tables.splitlines() if s.startswith("| equalize uint8 | OpenCV | 1 | 256 |"))
     assert line.count("|") == 11
     assert line.endswith(("| yes |", "| no |"))
 

@@ -5,12 +5,12 @@ image does all the time and noise never; noise in 16 bits misses the cache inste
 """
 
 import functools
+import importlib.util
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import skimage.data
 from numpy.typing import NDArray
-from PIL import Image
 
 Array = NDArray[Any]
 
@@ -22,7 +22,12 @@ _LARGEST_PHOTOGRAPH = 2048
 
 @functools.lru_cache(maxsize=1)  # the runs on one image follow each other; the largest takes 0.5 GB
 def make(content: str, size: tuple[int, int], dtype: str, channels: int = 0) -> Array:
-    """Return an image of (rows, columns), and RGB where `channels` is 3; the same each time."""
+    """Return an image of (rows, columns), and RGB where `channels` is 3; the same each time.
+
+    Floating images are from 0 to 1.
+    """
+    if np.dtype(dtype).kind == "f":
+        return (make.__wrapped__(content, size, "uint16", channels) / 65535).astype(dtype)
     shape = (*size, channels) if channels else size
     rng = np.random.default_rng(0)
     levels = np.iinfo(dtype).max + 1
@@ -38,8 +43,11 @@ def make(content: str, size: tuple[int, int], dtype: str, channels: int = 0) -> 
 
 
 def natural(name: str, size: tuple[int, int], dtype: str) -> Array:
-    """Return one of scikit-image's photographs at any size, with the noise that a sensor would add."""
-    photograph = _resized(getattr(skimage.data, name)(), size)
+    """Return one of scikit-image's photographs at any size, with the noise that a sensor would add.
+
+    Without scikit-image it is a drawn scene.
+    """
+    photograph = _photograph(name, *(min(n, _LARGEST_PHOTOGRAPH) for n in size))
     rng = np.random.default_rng(0)
     tile = _raw(photograph, rng) if dtype == "uint16" else photograph + rng.normal(0, 2, photograph.shape)
     tile = np.clip(tile, 0, np.iinfo(dtype).max).astype(dtype)
@@ -47,10 +55,39 @@ def natural(name: str, size: tuple[int, int], dtype: str) -> Array:
     return np.pad(tile, [*missing, (0, 0)][: tile.ndim], mode="symmetric")
 
 
-def _resized(photograph: Array, size: tuple[int, int]) -> Array:
-    rows, columns = (min(n, _LARGEST_PHOTOGRAPH) for n in size)
-    resized = Image.fromarray(photograph).resize((columns, rows), Image.Resampling.BICUBIC)
+def source() -> str:
+    """Name where the natural images come from: times on different images are not compared."""
+    return "photographs" if _folder() else "drawn"
+
+
+@functools.cache
+def _folder() -> Path | None:
+    """Return scikit-image's folder of photographs. Importing the package would import SciPy."""
+    found = importlib.util.find_spec("skimage"), importlib.util.find_spec("PIL")
+    if found[0] is None or found[1] is None or not found[0].submodule_search_locations:
+        return None
+    folder = Path(next(iter(found[0].submodule_search_locations)), "data")
+    return folder if (folder / "astronaut.png").exists() and (folder / "camera.png").exists() else None
+
+
+def _photograph(name: str, rows: int, columns: int) -> NDArray[np.float64]:
+    folder = _folder()
+    if folder is None:
+        return _drawn(name, rows, columns)
+    from PIL import Image
+
+    with Image.open(folder / f"{name}.png") as image:
+        resized = image.resize((columns, rows), Image.Resampling.BICUBIC)
     return np.asarray(resized).astype(np.float64)
+
+
+def _drawn(name: str, rows: int, columns: int) -> NDArray[np.float64]:
+    """Return a scene in which neighbours are alike, as photographs have it."""
+    y, x = np.linspace(0, 512, rows)[:, None, None], np.linspace(0, 512, columns)[None, :, None]
+    phases = np.arange(3 if name == "astronaut" else 1) + sum(name.encode())
+    scene = 0.45 + 0.25 * np.sin(x / 97 + phases) * np.cos(y / 61)
+    scene = 255 * np.clip(scene + 0.12 * np.sin((x + 2 * y) / 23 + phases) + 0.15 * (x > y), 0, 1)
+    return scene if name == "astronaut" else scene[..., 0]
 
 
 def _raw(photograph: Array, rng: np.random.Generator) -> Array:
