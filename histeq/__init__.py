@@ -17,12 +17,16 @@ from typing import TYPE_CHECKING, Any
 from histeq_kernels import locks as _locks
 
 if TYPE_CHECKING:
+    from histeq._api.bench import BenchRecord, BenchResult, bench
     from histeq._api.clahe import apply_tiles, clahe, tile_histograms, tile_tables
     from histeq._api.equalize import equalize
+    from histeq._api.equalizer import Equalizer
     from histeq._api.files import FileResult, clahe_file, equalize_file, match_file
+    from histeq._api.flicker import Flicker, flicker
     from histeq._api.histogram import apply, histogram, lookup_table
     from histeq._api.match import match
     from histeq._api.tiles import TileHistograms, TileTables
+    from histeq._api.video import VideoResult, equalize_video
     from histeq._core.dispatch import BackendInfo, backends
     from histeq._core.threads import set_num_threads, threads
     from histeq._files import FileError
@@ -38,6 +42,8 @@ _HOMES = {
     "clahe_file": "_api.files",
     "equalize": "_api.equalize",
     "equalize_file": "_api.files",
+    "equalize_video": "_api.video",
+    "flicker": "_api.flicker",
     "histogram": "_api.histogram",
     "lookup_table": "_api.histogram",
     "match": "_api.match",
@@ -46,26 +52,40 @@ _HOMES = {
     "FileResult": "_api.files",
     "tile_histograms": "_api.clahe",
     "tile_tables": "_api.clahe",
+    "Equalizer": "_api.equalizer",
+    "Flicker": "_api.flicker",
     "TileHistograms": "_api.tiles",
     "TileTables": "_api.tiles",
+    "VideoResult": "_api.video",
     "BackendInfo": "_core.dispatch",
+    "BenchRecord": "_api.bench",
+    "BenchResult": "_api.bench",
+    "bench": "_api.bench",
     "backends": "_core.dispatch",
     "set_num_threads": "_core.threads",
     "threads": "_core.threads",
 }
 __all__ = [
     "BackendInfo",
+    "BenchRecord",
+    "BenchResult",
+    "Equalizer",
     "FileError",
     "FileResult",
+    "Flicker",
     "TileHistograms",
     "TileTables",
+    "VideoResult",
     "apply",
     "apply_tiles",
     "backends",
+    "bench",
     "clahe",
     "clahe_file",
     "equalize",
     "equalize_file",
+    "equalize_video",
+    "flicker",
     "histogram",
     "lookup_table",
     "match",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from PIL import Image
 
 import histeq
 from histeq import _files
-from histeq._cli import backends, cli, drawing
+from histeq._cli import cli, drawing
 from histeq._files import read
 
 DATA = Path(skimage.__file__).parent / "data"
@@ -151,7 +152,7 @@ class TestEqualize:
         for options, nodata in (((), 7), (("--nodata", "none"), None), (("--nodata", "50"), 50)):
             run("equalize", tmp_path / "a.tif", tmp_path / "b.tif", "--overwrite", *options)
             holds(tmp_path / "b.tif", histeq.equalize(pixels, nodata=nodata))
-            assert read(tmp_path / "b.tif").nodata == 7
+            assert read(tmp_path / "b.tif").nodata == nodata  # what holds of the new pixels
 
     @pytest.mark.parametrize("channels", [1, 3])
     def test_mask(self, tmp_path, channels):
@@ -187,10 +188,10 @@ class TestEqualize:
     @pytest.mark.parametrize(
         ("arguments", "says"),
         [
-            (("--backend", "abacus"), "backend must be one of"),
-            (("--out-range", "9", "3"), "out_range must be"),
+            (("--backend", "abacus"), "--backend must be one of"),
+            (("--out-range", "9", "3"), "--out-range must be"),
             (("--bins", "9"), "bins is for floating images"),
-            (("--nodata", "300"), "nodata must be a value that uint8 holds"),
+            (("--nodata", "300"), "--nodata must be a value that uint8 holds"),
             (("--mask", RETINA), "mask must have the image's shape"),
             (("--max-pixels", "1000"), "262144 pixels are more than --max-pixels 1000 allows"),
         ],
@@ -199,9 +200,33 @@ class TestEqualize:
         fails("equalize", MOON, tmp_path / "a.png", *arguments, says=says)
         assert not list(tmp_path.iterdir())
 
+    def test_words_are_those_of_the_command_line(self, tmp_path):
+        """Not those of Python: no name='value', no name_with_underscores, no methods of arrays."""
+        picture(tmp_path / "a.tif", 9, 9, 3, dtype="float32")
+        picture(tmp_path / "b.tif", 9, 9, dtype="int32")
+        picture(tmp_path / "c.tif", 9, 9, 3, dtype="uint16")
+        for command, name, *options in (
+            ("equalize", "a.tif"),
+            ("equalize", "b.tif"),
+            ("plot", "b.tif", "--overwrite"),
+            ("equalize", "c.tif", "--rule", "skimage"),
+            ("equalize", "c.tif", "--out-dtype", "uint8"),
+            ("equalize", "c.tif", "--value-range", "5", "3"),
+            ("equalize", "c.tif", "--value-range", "0", "9", "--bins", "9"),
+            ("clahe", "c.tif", "--clip", "nan", "--tile-size", "0"),
+            ("clahe", "c.tif", "--out-range", "5", "3"),
+            ("equalize", "c.tif", "--max-pixels", "3"),
+            ("equalize", "c.tif", "--memory", "3x"),
+        ):
+            arguments = (str(tmp_path / name), str(tmp_path / "out.png"), *options)
+            result = CliRunner().invoke(cli, [command, *arguments])
+            assert result.exit_code in (1, 2), (command, arguments)
+            said = result.stderr.replace(str(tmp_path), "")
+            assert not re.search(r"\w=|\w_\w|\bnp\.|astype|None", said), said
+
     def test_colour_of_floats_needs_channels(self, tmp_path):
         picture(tmp_path / "a.tif", 9, 9, 3, dtype="float32")
-        fails("equalize", tmp_path / "a.tif", tmp_path / "b.tif", says="color='channels'")
+        fails("equalize", tmp_path / "a.tif", tmp_path / "b.tif", says="use --color channels")
         run("equalize", tmp_path / "a.tif", tmp_path / "b.tif", "--color", "channels")
 
     @pytest.mark.parametrize(
@@ -245,7 +270,7 @@ class TestFiles:
         holds(tmp_path / "a.png", histeq.equalize(read(MOON).pixels))
 
     def test_bad_name(self, tmp_path):
-        fails("equalize", MOON, tmp_path / "a.gif", says="must end in one of .png")
+        fails("equalize", MOON, tmp_path / "a.tga", says="must end in one of .png")
         fails("equalize", MOON, tmp_path / "missing" / "a.png", says="No such file or directory")
         (tmp_path / "file").touch()
         fails("equalize", MOON, tmp_path / "file" / "a.png", says="Not a directory")
@@ -267,7 +292,8 @@ class TestFiles:
         result = run("equalize", *inputs, f"{tmp_path}/new/", "-j", jobs, "--json", code=1)
         assert [path.name for path in (tmp_path / "new").iterdir()] == ["moon.png"]
         first, second = result.stderr.splitlines()
-        assert first == f"histeq: error: {inputs[0]}: broken PNG file: the file is truncated"
+        wrong = "broken PNG file: the file is truncated; --lenient keeps what can be decoded"
+        assert first == f"histeq: error: {inputs[0]}: {wrong}"
         assert second == f"histeq: error: {inputs[2]}: No such file or directory"
         assert ["error" in entry for entry in json.loads(result.stdout)] == [True, False, True]
 
@@ -294,7 +320,7 @@ class TestFiles:
         folder = tmp_path / "a folder é 猫"
         folder.mkdir()
         source = folder / "mond 月 $1.png"
-        source.write_bytes(MOON.read_bytes())
+        Image.fromarray(read(MOON).pixels).save(source)
         result = program("equalize", source, folder / "neu ñ.tif", "--json", "--backend", "numpy")
         assert (result.returncode, result.stderr) == (0, "")
         assert json.loads(result.stdout)[0]["output"] == str(folder / "neu ñ.tif")
@@ -543,43 +569,14 @@ class TestBackends:
         rows = json.loads(run("backends", "--json").stdout)
         assert [row["name"] for row in rows] == [backend.name for backend in histeq.backends()]
 
-    def test_times(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(backends, "_BUDGET", 0.01)
-        text = run("backends", MOON).stdout
-        assert text.count("fastest") == 1
-        assert "512 x 512 uint8" in text
-        assert "results identical: " in text
-        rows = json.loads(run("backends", RETINA, "--json", "--color", "channels").stdout)
-        timed = [row for row in rows if row["available"]]
-        assert all(row["milliseconds"] > 0 and row["identical"] is True for row in timed)
-        assert sum(row["fastest"] for row in timed) == 1
-
     def test_unavailable(self, monkeypatch):
         rows = [
             histeq.BackendInfo("numpy", True, "", "CPU"),
             histeq.BackendInfo("cupy", False, "no CUDA; pip install cupy", ""),
         ]
         monkeypatch.setattr(histeq, "backends", lambda: rows)
-        lines = run("backends", DATA / "text.png").stdout.splitlines()
+        lines = run("backends").stdout.splitlines()
         assert lines[2].split() == ["cupy", "no", "no", "CUDA;", "pip", "install", "cupy"]
-
-    def test_disagreement(self, monkeypatch):
-        real = histeq.equalize
-
-        def wrong(image, *, backend=None, **options):
-            result = real(image, **options)
-            if backend == "numpy":
-                result.flat[0] ^= 1
-            return result
-
-        monkeypatch.setattr(histeq, "equalize", wrong)
-        monkeypatch.setattr(backends, "_BUDGET", 0.01)
-        result = run("backends", DATA / "text.png", code=1)
-        assert "DIFFER" in result.stdout
-        assert result.stderr == "histeq: error: the backends disagree; please report it with the image\n"
-
-    def test_failures(self, tmp_path):
-        fails("backends", tmp_path / "no.png", says="no.png: No such file")
 
 
 class TestProgram:
@@ -588,7 +585,7 @@ class TestProgram:
     def test_help_and_version(self):
         result = program("--help")
         assert result.returncode == 0
-        for command in ("equalize", "clahe", "match", "info", "plot", "backends"):
+        for command in ("equalize", "clahe", "match", "info", "plot", "backends", "bench"):
             assert f"  {command}" in result.stdout
         assert program("--version").stdout == f"histeq {histeq.__version__}\n"
 
@@ -599,6 +596,16 @@ class TestProgram:
             "print(heavy & set(sys.modules), file=sys.stderr)"
         )
         assert python("-c", code).stderr == "set()\n"
+
+    def test_what_numba_needs_not_is_not_loaded(self, tmp_path):
+        code = (
+            "import sys; import coverage.misc as kept; from histeq.__main__ import main\n"
+            f"sys.argv[1:] = ['equalize', {str(MOON)!r}, 'a.png', '--backend', 'numba']\n"
+            "try: main()\n"
+            "finally: print(*(bool(sys.modules.get(name)) for name in "
+            "['numba', 'coverage', 'scipy', 'cffi', 'asyncio']), file=sys.stderr)"
+        )
+        assert python("-c", code, cwd=tmp_path).stderr == "True True False False False\n"
 
     def test_failure(self, tmp_path):
         result = program("equalize", tmp_path / "no.png", tmp_path / "a.png")
@@ -681,7 +688,7 @@ def slowly(picture, file, quality):
     file.write(b'half')
     print('writing', flush=True)
     time.sleep(60)
-_files._ENCODERS['PNG'] = slowly
+_files.formats.ENCODERS['PNG'] = slowly
 sys.argv[1:] = ['equalize', {str(MOON)!r}, {str(tmp_path / "a.png")!r}, '--backend', 'numpy']
 from histeq.__main__ import main
 main()
@@ -696,7 +703,7 @@ main()
             process.communicate(timeout=20)
         finally:
             process.kill()
-        assert process.returncode == (143 if number == signal.SIGTERM else 1)
+        assert process.returncode == -number  # a shell says 128 more, and ends its own loop
         assert not list(tmp_path.iterdir())
 
     def test_eight_at_a_time(self, tmp_path):

@@ -1,7 +1,6 @@
 """The command `histeq info`."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -11,21 +10,24 @@ from numpy.typing import NDArray
 import histeq
 from histeq import _files
 from histeq._cli import options, report
-from histeq._cli.pixels import nodata_of, valid
+from histeq._cli.options import Name
+from histeq._cli.pixels import counted, nodata_of, valid
 
 
 @click.command()
-@click.argument("inputs", metavar="IN...", type=options.PATH, nargs=-1, required=True)
+@click.argument("inputs", metavar="IN...", type=options.FILE, nargs=-1, required=True)
 @options.nodata
 @options.max_pixels
 @options.as_json
-def info(inputs: Sequence[Path], nodata: Any, max_pixels: int, as_json: bool) -> None:
+def info(
+    inputs: Sequence[Name], nodata: Any, count_transparent: bool, max_pixels: int, as_json: bool
+) -> None:
     """Describe pictures: size, dtype, channels, range of values and number of levels."""
     results = []
     for path in inputs:
         try:
             with report.one_line(path):
-                results.append(_result(path, nodata, max_pixels))
+                results.append(_result(path, nodata, count_transparent, max_pixels))
         except report.Failure as failure:
             results.append({"input": str(path), "error": failure.message})
     texts = [_text(result) for result in results if "error" not in result]
@@ -34,32 +36,36 @@ def info(inputs: Sequence[Path], nodata: Any, max_pixels: int, as_json: bool) ->
     report.finish(results, as_json)
 
 
-def _result(path: Path, nodata: Any, max_pixels: int) -> dict[str, Any]:
-    picture = _files.read(path, max_pixels=max_pixels)
+def _result(path: Name, nodata: Any, count_transparent: bool, max_pixels: int) -> dict[str, Any]:
+    file = options.standard_input() if path == options.STANDARD else path
+    picture = _files.read(file, max_pixels=max_pixels)
     nodata = nodata_of(picture, nodata)
     colours = range(picture.channels - picture.alpha)
+    mask = counted(picture, None, count_transparent)
     return {
         "input": str(path),
         "format": picture.format,
         **report.description(picture.header),
         "alpha": picture.alpha,
-        "values": [_statistics(picture.batch[..., i], nodata) for i in colours],
+        "values": [_statistics(picture.batch[..., i], mask, nodata) for i in colours],
         "nodata": nodata,
+        "mask": picture.valid is not None,
         "icc_bytes": len(picture.icc) if picture.icc else 0,
         "orientation": picture.orientation,
         "dpi": picture.dpi,
     }
 
 
-def _statistics(channel: NDArray[Any], nodata: Any) -> dict[str, Any]:
+def _statistics(channel: NDArray[Any], mask: NDArray[np.bool_] | None, nodata: Any) -> dict[str, Any]:
     """Return the extent, the mean and the number of levels of a channel's valid values."""
     if str(channel.dtype) in ("uint8", "int8", "uint16", "int16"):
-        counts = histeq.histogram(channel, layout="NHW", nodata=nodata).sum(axis=0)
+        counts = histeq.histogram(channel, layout="NHW", mask=mask, nodata=nodata).sum(axis=0)
         levels = np.flatnonzero(counts)
         values = levels + np.iinfo(channel.dtype).min
         counts = counts[levels]
     else:
-        values, counts = np.unique(valid(channel, nodata), return_counts=True)
+        within = channel if mask is None else channel[np.broadcast_to(mask, channel.shape)]
+        values, counts = np.unique(valid(within, nodata), return_counts=True)
     if values.size == 0:
         return {"min": None, "max": None, "mean": None, "levels": 0}
     return {
@@ -88,6 +94,8 @@ def _text(result: dict[str, Any]) -> str:
             continue
         extent = f"{value['min']:.6g} to {value['max']:.6g}, mean {value['mean']:.6g}"
         lines.append(f"  {name:<12} {extent}, {value['levels']} level{'s' * (value['levels'] > 1)}")
+    if result["mask"]:
+        lines.append("  mask         of valid pixels, in the file or beside it")
     if result["nodata"] is not None:
         lines.append(f"  nodata       {result['nodata']}")
     if result["dpi"]:

@@ -1,17 +1,54 @@
 """Arguments and options that several commands share."""
 
 import contextlib
+import io
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import click
 
 from histeq import _files
 from histeq._api import files
-from histeq._cli.report import one_line
+from histeq._cli.report import Failure, one_line
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+STANDARD = "-"
+"""The name of standard input and standard output."""
+STANDARD_INPUT = (STANDARD, "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
+STANDARD_OUTPUT = (STANDARD, "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+Name = Path | str
+"""A path, or `STANDARD`; a file called "-" is "./-"."""
+
+
+class _FileName(click.Path):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Name:
+        return STANDARD if value in STANDARD_INPUT else Path(value)
+
+
+def standard_input() -> BinaryIO:
+    """Return standard input, unless somebody would have to type a picture."""
+    stream: BinaryIO = sys.stdin.buffer
+    if stream.isatty():
+        raise Failure("-: standard input is a terminal: a picture comes from a pipe or by <")
+    return stream
+
+
+def standard_output() -> BinaryIO:
+    """Return standard output, unless it is a terminal."""
+    stream: BinaryIO = sys.stdout.buffer
+    if stream.isatty():
+        raise Failure("-: a picture is not written to a terminal: > names a file, | a program")
+    try:
+        number = stream.fileno()
+    except io.UnsupportedOperation:
+        return stream
+    # With a buffer of its own: where a pipe is dead, nothing is left to be written when Python ends.
+    own: Any = open(number, "wb", closefd=False)  # noqa: SIM115
+    own.raw.name = "<stdout>"
+    return cast(BinaryIO, own)
 
 
 def together(*options: Decorator) -> Decorator:
@@ -48,6 +85,17 @@ def _rows_by_columns(
     return int(parts[0]), int(parts[-1])
 
 
+def _known_format(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[str, str] | None:
+    """Parse the value of --format: return the format and the suffix of its files."""
+    if value is None:
+        return None
+    suffix = f".{value.lower().removeprefix('.')}"
+    with one_line():
+        return _files.format_of(Path(f"--format{suffix}")), suffix
+
+
 @contextlib.contextmanager
 def opened_mask(path: Path | None, max_pixels: int) -> Iterator[Any]:
     """Open --mask before any work is done."""
@@ -74,15 +122,20 @@ def check_tiling(arguments: dict[str, Any]) -> None:
         raise click.UsageError("--tile-size replaces --tiles: give one of them")
 
 
-def color(default: str, does: str) -> Decorator:
-    """Return the option --color for a command."""
-    choice = click.Choice(["luma", "channels"])
+def color(default: str | None, does: str) -> Decorator:
+    """Return the option --color for a command; None: luma, where nothing speaks against it."""
+    choice = click.Choice(["luma", "luma-bgr", "channels"])
     return click.option(
-        "--color", type=choice, default=default, show_default=True, help=f"What to {does} in colour."
+        "--color",
+        type=choice,
+        default=default,
+        show_default=default or "luma, of what is said to be colour",
+        help=f"What to {does} in colour; luma-bgr: of files whose first channel is blue.",
     )
 
 
 PATH = click.Path(readable=False, path_type=Path)  # what cannot be read is reported as any other bad file
+FILE = _FileName(readable=False)
 TARGET = click.Path(readable=False)
 
 max_pixels = click.option(
@@ -95,11 +148,15 @@ max_pixels = click.option(
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 backend = click.option("--backend", metavar="NAME", help="One of those that `histeq backends` lists.")
 mask = click.option("--mask", type=PATH, metavar="FILE", help="Count only where this picture is not zero.")
-nodata = click.option(
-    "--nodata",
-    callback=_number_or_none,
-    metavar="VALUE",
-    help="The value that is not counted and stays; 'none' for none.  [default: GDAL's tag, if any]",
+nodata = together(
+    click.option(
+        "--nodata",
+        callback=_number_or_none,
+        metavar="VALUE",
+        help="The value that is not counted and stays; 'none' for none.  "
+        "[default: the file's, unless it has a mask]",
+    ),
+    click.option("--count-transparent", is_flag=True, help="Count pixels, too, whose alpha is 0."),
 )
 out_range = click.option(
     "--out-range", type=float, nargs=2, metavar="LO HI", help="The lowest and the highest output level."
@@ -114,6 +171,15 @@ value_range = click.option(
 )
 out_dtype = click.option(
     "--out-dtype", type=click.Choice(["uint8"]), help="uint8: make 8 bits of 16.  [default: as IN]"
+)
+alpha = click.option(
+    "--alpha/--no-alpha",
+    default=None,
+    help="The last channel is alpha, neither counted nor changed, or is none.  [default: as IN says]",
+)
+pattern = together(
+    click.option("--pattern", metavar="GLOB", help='Of a folder as IN the files called so, such as "*.tif".'),
+    click.option("--recursive", is_flag=True, help="Of a folder as IN its folders, too."),
 )
 jobs = click.option("-j", "--jobs", type=click.IntRange(1), default=1, help="Files at a time.  [default: 1]")
 tiling = together(
@@ -146,7 +212,7 @@ equalizing = together(
         show_default=True,
         help="Whose arithmetic to reproduce. Floating pictures have scikit-image's only.",
     ),
-    color("luma", "equalize"),
+    color(None, "equalize"),
     mask,
     nodata,
     out_range,
@@ -169,6 +235,23 @@ pages = click.option(
 )
 writing = together(
     click.option("--overwrite", is_flag=True, help="Replace existing files."),
+    click.option("--skip-existing", is_flag=True, help="Leave out what exists already."),
+    click.option("--dry-run", is_flag=True, help="Check everything, say what would be done, write nothing."),
+    click.option(
+        "--format",
+        callback=_known_format,
+        metavar="SUFFIX",
+        help="The format of OUT: png, jpg, webp, bmp, gif, jp2, jxl, avif, tif, npy, zarr, dcm.  "
+        "[default: by its name; of - as IN]",
+    ),
+    click.option(
+        "--strict",
+        is_flag=True,
+        help="Fail, before any work, where something of IN cannot be carried to OUT.",
+    ),
+    click.option(
+        "--lenient", is_flag=True, help="Keep what can be decoded of damaged files, with a warning."
+    ),
     click.option(
         "--compression",
         metavar="NAME",
@@ -182,7 +265,8 @@ writing = together(
     click.option(
         "--quality",
         type=click.IntRange(1, 100),
-        help="Of JPEG and WebP.  [default: JPEG keeps its own, else 95; WebP stays lossless]",
+        help="Of JPEG, in TIFF too, WebP, JPEG 2000, JPEG XL and AVIF.  [default: JPEG's own, else 95; lossy "
+        "WebP 85; else lossless]",
     ),
     max_pixels,
     click.option(

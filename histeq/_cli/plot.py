@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 import histeq
 from histeq import _files
 from histeq._cli import drawing, options
-from histeq._cli.pixels import checked_color, equalized, localized, nodata_of, read_mask, valid
-from histeq._cli.report import Failure, one_line
+from histeq._cli.pixels import checked_color, counted, equalized, localized, nodata_of, read_mask, valid
+from histeq._cli.report import one_line
 from histeq._files import Picture
 
 
@@ -41,21 +41,23 @@ def plot(
     options.check_tiling(arguments)
     if output.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise click.UsageError(f"{output}: the name must end in .png, .svg or .pdf")
-    if output.exists() and not overwrite:
-        raise Failure(f"{output}: exists already; --overwrite replaces it")
-    counted = read_mask(mask, max_pixels)
+    if not overwrite:
+        with one_line():
+            _files.check_absent(output)
+    asked_for = read_mask(mask, max_pixels)
     with one_line(source):
         picture = _files.read(source, max_pixels=max_pixels)
+        within = counted(picture, asked_for, arguments.pop("count_transparent"))
         local = {name: arguments.pop(name, None) for name in ("clip_limit", "tiles", "tile_size")}
-        result = equalized(picture, mask=counted, **arguments)
-        tiled = _localized(picture, counted, local, arguments)
+        result = equalized(picture, mask=within, **arguments)
+        tiled = _localized(picture, within, local, arguments)
         rule = "skimage" if picture.pixels.dtype.kind == "f" else arguments["rule"]
         height, width = picture.batch.shape[1:3][:: 1 if picture.orientation < 5 else -1]  # as shown, upright
         title = f"{_shortened(source.name)}\n{width} x {height}, {picture.pixels.dtype}"
-        before = _panel(picture, title, counted, arguments)
-        after = _panel(result, f"equalized\nrule {rule}", counted, arguments)
-        locally = _panel(tiled, f"CLAHE\n{_tiling(local)}", counted, arguments)
-    with one_line(output), _files.replacing(output) as temporary:
+        before = _panel(picture, title, within, arguments)
+        after = _panel(result, f"equalized\nrule {rule}", within, arguments)
+        locally = _panel(tiled, f"CLAHE\n{_tiling(local)}", within, arguments)
+    with one_line(output), _files.writing(output), _files.replacing(output, overwrite=overwrite) as temporary:
         drawing.draw(temporary, (before, after, locally), dpi)
 
 
@@ -89,7 +91,8 @@ def _panel(
     arguments["mask"] = mask if mask is None or mask.ndim == 2 else mask[:1]
     floating = pixels.dtype.kind == "f"
     if floating:
-        extent = _float_extent(pixels[..., :colors], nodata)
+        within = ... if mask is None else np.broadcast_to(arguments["mask"], pixels.shape[:3])
+        extent = _float_extent(pixels[..., :colors][within], nodata)
         arguments |= {"bins": 256, "value_range": extent}
     counts = histeq.histogram(pixels, **arguments)
     counts = counts.reshape(-1, counts.shape[-1])

@@ -11,7 +11,11 @@ import click
 import numpy as np
 
 from histeq._api.files import FileResult
+from histeq._cli.words import in_words
 from histeq._files import FileError, Header
+
+_HOW = ("rule", "clip_limit", "reference")
+"""Entries of a result that say what was done."""
 
 
 class Failure(click.ClickException):
@@ -25,20 +29,23 @@ class Failure(click.ClickException):
 
 
 @contextlib.contextmanager
-def one_line(subject: Path | None = None) -> Iterator[None]:
+def one_line(subject: Path | str | None = None) -> Iterator[None]:
     """Turn errors that a user can fix (a bad file or argument, a missing library) into a `Failure`."""
     about = f"{subject}: " if subject else ""
     try:
         yield
     except FileError as error:
-        raise Failure(str(error)) from error
+        raise Failure(in_words(str(error))) from error
     except ImportError as error:
-        extra = "zarr" if error.name == "zarr" else "cli"
+        extras = {"zarr": "zarr", "av": "video", "pydicom": "dicom", "rasterio": "geo"}
+        extra = extras.get(error.name or "", "cli")
         raise Failure(f'{error.name or error} is missing: pip install "histeq[{extra}]"') from error
     except MemoryError as error:
         raise Failure(f"{about}not enough memory") from error
-    except (ValueError, TypeError, RuntimeError, OSError) as error:
-        raise Failure(about + " ".join(str(error).split())) from error
+    except OSError as error:
+        raise Failure(f"{subject or error.filename}: {error.strerror or error}") from error
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise Failure(about + in_words(str(error))) from error
 
 
 def description(image: Header | FileResult) -> dict[str, Any]:
@@ -46,22 +53,41 @@ def description(image: Header | FileResult) -> dict[str, Any]:
     names = ("width", "height", "pages", "channels")
     entries = {**{name: getattr(image, name) for name in names}, "dtype": str(image.dtype)}
     if isinstance(image, FileResult):
-        entries |= {"seconds": image.seconds, "notes": list(image.notes)}
+        entries |= {"seconds": image.seconds, "notes": list(image.notes), "damage": list(image.damage)}
     return entries
 
 
-def finish(results: list[dict[str, Any]], as_json: bool) -> None:
+def finish(results: list[dict[str, Any]], as_json: bool, dry_run: bool = False) -> None:
     """Print the errors, and the results if JSON was requested; exit with code 1 if there are errors."""
     if as_json:
         print_json(results)
+    elif dry_run:
+        for result in results:
+            if "width" in result:
+                click.echo(_planned(result))
+    skipped = sum("skipped" in result for result in results)
+    if skipped:
+        click.echo(f"histeq: note: {skipped} of {len(results)} skipped: they exist already", err=True)
     for result in results:
         for note in result.get("notes", ()):
-            click.echo(f"histeq: note: {result['output']}: {note} not carried", err=True)
+            click.echo(f"histeq: note: {result['output']}: {note}", err=True)
+        for note in result.get("damage", ()):
+            click.echo(f"histeq: warning: {result['input']}: {note}", err=True)
     failures = [result["error"] for result in results if "error" in result]
     for message in failures:
         Failure(message).show()
     if failures:
         sys.exit(1)
+
+
+def _planned(result: dict[str, Any]) -> str:
+    """Return the line for a file that would be written."""
+    pages = f", {result['pages']} pages" if result["pages"] > 1 else ""
+    channels = f", {result['channels']} channels" if result["channels"] > 1 else ""
+    how = [f", {name.replace('_', ' ')} {result[name]}" for name in _HOW if name in result]
+    size = f"{result['width']} x {result['height']} {result['dtype']}{channels}{pages}"
+    command = click.get_current_context().info_name
+    return f"{result['input']} -> {result['output']}: {size}; {command}{''.join(how)}"
 
 
 def print_json(value: Any) -> None:
