@@ -34,10 +34,10 @@ def run(*arguments, code=0):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("memory", ["1M", "1G"])
+@pytest.mark.parametrize("memory", ["4M", "1G"])
 def test_as_sixteen_bits(tmp_path, dtype, memory):
     """By blocks and as wholes."""
-    shape = (900, 800) if memory == "1M" else (90, 80)
+    shape = (900, 800) if memory == "4M" else (90, 80)
     pixels, counted, small = made(dtype, shape)
     np.save(tmp_path / "a.npy", pixels)
     np.save(tmp_path / "m.npy", small[::-1, ::2].astype(dtype) + np.dtype(dtype).type(LOW))

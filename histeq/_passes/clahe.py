@@ -144,6 +144,12 @@ class _Page:
     ) -> Iterator[list[Window]]:
         """Yield rows of windows from a column on, whose counts take little of the memory."""
         size = max(1, min(self.run.window_size(), self.most_counted() * bytes_per_pixel))
+        smallest = math.prod(map(min, blocks, shape)) * bytes_per_pixel
+        while size > smallest:  # a low and wide window touches many tiles
+            first = next(windows(shape, blocks, self.number, size, bytes_per_pixel))
+            if 4 * self.bytes_of_counts([first]) <= self.run.memory:
+                break
+            size //= 2
         every = windows(shape, blocks, self.number, size, bytes_per_pixel)
         for _, row in itertools.groupby(every, key=lambda window: window.top):
             yield [window._replace(left=window.left + left) for window in row]
