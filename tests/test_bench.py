@@ -34,7 +34,7 @@ from histeq._bench.session import Candidate, Session
 from histeq._bench.statistics import Side, Summary, judge, take_turns
 from histeq._bench.worker import Worker, on_device
 from histeq._cli import cli
-from histeq._core import tuning
+from histeq._core import memory, tuning
 
 CASE = Case("equalize", "u8", "64", 64, 64)
 
@@ -310,7 +310,7 @@ class TestSession:
         assert "a call takes 30.0 s" in result.left_out[0].why
 
     def test_no_memory_for_a_size(self, monkeypatch):
-        monkeypatch.setattr(machine, "available_memory", lambda: 1 << 20)
+        monkeypatch.setattr(memory, "available_memory", lambda unsaid: 1 << 20)
         clock = Clock()
         large = Case("equalize", "u8", "16k", 16384, 16384)
         result = measured({"numba": FakeLibrary(clock, 1)}, [CASE, large])

@@ -124,18 +124,6 @@ def output(*command: str) -> str:
         return ""
 
 
-def available_memory() -> int | None:
-    """Return the bytes that can be had, within the container's limit; None where that is not known."""
-    free = []
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free.append(int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]) << 10)
-    with contextlib.suppress(OSError, ValueError):
-        limit, used = (Path("/sys/fs/cgroup", f"memory.{name}").read_text() for name in ("max", "current"))
-        free.append(int(limit) - int(used))
-    return min(free) if free else None
-
-
 def noise(seconds: float = 0.5, clock: Callable[[], float] = time.perf_counter) -> float:
     """Return how much the time of the same work varies: its 10th to 90th percentile, of the median."""
     work = np.arange(1 << 16, dtype=np.int64)

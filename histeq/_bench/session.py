@@ -1,6 +1,7 @@
 """One run: what is timed, in which order, and what becomes of those that fail."""
 
 import dataclasses
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +19,7 @@ from histeq._bench.pixels import Judge, OtherPixelsError
 from histeq._bench.remote import Connection, LibraryError, Remote
 from histeq._bench.result import BenchRecord, BenchResult, LeftOut
 from histeq._bench.statistics import Summary, take_turns
+from histeq._core import memory
 
 Array = NDArray[Any]
 Progress = Callable[[str, float], object]
@@ -204,8 +206,8 @@ class Session:
         size = np.dtype(np.float64).itemsize * max(1, case.channels) * case.pixels
         libraries = {candidate.library for candidate in self._candidates if _takes(candidate, case)}
         needed = self._promised + 2 * case.bytes * (len(libraries) + 2) + size
-        free = machine.available_memory()
-        if free is not None and needed > 0.9 * (free + self._promised):
+        free = memory.available_memory(unsaid=sys.maxsize)
+        if needed > 0.9 * (free + self._promised):
             return f"not enough memory: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free"
         self._promised += 2 * case.bytes * len(libraries)
         return ""

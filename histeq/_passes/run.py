@@ -4,10 +4,10 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from histeq._core import stop, threads
+from histeq._core.memory import available_memory
 from histeq._files import FileError
 from histeq._files.blocks import Header, Window
 
@@ -141,11 +141,4 @@ def check_whole(pages: Sequence[Whole], memory: int, times: int = 1) -> None:
 
 def default_memory() -> int:
     """Return a quarter of the memory that is free, within the limits of the process's container."""
-    free = [1 << 30]
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = [int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]) << 10]
-    with contextlib.suppress(OSError, ValueError):
-        limit, used = (Path("/sys/fs/cgroup", f"memory.{name}").read_text() for name in ("max", "current"))
-        free.append(int(limit) - int(used))  # "max" is no number: no limit
-    return max(min(free) // 4, 1 << 26)
+    return max(available_memory(unsaid=1 << 30) // 4, 1 << 26)
