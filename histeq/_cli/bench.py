@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from histeq._cli import options
+from histeq._cli import drawing, options
 from histeq._cli.report import Failure, one_line
 from histeq._core import stop
 
@@ -121,9 +121,13 @@ def bench(
     if calibrate:
         _calibrate(write, seconds)
         return
-    for path, suffixes in ((save, None), (plot, (".png", ".svg", ".pdf"))):
-        if path is not None:
-            _check_writable(path, suffixes, overwrite)
+    if save is not None:
+        _check_writable(save, overwrite)
+    if plot is not None:
+        drawing.check_name(plot)
+        with one_line():
+            import matplotlib  # noqa: F401
+        _check_writable(plot, overwrite)
     _report(locals())
 
 
@@ -219,13 +223,8 @@ def _picture(path: Path, max_pixels: int, selection: dict[str, Any]) -> tuple[An
     return pixels, {"layout": layout, "name": path.name}
 
 
-def _check_writable(path: Path, suffixes: tuple[str, ...] | None, overwrite: bool) -> None:
+def _check_writable(path: Path, overwrite: bool) -> None:
     """Notice before measuring what could not be written after it."""
-    if suffixes and path.suffix.lower() not in suffixes:
-        raise click.UsageError(f"{path}: the name must end in {', '.join(suffixes[:-1])} or {suffixes[-1]}")
-    if suffixes:
-        with one_line():
-            import matplotlib  # noqa: F401
     if path.exists() and not overwrite:
         raise Failure(f"{path}: exists already; --overwrite replaces it")
     existed = path.exists()

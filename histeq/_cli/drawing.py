@@ -5,8 +5,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 from numpy.typing import NDArray
+
+from histeq import _files
+from histeq._cli.report import one_line
 
 _DISPLAY = 1600  # pixels per side passed to matplotlib, which averages them down to the panel's size
 _BARS = 256
@@ -14,6 +18,20 @@ _COLUMN = 5.5  # width of a column, in inches
 _PANEL = 4.55  # width of the panel in it, in inches, without the labels
 _GREY, _CURVE = "#5b6770", "#c8501e"
 _CHANNELS = ("#d62728", "#2ca02c", "#1f77b4", "#7f7f7f")
+
+
+def check_name(path: Path) -> None:
+    """Raise an error unless a file's name is one of those that matplotlib draws into."""
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise click.UsageError(f"{path}: the name must end in .png, .svg or .pdf")
+
+
+def check_output(path: Path, overwrite: bool) -> None:
+    """Raise an error unless a drawing can have this name and may be written there."""
+    check_name(path)
+    if not overwrite:
+        with one_line():
+            _files.check_absent(path)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

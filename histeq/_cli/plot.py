@@ -39,11 +39,7 @@ def plot(
     OUT may also be .svg or .pdf. Of a file with several pages the first is shown.
     """
     options.check_tiling(arguments)
-    if output.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise click.UsageError(f"{output}: the name must end in .png, .svg or .pdf")
-    if not overwrite:
-        with one_line():
-            _files.check_absent(output)
+    drawing.check_output(output, overwrite)
     asked_for = read_mask(mask, max_pixels)
     with one_line(source):
         picture = _files.read(source, max_pixels=max_pixels)

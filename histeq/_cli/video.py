@@ -12,7 +12,7 @@ import click
 
 import histeq
 from histeq import _files
-from histeq._cli import options, report
+from histeq._cli import drawing, options, report
 from histeq._cli.report import Failure, one_line
 
 _PATIENCE = 1.0
@@ -142,7 +142,7 @@ def video(
     if output == "-" and as_json:
         raise click.UsageError("--json prints to standard output, and so does the video")
     if preview is not None:
-        _check_picture(preview, overwrite)
+        drawing.check_output(preview, overwrite)
     with one_line(Path(source)), _progress() as progress:
         arguments |= {"overwrite": overwrite, "progress": progress}
         target = None if output is None else _standard_output() if output == "-" else output
@@ -172,14 +172,6 @@ def _report(source: str, output: str | None, result: Any, as_json: bool) -> None
         entries = {**dataclasses.asdict(result), "notes": list(result.notes), "cuts": list(result.cuts)}
         del entries["source"], entries["target"]
         report.print_json([{"input": source, "output": output, **entries}])
-
-
-def _check_picture(path: Path, overwrite: bool) -> None:
-    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise click.UsageError(f"{path}: the name must end in .png, .svg or .pdf")
-    if not overwrite:
-        with one_line():
-            _files.check_absent(path)
 
 
 def _standard_output() -> Any:

@@ -54,11 +54,6 @@ class Recipe:
         """The samples' type in memory."""
         return np.dtype(np.uint8) if self.bits == 8 else np.dtype(">u2" if self.big_endian else "<u2")
 
-    @property
-    def is_full(self) -> bool:
-        """Whether every level of an array's dtype may be used."""
-        return self.value_range == (0, 255) or self.value_range == (0, 65535)
-
 
 def recipe(format: Any, color_range: int) -> Recipe:
     """Return how frames of a format (PyAV's `VideoFormat`) are equalized.
