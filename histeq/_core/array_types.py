@@ -4,7 +4,7 @@ import functools
 from typing import Literal
 
 _MASKED = ("MaskedArray", "Masked")
-Library = Literal["numpy", "masked", "cupy", "torch", "jax", "other"]
+Library = Literal["numpy", "masked", "cupy", "torch", "jax", "dask", "xarray", "other"]
 
 
 @functools.cache
@@ -25,4 +25,8 @@ def library_of(kind: type) -> Library:
                 return "torch"
             case "jax" | "jaxlib", "Array" | "ArrayImpl" | "Tracer":
                 return "jax"
+            case "dask", "Array":
+                return "dask"
+            case "xarray", "DataArray" | "Dataset":
+                return "xarray"
     return "other"
