@@ -277,6 +277,47 @@ def test_in_place_and_out(backend):
         assert same(plain(frame), mapped)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("window", [1, 3, 15])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"cuts": False}, {"value_range": (16, 235), "out_range": (5, 250)}, {"rule": "numpy"}],
+    ids=shown,
+)
+def test_frames_in_one_call(options, window, threads):
+    """A causal window called frame by frame, in whatever memory the frames come, and however it goes on."""
+    height = 400 if threads == 2 else 24  # 2 ** 20 pixels are shared by threads
+    clip = clip_of(np.random.default_rng(window), (5, 4), (height, 2700 if threads == 2 else 33))
+    reference = histeq.Equalizer(window=window, backend="numpy", **options)
+    equalizer = histeq.Equalizer(window=window, **options)
+    with histeq.threads(threads):
+        for t, frame in enumerate(clip):
+            expect = reference(frame)
+            match t:
+                case 2:
+                    found = equalizer(np.asfortranarray(frame))
+                case 3:
+                    equalizer.update(frame)
+                    found = equalizer.apply(frame)
+                case 4 | 5:  # rows with padding, in place, as decoders have them
+                    padded = np.full((height, frame.shape[1] + 31), 7, np.uint8)
+                    own = padded[:, : frame.shape[1]]
+                    own[...] = frame
+                    found = equalizer(own, out=own)
+                    assert found is own
+                    assert (padded[:, frame.shape[1] :] == 7).all()
+                case 6:
+                    equalizer = pickle.loads(pickle.dumps(equalizer))
+                    found = equalizer(frame.copy(), out=np.empty_like(frame))
+                case _:
+                    found = equalizer(frame)
+            assert same(np.ascontiguousarray(found), expect)
+            assert same(equalizer.counts, reference.counts)
+            assert same(equalizer.table, reference.table)
+            assert equalizer.cut_frames == reference.cut_frames
+    assert (5 in reference.cut_frames) == options.get("cuts", True)
+
+
 FRAME = np.zeros((6, 8), np.uint8)
 
 
@@ -327,6 +368,12 @@ def test_wrong_frames(options, frame, error, message):
             equalizer(frame)
     assert equalizer.counts is None
     assert equalizer.table is None
+
+
+def test_tiles_that_memory_does_not_hold():
+    equalizer = histeq.Equalizer(method="clahe", tiles=20000)
+    with pytest.raises(ValueError, match=r"tiles must be fewer: the counts of 15 frames of 4\d+ tiles"):
+        equalizer(np.zeros((20000, 20000), np.uint8))
 
 
 def test_frames_that_differ(backend):

@@ -21,6 +21,7 @@ from histeq_kernels.cpu.core import operations
 from histeq_kernels.cpu.core.kernel import Kernel, _digest, _sources
 from histeq_kernels.cpu.fused import color, threaded
 from histeq_kernels.cpu.fused.grey import equalize, equalize_small, kernel_of_rule
+from histeq_kernels.cpu.fused.window import equalize_frame
 from histeq_kernels.cpu.fused.workspace import MEMORY
 from histeq_kernels.cpu.histogram import pairs
 from histeq_kernels.cpu.histogram.bitplane_vectors import split_block_portable
@@ -341,6 +342,37 @@ def test_several_threads(threads, shape, tier):
     assert same(np.ascontiguousarray(out.inside), expected)
     assert out.intact()
     assert not memory[:ZEROS].any()
+
+
+@each_tier
+@pytest.mark.parametrize("first", [0, 16])
+def test_frame_of_a_window(tier, first):
+    """The counts of the frame before leave unless this one begins a shot."""
+    rng = np.random.default_rng(first)
+    images = [rows_of(rng, (1, 30, 45), most=most) for most in (200, 200, 40)]
+    counts = [np.bincount(image.ravel(), minlength=256)[first:256] for image in images]
+    levels = np.array([first, first, 255 - first, first, 255], np.int64)
+    kernel = equalize_frame.variant("u8", tier)
+    at, _, size = threaded.layout_of_state(2, 1)
+    shares, total, judge = np.zeros(256 - first, np.int64), np.zeros(256 - first, np.int64), np.zeros(3)
+    judge[:2] = 1 << 40, 0.5
+    memory, nothing, before = np.zeros(MEMORY, np.uint32), np.zeros(256 - first, np.int64), []
+    for t, image in enumerate(images):
+        out, state = Guarded(image.shape, np.uint8), np.zeros(size, np.int64)
+        leaving = counts[0] if t == 2 else nothing
+        kernel(image, 2, 1, threaded.COUNT, state, leaving, levels, judge, shares, total, memory, out.inside)
+        before = [] if t == 2 else [*before, counts[t]]
+        expect = sum(before, counts[t] if t == 2 else nothing)
+        assert same(total, expect)
+        assert same(state[at : at + 256][first:], counts[t])
+        table = histeq.lookup_table(
+            expect, dtype=np.uint8, value_range=(first, 255), out_range=(first, 255), backend="numpy"
+        )
+        mapped = histeq.apply(image, table, value_range=(first, 255), layout="DHW", backend="numpy")
+        assert same(np.ascontiguousarray(out.inside), mapped)
+        assert out.intact()
+        assert not memory[:ZEROS].any()
+    assert judge[2] > 0.5
 
 
 @pytest.mark.skipif("avx512" not in tiers.available(), reason="another tier writes through the caches")

@@ -1,5 +1,7 @@
 """Equalization of a video, frame by frame, by histograms that are summed over time."""
 
+import math
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,11 +23,12 @@ from histeq._api.request import (
     request,
 )
 from histeq._api.tiles import Kind, TileTables
-from histeq._api.types import AnyArray, ArrayT, BackendName, Color, Range, Rule
+from histeq._api.types import AnyArray, BackendName, Color, FrameT, Range, Rule
 from histeq._core import dispatch, rules, tile_grid
 from histeq._core.arguments import as_float, integers, is_integer, shown
 from histeq._core.array_types import library_of
 from histeq._core.backend import Array, Pixels
+from histeq._core.memory import available_memory
 from histeq._core.shots import AROUND
 from histeq._core.window import Smoothing, Tiling, Window
 
@@ -221,6 +224,7 @@ class Equalizer:
         self._waiting = 0  # frames that were counted and not mapped
         self._finished = False
         self._begun = False  # whether a frame was counted: what follows from the first one holds from then on
+        self._plain: Any = None  # what takes the commonest frames, if those of this clip are such
 
     def update(self, frame: AnyArray) -> None:
         """Count the next frame. Its pixels may change afterwards.
@@ -238,9 +242,13 @@ class Equalizer:
         RuntimeError
             If `lag` frames wait to be mapped besides the one that can be, or after `finish`.
         """
+        can_be = not self._finished and self._waiting <= self._lag
+        if self._plain is not None and can_be and self._plain.count(frame):
+            self._waiting += 1
+            return
         _update(frame, self, mask=None if self._begun else self._mask)
 
-    def apply(self, frame: ArrayT, *, out: ArrayT | None = None) -> ArrayT:
+    def apply(self, frame: FrameT, *, out: FrameT | None = None) -> FrameT:
         """Map the first of the counted frames that has not been mapped yet, which is passed once more.
 
         Parameters
@@ -264,7 +272,12 @@ class Equalizer:
         RuntimeError
             If fewer than `lag` frames were counted after it, unless `finish` said that there are no more.
         """
-        result: ArrayT = _apply(frame, self, out=out)
+        result: FrameT | None = None
+        if self._plain is not None and self._waiting > (0 if self._finished else self._lag):
+            result = self._plain.map(frame, out)
+        if result is None:
+            return _apply(frame, self, out=out)
+        self._waiting -= 1
         return result
 
     def finish(self) -> None:
@@ -273,7 +286,7 @@ class Equalizer:
         if self._window:
             self._window.finish()
 
-    def __call__(self, frame: ArrayT, *, out: ArrayT | None = None) -> ArrayT:
+    def __call__(self, frame: FrameT, *, out: FrameT | None = None) -> FrameT:
         """Count a frame and map it by the window that ends with it.
 
         Parameters
@@ -302,10 +315,12 @@ class Equalizer:
             )
         if self._finished or self._waiting:
             self.update(frame)  # says why not
-        result: ArrayT = _update_and_apply(frame, self, mask=None if self._begun else self._mask, out=out)
+        if self._plain is not None and (plain := self._plain.count_and_map(frame, out)) is not None:
+            return plain
+        result: FrameT = _update_and_apply(frame, self, mask=None if self._begun else self._mask, out=out)
         return result
 
-    def frames(self, clip: Iterable[ArrayT], *, in_place: bool = False) -> Iterator[ArrayT]:
+    def frames(self, clip: Iterable[FrameT], *, in_place: bool = False) -> Iterator[FrameT]:
         """Yield the mapped frames of a clip, in order; the clip begins with a `reset`.
 
         With ``backend="cupy"`` and frames in host memory each frame is uploaded once, through pinned memory,
@@ -334,9 +349,9 @@ class Equalizer:
         mapped = self._one_by_one if window is None else self._overlapped
         yield from mapped(chain(first, frames), in_place)
 
-    def _one_by_one(self, clip: Iterator[ArrayT], in_place: bool) -> Iterator[ArrayT]:
+    def _one_by_one(self, clip: Iterator[FrameT], in_place: bool) -> Iterator[FrameT]:
         """Yield the mapped frames, having read none that is not needed."""
-        waiting: deque[ArrayT] = deque()
+        waiting: deque[FrameT] = deque()
         for frame in clip:
             self.update(frame)
             waiting.append(frame)
@@ -346,13 +361,13 @@ class Equalizer:
         while waiting:
             yield self._apply_oldest(waiting, in_place)
 
-    def _overlapped(self, clip: Iterator[ArrayT], in_place: bool) -> Iterator[ArrayT]:
+    def _overlapped(self, clip: Iterator[FrameT], in_place: bool) -> Iterator[FrameT]:
         """Yield the mapped frames, each when the next one has been sent to the device.
 
         Where there is no next one because of an error, it is raised after that.
         """
         window: Any = self._window
-        waiting: deque[ArrayT] = deque()
+        waiting: deque[FrameT] = deque()
         following = deque(islice(clip, 1))
         failure: Exception | None = None
         with window.overlapped():
@@ -379,7 +394,7 @@ class Equalizer:
                 window.wait()
                 yield result
 
-    def _apply_oldest(self, waiting: deque[ArrayT], in_place: bool) -> ArrayT:
+    def _apply_oldest(self, waiting: deque[FrameT], in_place: bool) -> FrameT:
         oldest = waiting.popleft()
         return self.apply(oldest, out=oldest if in_place else None)
 
@@ -390,6 +405,17 @@ class Equalizer:
             self._plan = _plan_of(call, self._options)
             self._window = call.backend.Window(self._plan.smoothing)
         return self._plan, self._window
+
+    def _begin(self, backend: Any) -> None:
+        """Take notice that a frame was counted."""
+        self._begun, kind, plan = True, backend.PlainFrames, self._plan
+        if self._plain is None and kind is not None and plan is not None and plan.counts_all:
+            about = plan.shape, plan.pixels, plan.smoothing
+            if plan.lead == (False, False) and kind.fits(plan.dtype, *about):
+                self._plain = kind(backend, *about, self._window)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_plain": None}  # the backend may be missing where it is read
 
     def _public(self, array: Array) -> AnyArray:
         """Return counts or a table (1, P, bins) with the axis C where frames have channels of their own."""
@@ -513,9 +539,10 @@ def _update(frame: Any, equalizer: Equalizer, *, mask: Any) -> None:
             "is counted"
         )
     plan, window = equalizer._plan_for(frame, mask)
-    plan.count(plan.request(frame, equalizer._options), window)
+    call = plan.request(frame, equalizer._options)
+    plan.count(call, window)
     equalizer._waiting += 1
-    equalizer._begun = True
+    equalizer._begin(call.backend)
 
 
 @any_array
@@ -538,8 +565,9 @@ def _apply(frame: Any, equalizer: Equalizer, *, out: Any) -> Any:
 def _update_and_apply(frame: Any, equalizer: Equalizer, *, mask: Any, out: Any) -> Any:
     """Count a frame and map it."""
     plan, window = equalizer._plan_for(frame, mask)
-    result = plan.map(plan.request(frame, equalizer._options), out, window, counts=True)
-    equalizer._begun = True
+    call = plan.request(frame, equalizer._options)
+    result = plan.map(call, out, window, counts=True)
+    equalizer._begin(call.backend)
     return result
 
 
@@ -593,6 +621,7 @@ def _plan_of(call: Request, options: _Options) -> _Plan:
             options.value_range, options.out_range, None,
         )  # fmt: skip
         bins, tiling = tile_levels.bins, Tiling(grid, tile_levels, options.clip_limit)
+        _check_memory(call, options, grid.tiles, bins)
         result_dtype, lowest = tile_levels.result_dtype_for(dtype), tile_levels.lowest_pixel
         if options.strength != 1:
             kept = tile_grid.unchanged(tile_levels).astype(np.int64)
@@ -605,6 +634,22 @@ def _plan_of(call: Request, options: _Options) -> _Plan:
         type(call.image), tuple(call.image.shape), dtype, call.axes, pixels, call.pixels.image.shape[1],
         call.lead, _roi_of(options.roi, call), bins, bounds, result_dtype, smoothing,
     )  # fmt: skip
+
+
+_HELD = 32
+"""As many frames every clip may have; of a longer window memory is taken as frames come."""
+
+
+def _check_memory(call: Request, options: _Options, tiles: tuple[int, ...], bins: int) -> None:
+    """Raise if memory does not hold the counts of a window's tiles: the system would end the process."""
+    frames = min(options.before + options.after + (options.ahead or 0) + 1, _HELD)
+    size = 8 * bins * math.prod(call.pixels.histograms) * math.prod(tiles) * (frames + 2)
+    kind: Any = type(call.image)
+    if library_of(kind) != "cupy" and size > available_memory(unsaid=sys.maxsize):
+        raise ValueError(
+            f"tiles must be fewer: the counts of {frames} frames of {math.prod(tiles)} tiles of {bins} bins "
+            f"take {size / 1e9:.3g} GB, which is more than the memory that is free"
+        )
 
 
 def _check_window(window: Any, centered: bool) -> tuple[int, int]:

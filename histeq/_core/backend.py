@@ -132,6 +132,8 @@ class Backend(Protocol):
     """Functions for the most common calls, since the general path takes longer than a small image does."""
     Window: type["Window"]
     """What keeps the counts of a video's frames, and maps them by sums of these."""
+    PlainFrames: Any
+    """What takes the commonest frames of a clip in place of a `Window`'s methods; None: nothing does."""
     ClipWindow: Any
     """A `Window` for the frames of one clip that are uploaded while others are mapped; None: nothing is."""
 

@@ -14,7 +14,7 @@ Counts = NDArray[np.int64]
 AROUND = 3
 """The frames before and after with which the distance of a cut is compared."""
 LEAST = 0.15
-"""The least distance of a cut: see `begins_shot`."""
+"""The least distance of a cut: see `threshold`."""
 TIMES = 2.5
 """How many times the distances around it that of a cut is."""
 UNIT = 1 << 40
@@ -37,12 +37,12 @@ def distance(histogram: Counts, shares: Counts) -> float:
     return int(np.abs(shares - before).sum()) / (2.0 * UNIT)
 
 
-def begins_shot(d: float, around: list[float]) -> bool:
-    """Tell whether a frame at a distance `d` from the one before begins a shot.
+def threshold(around: list[float]) -> float:
+    """Return the distance beyond which a frame begins a shot.
 
     `around` are the distances of the frames before and after it, as far as there are any.
     """
-    return d > LEAST and d > TIMES * max(around, default=0.0)
+    return max(LEAST, TIMES * max(around, default=0.0))
 
 
 class Shots:
@@ -71,7 +71,23 @@ class Shots:
             self._shares = np.zeros_like(histogram)
             distance(histogram, self._shares)
         else:
-            self._distances.append(distance(histogram, self._shares))
+            return self.note(distance(histogram, self._shares))
+        self.frames += 1
+        return []
+
+    @property
+    def shares(self) -> Counts | None:
+        """Those of the latest frame: see `distance`. None: there was no frame."""
+        return self._shares
+
+    @property
+    def next_threshold(self) -> float:
+        """The distance beyond which the next frame begins a shot, going by the frames before it alone."""
+        return threshold(list(self._distances)[-AROUND:])
+
+    def note(self, d: float) -> list[int]:
+        """Add the next frame, at a distance `d` from the one before; return the cuts that are known now."""
+        self._distances.append(d)
         self.frames += 1
         return self._judge(self.frames - self.ahead)
 
@@ -87,7 +103,7 @@ class Shots:
             if self._distances[at] > LEAST:
                 d = list(self._distances)
                 around = d[max(at - AROUND, 0) : at] + d[at + 1 : at + 1 + self.ahead]
-                if begins_shot(d[at], around):
+                if d[at] > threshold(around):
                     found.append(frame)
         self.judged = max(self.judged, stop)
         self.cuts.extend(found)

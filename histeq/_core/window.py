@@ -59,6 +59,19 @@ class Smoothing:
         return np.rint(self.kept + self.strength * (table.astype(np.float64) - self.kept)).astype(table.dtype)
 
 
+class Step(NamedTuple):
+    """What a backend needs to count a frame and to map it by the window that ends with it."""
+
+    leaving: Counts | None
+    """The counts that leave the window unless the frame begins a shot; None: none do."""
+    total: Counts
+    """The sums over the window of the frame before."""
+    shares: Counts | None
+    """Those of the frame before: see `shots.distance`. None: no frame begins a shot."""
+    threshold: float
+    """The distance beyond which the frame begins a shot."""
+
+
 class Window:
     """The counts of the latest frames, and their sums over the window of the frame that is mapped next."""
 
@@ -87,17 +100,17 @@ class Window:
         tiling = self._smoothing.tiling
         if tiling is None:
             counts = backend.histogram(pixels, edges)
-            self._add(backend, counts, counts)
+            self.add(backend, counts, counts)
             return
         grid, levels, _ = tiling
         counts = np.zeros((*pixels.histograms, *grid.tiles, levels.bins), np.int64)
         if pixels.image.size:
             backend.tile_histograms(pixels, grid, origin, (0, 0, 0), levels, edges, counts)
-        self._add(backend, counts, counts.sum(axis=(2, 3, 4)))
+        self.add(backend, counts, counts.sum(axis=(2, 3, 4)))
 
     def map(self, backend: Backend, pixels: Pixels, edges: Array | None, out: Array) -> None:
         """Map the first of the counted frames that was not mapped yet."""
-        table = self.table = self._next_table(backend)
+        table = self.next_table(backend)
         if self._smoothing.tiling is None:
             backend.apply(pixels, table, edges, out)
         elif pixels.image.size:
@@ -112,9 +125,8 @@ class Window:
             return
 
         def table_of(counts: Counts) -> Array:
-            self._add(backend, counts, counts)
-            self.table = self._next_table(backend)
-            return self.table
+            self.add(backend, counts, counts)
+            return self.next_table(backend)
 
         backend.equalize_by(pixels, edges, table_of, out)
 
@@ -123,7 +135,7 @@ class Window:
         if self._shots:
             self._cuts_ahead.extend(self._shots.finish())
 
-    def _add(self, backend: Backend, counts: Counts, histogram: Counts) -> None:
+    def add(self, backend: Backend, counts: Counts, histogram: Counts) -> None:
         """Add the counts of the next frame."""
         self.histogram = histogram
         self._kept.append(counts)
@@ -131,8 +143,8 @@ class Window:
         if self._shots:
             self._cuts_ahead.extend(self._shots.add(histogram, backend.histogram_distance))
 
-    def _next_table(self, backend: Backend) -> Array:
-        """Return the table of the next frame."""
+    def next_table(self, backend: Backend) -> Array:
+        """Return the table of the first of the counted frames that was not mapped yet."""
         smoothing, total = self._smoothing, self._next_total()
         if smoothing.tiling is None:
             table = backend.lookup_table(total, smoothing.rule, smoothing.dtype, smoothing.levels)
@@ -141,7 +153,32 @@ class Window:
             table, empty = backend.tables_of_tiles(total, clip_limit, levels)
             for n, p in np.ndindex(empty.shape[:2]):
                 tile_grid.fill_empty(table[n, p], empty[n, p], levels)
-        return smoothing.blended(table)
+        self.table = smoothing.blended(table)
+        return self.table
+
+    def step(self) -> "Step":
+        """Return what counting the next frame and mapping it at once begins with; no frame waits."""
+        assert self._total is not None
+        leaves, shots = self._frames - self._smoothing.before > self._first, self._shots
+        return Step(
+            self._kept[0] if leaves else None,
+            self._total,
+            None if shots is None else shots.shares,
+            np.inf if shots is None else shots.next_threshold,
+        )
+
+    def take(self, counts: Counts, distance: float, table: Array) -> None:
+        """Go on to the next frame; total and shares of the `step` have become those with it."""
+        if self._shots is not None and self._shots.note(distance):
+            self._kept.clear()
+            self._begin = self._frames
+        elif self._frames - self._smoothing.before > self._first:
+            self._kept.popleft()
+        self._kept.append(counts)
+        self._frames += 1
+        self._mapped = self._high = self._frames
+        self._first = self._low = self._frames - len(self._kept)
+        self.histogram, self.table = counts, table
 
     def _next_total(self) -> Counts:
         """Return the sum over the window of the next frame; the next call changes it."""

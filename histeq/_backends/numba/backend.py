@@ -34,6 +34,7 @@ from histeq._backends.numba import color as _colors
 from histeq._backends.numba import fast_path
 from histeq._backends.numba import parallel as _parallel
 from histeq._backends.numba.clahe import apply_tiles, clahe, tables_of_tiles, tile_tables
+from histeq._backends.numba.frames import PlainFrames
 from histeq._backends.numba.views import add_up, bits, mask_of, native, rows, served, split, tag, workspace
 from histeq._backends.numpy import backend as _reference
 from histeq._backends.numpy.backend import (
@@ -55,9 +56,10 @@ from histeq._core.tile_grid import Grid, Levels
 from histeq._core.window import Window
 
 __all__ = [
-    "ClipWindow", "Window", "apply", "apply_tiles", "as_mask", "bin_edges", "clahe", "copy_alpha", "device",
-    "empty_like", "equalize", "equalize_by", "fast_path", "histogram", "histogram_distance", "lookup_table",
-    "match_table", "match_values", "name", "overlap", "tables_of_tiles", "tile_histograms", "tile_tables",
+    "ClipWindow", "PlainFrames", "Window", "apply", "apply_tiles", "as_mask", "bin_edges", "clahe",
+    "copy_alpha", "device", "empty_like", "equalize", "equalize_by", "fast_path", "histogram",
+    "histogram_distance", "lookup_table", "match_table", "match_values", "name", "overlap", "tables_of_tiles",
+    "tile_histograms", "tile_tables",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -142,13 +144,20 @@ def lookup_table(counts: NDArray[np.int64], rule: str, dtype: np.dtype, out_rang
         return _reference.lookup_table(counts, rule, dtype, out_range)
     low, high, first, last, _ = out_range or _whole_range(dtype)
     table = np.empty(counts.shape, _rules.table_dtype(rule, dtype, out_range))
-    kernel, sums = getattr(getattr(_tables, f"table_{rule}"), tag(table)), workspace().sums
+    kernel, sums = _kernel_of_rule(rule, table.dtype), workspace().sums
     histograms = np.ascontiguousarray(counts).reshape(-1, counts.shape[-1])
     for histogram, levels in zip(histograms, table.reshape(histograms.shape), strict=True):
         span = int(high - low)
         span = _rules.top(histogram, span, out_range) if rule == "vips" else span
         kernel(histogram, first, last, int(low), span, sums, levels)
     return table
+
+
+@functools.cache
+def _kernel_of_rule(rule: str, dtype: np.dtype) -> Callable[..., None]:
+    """Return the kernel that makes tables of integers by a rule."""
+    kernel: Callable[..., None] = getattr(getattr(_tables, f"table_{rule}"), tag(np.empty(0, dtype)))
+    return kernel
 
 
 _whole_range = functools.cache(_rules.whole_range)  # np.iinfo takes as long as a small table

@@ -122,17 +122,13 @@ def tile_histograms(
         return False
     if not served(image) or (image.strides[4] != image.itemsize and image.shape[4] > 1):
         return False
-    _, high, wide = counts.shape[2:5]
-    listed = sorted(
-        (((z.tile - first[0]) * high + y.tile - first[1]) * wide + x.tile - first[2], *z[1:], *y[1:], *x[1:])
-        for z, y, x in itertools.product(*_reference.parts_of(pixels, grid, origin))
-    )
-    begins = [i for i in range(len(listed)) if i == 0 or listed[i][0] != listed[i - 1][0]] + [len(listed)]
+    parts, begins = _parts_of_tiles(grid, origin, image.shape[2:], first, counts.shape[3:5])
     threads = min(threads, image[0, 0].size // _PIECE)
     if len(begins) - 1 < threads or image[0, 0].size >= _tables.MAX_AREA:
         return False  # the pixels of a tile shall be shared by threads
-    whole = len(listed) == 1 and image[0, 0].flags.c_contiguous and _tiers.in_use().joins_rows
-    parts = np.array([(listed[0][0], 0, 1, 0, 1, 0, image[0, 0].size)] if whole else listed, np.int64)
+    whole = len(parts) == 1 and image[0, 0].flags.c_contiguous and _tiers.in_use().joins_rows
+    if whole:
+        parts = _int64(parts[0, 0], 0, 1, 0, 1, 0, image[0, 0].size)[None]
     parameters, nodata = _level_parameters(levels, levels.first_bin), -1
     if pixels.nodata is not None:
         nodata = int(pixels.nodata) & ((1 << 8 * image.itemsize) - 1)
@@ -166,8 +162,7 @@ def apply_tiles(
     out: Array,
 ) -> None:
     """Blend a window, which begins at `origin`, into `out` by the tables of tiles from `first` on."""
-    shape = pixels.image.shape[2:]
-    around = tuple(grid.neighbours(axis, origin[axis], shape[axis], first[axis]) for axis in range(3))
+    around = _around(grid, origin, pixels.image.shape[2:], first)
 
     def work(at: At, threads: int) -> None:
         table = tables[min(at[0], len(tables) - 1), at[1]]
@@ -180,7 +175,7 @@ def clahe(
     pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: Array | None, out: Array
 ) -> None:
     """Make the tables and blend them plane by plane: few tables are held at a time."""
-    around = _around(grid)
+    around = _around(grid, (0, 0, 0), grid.shape, (0, 0, 0))
 
     def work(at: At, threads: int) -> None:
         plane, target = _plain(pixels, at, levels), None if pixels.luma else _plain_output(out[at], levels)
@@ -253,6 +248,8 @@ def _blend_tables(
         _blend_luma(pixels, in_rows, tables[around[0].tiles[0, 0]], around, threads)
     elif plane is not None and target is not None:
         _blend_plane(plane, tables, around, _level_parameters(levels), target, threads)
+    elif _are_bytes_in_range(pixels, at, levels, out):
+        _blend_bytes_in_range(pixels.image[at], tables, around, levels, threads, out[at])
     else:
         _blend_in_parts(pixels, at, tables, around, levels, edges, out)
 
@@ -282,9 +279,33 @@ def _indices() -> NDArray[np.int64]:
 
 
 @functools.lru_cache(maxsize=16)
-def _around(grid: Grid) -> tuple[Neighbours, ...]:
-    """Return the tiles around each pixel of the image."""
-    return tuple(grid.neighbours(axis, 0, grid.shape[axis]) for axis in range(3))
+def _around(
+    grid: Grid, origin: tuple[int, ...], shape: tuple[int, ...], first: tuple[int, ...]
+) -> tuple[Neighbours, ...]:
+    """Return the tiles around each pixel of a window, counted from `first`."""
+    return tuple(grid.neighbours(axis, origin[axis], shape[axis], first[axis]) for axis in range(3))
+
+
+@functools.lru_cache(maxsize=16)
+def _parts_of_tiles(
+    grid: Grid,
+    origin: tuple[int, ...],
+    shape: tuple[int, ...],
+    first: tuple[int, ...],
+    tiles: tuple[int, ...],
+) -> tuple[NDArray[np.int64], list[int]]:
+    """Return the parts of a window that tiles count, by tile, and where the parts of each tile begin.
+
+    `tiles` are how many rows and columns of tiles there are from `first` on.
+    """
+    high, wide = tiles
+    stretches = [grid.stretches(axis, origin[axis], shape[axis]) for axis in range(3)]
+    listed = sorted(
+        (((z.tile - first[0]) * high + y.tile - first[1]) * wide + x.tile - first[2], *z[1:], *y[1:], *x[1:])
+        for z, y, x in itertools.product(*stretches)
+    )
+    begins = [i for i in range(len(listed)) if i == 0 or listed[i][0] != listed[i - 1][0]] + [len(listed)]
+    return np.array(listed, np.int64).reshape(-1, 7), begins
 
 
 @functools.lru_cache(maxsize=16)
@@ -386,6 +407,25 @@ def _blend_plane(
             kernel(plane[:, rows], *z, *cut, *x, tables, *memory, out[:, rows])
 
     _over_ranges(work, plane.shape[1], min(threads, plane.size // _PIECE))
+
+
+def _are_bytes_in_range(pixels: Pixels, at: At, levels: Levels, out: Array) -> bool:
+    """Tell whether a plane is one of bytes, in contiguous rows like its output, of which a range has bins."""
+    if pixels.luma or pixels.nodata is not None or levels.bin_shift or pixels.image.size == 0:
+        return False
+    planes = pixels.image[at], out[at]
+    return all(p.dtype == np.uint8 and (p.strides[2] == 1 or p.shape[2] == 1) for p in planes)
+
+
+def _blend_bytes_in_range(
+    plane: Array, tables: Array, around: tuple[Neighbours, ...], levels: Levels, threads: int, out: Array
+) -> None:
+    """Blend bytes by the tables of a range of values, and so as if the tables had all values."""
+    whole = _rules.extend(tables, levels.first_bin, np.empty((*tables.shape[:-1], 256), np.uint8))
+    parameters = np.zeros_like(_level_parameters(levels))  # levels are not yet pixels
+    _blend_plane(plane, whole, around, parameters, out, threads)
+    if levels.offset:
+        np.add(out, np.uint8(levels.offset), out=out)
 
 
 def _is_flat(z: Neighbours) -> bool:

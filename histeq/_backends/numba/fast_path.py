@@ -51,7 +51,7 @@ def equalize(image: Array, rule: Any, layout: Any, color: Any, alpha: Any, out: 
         return None
     if out is None:
         out = np.empty_like(image)
-    elif not _is_output(out, image):
+    elif not is_output(out, image):
         return None
     if threads == 1:
         kernel(image, workspace().memory, out)
@@ -83,7 +83,7 @@ def _equalize_small_color(
         return None
     if out is None:
         out = np.empty_like(image)
-    elif not _is_output(out, image):
+    elif not is_output(out, image):
         return None
     pixels, new = (array.reshape(height, width * channels) for array in (image, out))
     _colors.equalize_small(pixels, colors, channels, k, new)
@@ -110,7 +110,7 @@ def apply(image: Array, table: Array, layout: Any, color: Any, alpha: Any, out: 
         return None
     if out is None:
         out = np.empty_like(image)
-    elif not _is_output(out, image) or np.may_share_memory(out, table):
+    elif not is_output(out, image) or np.may_share_memory(out, table):
         return None
     shape = _shape(image)
     if image.itemsize == 1:
@@ -128,7 +128,7 @@ def clahe(
         return None
     if type(clip_limit) not in (float, int) or type(tiles) is not tuple or {*map(type, tiles)} != {int}:
         return None
-    if out is not None and not _is_output(out, image):
+    if out is not None and not is_output(out, image):
         return None
     try:
         grid, levels = tile_grid.plan_of_grey(image.shape, image.dtype, tiles)
@@ -173,7 +173,7 @@ def _shape(image: Array) -> tuple[int, ...]:
     return (1, 1, image.size) if _tiers.in_use().joins_rows else (1, *image.shape)
 
 
-def _is_output(out: Any, image: Array) -> bool:
+def is_output(out: Any, image: Array) -> bool:
     """Tell whether the result of a contiguous image may go straight into `out`."""
     if type(out) is not np.ndarray or out.dtype != image.dtype or out.shape != image.shape:
         return False

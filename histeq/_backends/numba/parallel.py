@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from histeq_kernels.cpu.fused import threaded as _kernels
+from histeq_kernels.cpu.fused import window as _windows
 from numpy.typing import NDArray
 
 from histeq._backends.numba.views import workspace
@@ -40,7 +41,7 @@ def equalize(
     default_rule : bool
         Whether it is the table of the default rule, which the kernel can make itself.
     """
-    pieces = min(max(threads, image.size // _PIECE), _kernels.most_pieces(image.shape))
+    pieces = _pieces(image, threads)
     counts, table, size = _kernels.layout_of_state(pieces, threads)
     state = np.zeros(size, np.int64)
     kernel = _kernels.equalize_together.u8
@@ -56,3 +57,50 @@ def equalize(
             _threads.tell(state, _kernels.TABLE_READY)
             take_part(0, _kernels.MAP)
         _threads.wait(state, _kernels.MAPPED, pieces)
+
+
+def equalize_frame(
+    image: Array,
+    leaving: Array,
+    levels: Array,
+    judge: Array,
+    shares: Array,
+    total: Array,
+    out: Array,
+    threads: int,
+) -> tuple[NDArray[np.int64], Array]:
+    """Equalize a frame of a video, on one thread or several: see `histeq_kernels/cpu/fused/window.py`.
+
+    Returns
+    -------
+    counts, table
+        (256,) int64 and (256,) uint8.
+    """
+    pieces = 1 if threads == 1 else _pieces(image, threads)
+    counts, table, size = _kernels.layout_of_state(pieces, threads)
+    state = np.zeros(size, np.int64)
+    kernel = _windows.equalize_frame.u8
+
+    def take_part(i: int) -> None:
+        work = _kernels.COUNT | _kernels.MAP
+        _kernels.equalize_together.u8(image, pieces, i, threads, work, state, workspace().memory, out)
+
+    def lead(work: int) -> None:
+        memory = workspace().memory
+        kernel(image, pieces, threads, work, state, leaving, levels, judge, shares, total, memory, out)
+
+    if threads == 1:
+        lead(_kernels.COUNT)
+    else:
+        with _threads.helping(take_part, threads - 1):
+            lead(_kernels.COUNT)
+            while not state[_kernels.TABLE_READY]:  # a helper took long
+                _threads.wait(state, _kernels.COUNTED, pieces)
+                lead(0)
+            _threads.wait(state, _kernels.MAPPED, pieces)
+    return state[counts : counts + 256], state[table:].view(np.uint8)
+
+
+def _pieces(image: Array, threads: int) -> int:
+    """Return into how many pieces several threads cut an image."""
+    return min(max(threads, image.size // _PIECE), _kernels.most_pieces(image.shape))

@@ -20,15 +20,17 @@ from histeq._core.tile_grid import Grid, Levels
 from histeq._core.window import Window
 
 __all__ = [
-    "ClipWindow", "Window", "apply", "apply_tiles", "as_mask", "bin_edges", "clahe", "copy_alpha", "device",
-    "empty_like", "equalize", "equalize_by", "fast_path", "histogram", "histogram_distance", "lookup_table",
-    "match_table", "match_values", "name", "overlap", "tables_of_tiles", "tile_histograms", "tile_tables",
+    "ClipWindow", "PlainFrames", "Window", "apply", "apply_tiles", "as_mask", "bin_edges", "clahe",
+    "copy_alpha", "device", "empty_like", "equalize", "equalize_by", "fast_path", "histogram",
+    "histogram_distance", "lookup_table", "match_table", "match_values", "name", "overlap", "tables_of_tiles",
+    "tile_histograms", "tile_tables",
 ]  # fmt: skip
 
 Array = NDArray[Any]
 
 name = "numpy"
 ClipWindow = None
+PlainFrames = None
 fast_path = None
 _BLOCK = 1 << 20  # pixels handled at once: their int64 temporaries stay within 8 MB each
 

@@ -2,12 +2,18 @@
 
 import numpy as np
 
-from histeq_kernels.cpu.core.kernel import COUNTS, kernel
+from histeq_kernels.cpu.core.kernel import COUNTS, inline, kernel
 
 
 @kernel(f64=f"void({COUNTS}, float64, int64[::1], float64[::1])")
 def distance(histogram, unit, shares, result):
-    """Write half the L1 distance of two normalised histograms, 0 where one is empty, and the new shares.
+    """Write what `distance_between` returns."""
+    result[0] = distance_between(histogram, unit, shares)
+
+
+@inline
+def distance_between(histogram, unit, shares):
+    """Return half the L1 distance of two normalised histograms, 0 where one is empty.
 
     Parameters
     ----------
@@ -24,4 +30,4 @@ def distance(histogram, unit, shares, result):
         moved += abs(share - shares[level])
         before |= shares[level]
         shares[level] = share
-    result[0] = np.float64(moved) / (2.0 * unit) if before and total else 0.0
+    return np.float64(moved) / (2.0 * unit) if before and total else 0.0

@@ -95,13 +95,19 @@ def count_pieces(image, team, memory):
 def make_table(team, memory):
     """Write the table when all pieces are counted, unless that takes too long."""
     if await_at_least(team.state, COUNTED, team.pieces):
-        total = counts_of(team, 0)
-        for thread in range(1, team.threads):
-            counts = counts_of(team, thread)
-            for value in range(np.uint64(256)):
-                total[value] += counts[value]
-        table_of_counts(total, memory, table_of(team))
+        table_of_counts(all_counts(team), memory, table_of(team))
         add(team.state, TABLE_READY, 1)
+
+
+@inline
+def all_counts(team):
+    """Return the counts of all threads, added up in those of the first."""
+    total = counts_of(team, 0)
+    for thread in range(1, team.threads):
+        counts = counts_of(team, thread)
+        for value in range(np.uint64(256)):
+            total[value] += counts[value]
+    return total
 
 
 @inline
