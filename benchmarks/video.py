@@ -56,7 +56,8 @@ def main() -> None:
         folder = Path(name)
         source = folder / "in.mp4"
         make(source, arguments.frames)
-        print("| encoder | work | with | without | ratio | target |\n|---|---|---|---|---|---|", flush=True)
+        print("| encoder | work | with | without | ratio | of processor time | target |")
+        print("|---|---|---|---|---|---|---|", flush=True)
         for preset in arguments.presets.split(","):
             for way in _WAYS:
                 print(row_of_cost(source, folder, preset, way, arguments.rounds), flush=True)
@@ -113,10 +114,11 @@ def row_of_cost(source: Path, folder: Path, preset: str, way: str, rounds: int) 
     def without() -> None:
         encode(folder / "b.mp4", zip(decoded(source), held, strict=True), preset)
 
-    with_, alone = in_turns([ours, without], rounds)
+    (with_, busy), (alone, busy_alone) = in_turns([ours, without], rounds)
     sizes = [(folder / name).stat().st_size for name in ("a.mp4", "b.mp4")]
     assert abs(sizes[0] - sizes[1]) < 0.01 * sizes[0]
-    cells = [f"x264 {preset}", way, f"{with_:.2f} s", f"{alone:.2f} s", f"{with_ / alone:.3f}", _TARGETS[way]]
+    ratios = f"{with_ / alone:.3f}", f"{busy / busy_alone:.3f}"
+    cells = [f"x264 {preset}", way, f"{with_:.2f} s", f"{alone:.2f} s", *ratios, _TARGETS[way]]
     return f"| {' | '.join(map(str, cells))} |"
 
 
@@ -148,7 +150,7 @@ def rows_of_peers(source: Path, folder: Path, rounds: int) -> Iterator[str]:
          lambda: filtered(source, folder / "b.mp4", "normalize"), ours(preset="ultrafast", quality=_CRF)),
     ]  # fmt: skip
     for name, wanted, theirs, own in cases:
-        other, mine = in_turns([theirs, own], rounds)
+        (other, _), (mine, _) = in_turns([theirs, own], rounds)
         yield f"| {name} | {other:.2f} s | {mine:.2f} s | {other / mine:.2f} | {wanted} |"
 
 
@@ -196,15 +198,19 @@ def _pulled(graph: Any) -> Iterator[tuple[Any, Any]]:
             return
 
 
-def in_turns(works: list[Callable[[], Any]], rounds: int) -> list[float]:
-    """Return the median times of some pieces of work that take turns; a first round does not count."""
-    times: list[list[float]] = [[] for _ in works]
+def in_turns(works: list[Callable[[], Any]], rounds: int) -> list[tuple[float, float]]:
+    """Return the median times of some pieces of work that take turns: by the clock, and of processors.
+
+    A first round does not count.
+    """
+    times: list[list[tuple[float, float]]] = [[] for _ in works]
     for _ in range(rounds + 1):
         for index, work in enumerate(works):
-            start = time.perf_counter()
+            start, busy = time.perf_counter(), time.process_time()
             work()
-            times[index].append(time.perf_counter() - start)
-    return [statistics.median(each[1:]) for each in times]
+            times[index].append((time.perf_counter() - start, time.process_time() - busy))
+    medians = [[statistics.median(column) for column in zip(*each[1:], strict=True)] for each in times]
+    return [(wall, busy) for wall, busy in medians]
 
 
 _MEMORY = """

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from fractions import Fraction
+from io import BytesIO
 
 import av
 import clips
@@ -189,7 +190,7 @@ class TestPixels:
         went(source, tmp_path / "b.mkv")
         np.testing.assert_array_equal(lumas(tmp_path / "b.mkv"), expected(source))
 
-    def test_causal_windows_hold_no_frames(self, tmp_path):
+    def test_causal_windows(self, tmp_path):
         source = make(tmp_path / "a.mkv")
         went(source, tmp_path / "b.mkv", centered=False)
         whole = [*histeq.Equalizer(value_range=LIMITED).frames(lumas(source))]
@@ -295,6 +296,37 @@ class TestKept:
         result = went(source, tmp_path / f"b{suffix}")
         assert (result.codec, result.notes) == (encoder, ())
         assert len(times(tmp_path / f"b{suffix}")) == 5
+
+    @pytest.mark.parametrize(
+        ("codec", "suffix", "best", "worst"),
+        [
+            ("h264", ".mkv", 1, 40),
+            ("mpeg4", ".mkv", 1, 31),
+            ("mpeg2video", ".ts", 2, 31),
+            ("mjpeg", ".avi", 2, 20),
+        ],
+    )
+    def test_quality(self, tmp_path, codec, suffix, best, worst):
+        source = make(tmp_path / "a.mkv", 3, size=(128, 160))
+        sizes = []
+        for quality in (best, None, worst):
+            went(source, tmp_path / f"b{suffix}", codec=codec, quality=quality)
+            sizes.append(sum(len(data) for data, _, _ in packets(tmp_path / f"b{suffix}", "video")))
+        assert sizes[0] > sizes[1] > 1.1 * sizes[2]
+
+    @pytest.mark.parametrize(("codec", "suffix", "range_"), [("mjpeg", ".avi", 2), ("dnxhd", ".mov", 1)])
+    def test_codecs_that_take_few_pixel_formats(self, tmp_path, codec, suffix, range_):
+        """MJPEG has the full range, and DNxHD of any size is DNxHR."""
+        source = make(tmp_path / "a.mkv", 3, size=(128, 256))
+        result = went(source, tmp_path / f"b{suffix}", codec=codec)
+        assert (result.notes != ()) == (codec == "mjpeg")
+        lossless = went(source, tmp_path / "c.mkv", codec="ffv1")
+        assert lossless.notes == ()
+        with av.open(str(tmp_path / f"b{suffix}")) as a, av.open(str(tmp_path / "c.mkv")) as b:
+            for one, two in zip(a.decode(video=0), b.decode(video=0), strict=True):
+                assert one.color_range in (range_, 0)
+                shown, exact = (f.to_ndarray(format="rgb24").astype(int) for f in (one, two))
+                assert abs(shown - exact).mean() < 4
 
     @pytest.mark.exhaustive
     @pytest.mark.parametrize(
@@ -486,6 +518,18 @@ class TestLosses:
     def test_no_false_alarm(self, tmp_path, long, suffix):
         assert histeq.equalize_video(long / f"a{suffix}", tmp_path / f"b{suffix}").lost == 0
 
+    def test_frames_that_an_avi_repeats(self, tmp_path):
+        """A capture that missed frames has empty chunks in their place, which announce frames, too."""
+
+        def place(frame, index):
+            frame.pts = (0, 1, 2, 8, 9, 20)[index]
+
+        source = make(tmp_path / "a.avi", 6, "mpeg4", edit=place)
+        with av.open(str(source)) as container:
+            assert container.streams.video[0].frames == 21
+        assert went(source, tmp_path / "b.avi").lost == 0
+        np.testing.assert_array_equal(times(tmp_path / "b.avi"), times(source))
+
     def test_no_frames(self, tmp_path):
         with av.open(str(tmp_path / "a.mkv"), "w") as out:
             video = out.add_stream("ffv1", rate=25)
@@ -644,6 +688,33 @@ class TestFiles:
             result = histeq.equalize_video(reader, writer)
         assert result.codec == "rawvideo"
         np.testing.assert_array_equal(lumas(tmp_path / "b.nut"), expected(source))
+
+    def test_causal_pipes_do_not_wait(self, tmp_path):
+        """Who sends frames by a pipe gets each before it sends many more."""
+        source = make(tmp_path / "a.y4m", 12, "wrapped_avframe", size=(256, 256), container="yuv4mpegpipe")
+        written, behind, frame = BytesIO(), [], 256 * 384
+
+        class Pipe:
+            file = BytesIO(source.read_bytes())
+
+            def read(self, size):
+                behind.append(self.file.tell() - written.tell())
+                return self.file.read(size)
+
+        histeq.equalize_video(Pipe(), written, centered=False)
+        assert max(behind) < 3 * frame
+
+    def test_pipes_that_end_early(self, tmp_path):
+        """A pipe does not say how long it is to be, but how much of it was read."""
+        source = make(tmp_path / "a.y4m", 6, "wrapped_avframe", container="yuv4mpegpipe")
+        data = source.read_bytes()
+        for length, lost in ((len(data), 0), (len(data) - 100, 1)):
+
+            class Pipe:
+                read = BytesIO(data[:length]).read
+
+            result = histeq.equalize_video(Pipe(), tmp_path / "b.mkv", lenient=True, overwrite=True)
+            assert (result.frames, result.lost) == (6 - lost, lost)
 
     def test_progress_and_result(self, tmp_path):
         seen = []

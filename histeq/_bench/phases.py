@@ -85,7 +85,7 @@ class PhaseClock:
 def watched(clock: PhaseClock) -> Iterator[None]:
     """Have the passes over files tell a clock what they do."""
     from histeq._files.tiff.storage import Storage
-    from histeq._passes import clahe, count
+    from histeq._passes import clahe
     from histeq._passes.run import Run
 
     counting = threading.local()
@@ -98,12 +98,12 @@ def watched(clock: PhaseClock) -> Iterator[None]:
         with clock.phase(phase):
             yield
 
-    over_source, counted = count.over_source, clahe._Page.counted
+    summed, counted = Run.summed, clahe._Page.counted
 
     def counting_pass(*arguments: Any, **keywords: Any) -> Any:
         passes[0] += 1
         try:
-            return over_source(*arguments, **keywords)
+            return summed(*arguments, **keywords)
         finally:
             passes[0] -= 1
 
@@ -117,7 +117,7 @@ def watched(clock: PhaseClock) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for target, attribute, new in (
             (Run, "step", step),
-            (count, "over_source", counting_pass),
+            (Run, "summed", counting_pass),
             (clahe._Page, "counted", counting_window),
             (Storage, "read", clock.timing(Storage.read, "read")),
             (Storage, "read_into", clock.timing(Storage.read_into, "read")),

@@ -2,6 +2,7 @@
 
 import contextlib
 import fnmatch
+import itertools
 import os
 import sys
 import time
@@ -19,6 +20,7 @@ from histeq._cli import options, report
 from histeq._cli.options import STANDARD, Name
 from histeq._cli.report import Failure, one_line
 from histeq._core import stop
+from histeq._files import urls
 
 _PATIENCE = 1.0
 """Seconds that a file may take before a bar is shown."""
@@ -26,7 +28,7 @@ _SLASHES = ("/", "\\")
 
 Result = dict[str, Any]
 Progress = Callable[[int, int], object]
-"""Takes the pixels done and the pixels to do, those of all passes."""
+"""Takes what is done and what there is to do: pixels of all passes, or frames; 0 if nothing tells."""
 
 
 def run(
@@ -78,11 +80,12 @@ def run(
         return described(function(source, target, format=kind, progress=progress, **arguments))
 
     mask = options.opened_mask(arguments["mask"], arguments["max_pixels"])
-    with _no_empty_folders(items), mask as arguments["mask"]:
+    cluster = options.connected(None if dry_run else arguments["cluster"])
+    with _no_empty_folders(items), mask as arguments["mask"], cluster as arguments["cluster"]:
         if not together:
             report.finish(_each(work, items, jobs), as_json, dry_run)
             return
-        with one_line(), progress_of_pixels() as progress:
+        with one_line(), progress_of("Mpixel", 1e6) as progress:
             sources, targets, kinds = map(list, zip(*map(files, items), strict=True))
             results = function(sources, targets, format=kinds[0], progress=progress, **arguments)
     every = [item.names | described(result) for item, result in zip(items, results, strict=True)]
@@ -119,6 +122,8 @@ class Item(NamedTuple):
         source = options.standard_input() if self.source == STANDARD else self.source
         if not isinstance(self.target, Path):
             return source, BytesIO() if dry_run else options.standard_output(), format
+        if urls.address(self.target) is not None:  # it has no folders that are made
+            return source, self.target, format
         if self.in_folder and _files.seen(self.target.parent) != S_IFDIR:
             if dry_run:  # the folder would be made: what is left to check is the format
                 return source, BytesIO(), format or _files.format_of(self.target)
@@ -259,7 +264,7 @@ def _each(work: Callable[[Item, Progress | None], Result], items: Sequence[Item]
             return item.names | {"error": failure.message}
 
     if len(items) == 1:
-        with progress_of_pixels() as progress:
+        with progress_of("Mpixel", 1e6) as progress:
             return [attempt(items[0], progress)]
     with _progress_of_files(len(items)) as advance:
         if jobs == 1:
@@ -291,8 +296,16 @@ def _progress_of_files(count: int) -> Iterator[Callable[[Result], Result]]:
 
 
 @contextlib.contextmanager
-def progress_of_pixels() -> Iterator[Progress | None]:
-    """Show a progress bar with the throughput and the time left if standard error is a terminal."""
+def progress_of(unit: str, size: float = 1) -> Iterator[Progress | None]:
+    """Show a progress bar with the speed and the time left if standard error is a terminal.
+
+    Parameters
+    ----------
+    unit : str
+        What is done, such as "frames".
+    size : float
+        How many of what is counted are one of `unit`.
+    """
     if not sys.stderr.isatty():
         yield None
         return
@@ -303,11 +316,13 @@ def progress_of_pixels() -> Iterator[Progress | None]:
         def show(done: int, total: int) -> None:
             elapsed = time.monotonic() - start
             if not bars and elapsed > _PATIENCE:
-                speed = click.progressbar(
-                    length=total, file=sys.stderr, item_show_func=lambda text: text or ""
-                )
-                bars.append(stack.enter_context(speed))
+                bar = click.progressbar(
+                    itertools.repeat(None), total or None, file=sys.stderr, show_pos=not total,
+                    item_show_func=lambda text: text or "",
+                )  # fmt: skip
+                bars.append(stack.enter_context(bar))
             for bar in bars:
-                bar.update(done - bar.pos, f"{done / 1e6 / elapsed:.0f} Mpixel/s")
+                bar.length = total or None
+                bar.update(done - bar.pos, f"{done / size / elapsed:.1f} {unit}/s")
 
         yield show

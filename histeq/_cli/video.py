@@ -1,10 +1,6 @@
 """The command `histeq video`."""
 
-import contextlib
 import dataclasses
-import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +8,8 @@ import click
 
 import histeq
 from histeq import _files
-from histeq._cli import drawing, options, report
-from histeq._cli.report import Failure, one_line
-
-_PATIENCE = 1.0
-"""Seconds that a video may take before its progress is shown."""
-_INTERVAL = 0.2
+from histeq._cli import batch, drawing, options, report
+from histeq._cli.report import one_line
 
 
 def _roi(
@@ -139,14 +131,15 @@ def video(
     options.check_tiling(arguments)
     if output is None and preview is None:
         raise click.UsageError("OUT is missing: it can be left out with --preview only")
-    if output == "-" and as_json:
+    if output in options.STANDARD_OUTPUT and as_json:
         raise click.UsageError("--json prints to standard output, and so does the video")
     if preview is not None:
         drawing.check_output(preview, overwrite)
-    with one_line(Path(source)), _progress() as progress:
+    from_pipe, into_pipe = source in options.STANDARD_INPUT, output in options.STANDARD_OUTPUT
+    with one_line(Path(source)), batch.progress_of("frames") as progress:
         arguments |= {"overwrite": overwrite, "progress": progress}
-        target = None if output is None else _standard_output() if output == "-" else output
-        result = _run(sys.stdin.buffer if source == "-" else source, target, preview, arguments)
+        target = options.standard_output() if into_pipe else output
+        result = _run(options.standard_input() if from_pipe else source, target, preview, arguments)
     _report(source, output, result, as_json)
 
 
@@ -172,48 +165,3 @@ def _report(source: str, output: str | None, result: Any, as_json: bool) -> None
         entries = {**dataclasses.asdict(result), "notes": list(result.notes), "cuts": list(result.cuts)}
         del entries["source"], entries["target"]
         report.print_json([{"input": source, "output": output, **entries}])
-
-
-def _standard_output() -> Any:
-    """Return standard output for a video, unless a person would see it."""
-    if sys.stdout.isatty():
-        raise Failure("-: standard output is a terminal")
-    return sys.stdout.buffer
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[int, int], None] | None]:
-    """Show frames, frames a second and the time left if standard error is a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    start = shown = time.monotonic()
-    width = 0
-
-    def show(done: int, total: int) -> None:
-        nonlocal shown, width
-        now = time.monotonic()
-        if now - start < _PATIENCE or (now - shown < _INTERVAL and done != total):
-            return
-        shown = now
-        text = progress_text(done, total, now - start)
-        click.echo("\r" + text.ljust(width), err=True, nl=False)
-        width = len(text)
-
-    try:
-        yield show
-    finally:
-        if width:
-            click.echo(err=True)
-
-
-def progress_text(done: int, total: int, seconds: float) -> str:
-    """Return how far a video is, such as "120 of 500 frames, 60.0 frames/s, 0:00:06 left"."""
-    speed = done / seconds
-    if not total:
-        return f"{done} frames, {speed:.1f} frames/s"
-    left = round((total - done) / speed)
-    return (
-        f"{done} of {total} frames, {speed:.1f} frames/s, "
-        f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
-    )

@@ -10,14 +10,18 @@ _PATIENCE = Fraction(1, 10)  # seconds
 
 
 class Audit:
-    """Counts what comes out of a decoder against what goes in and what the file announces."""
+    """Counts what comes out of a decoder against what goes in and what the file announces.
 
-    def __init__(self, container: Any, stream: Any) -> None:
-        self._stream = stream
+    Of what comes through a pipe, `pipe.size` tells in the end how long it is.
+    """
+
+    def __init__(self, container: Any, stream: Any, pipe: Any = None) -> None:
+        self._stream, self._pipe = stream, pipe
         self._measured = bool(_MEASURED & set(container.format.name.split(",")))
+        self._is_avi = container.format.name == "avi"
         self._container_seconds = Fraction(container.duration or 0, 1_000_000)
         # Frames as they are follow each other to the end of the file.
-        self._size = container.size if container.format.name == "yuv4mpegpipe" else None
+        self._size = container.size if container.format.name == "yuv4mpegpipe" else 0
         self._position = 0
         self._container_start = Fraction(container.start_time or 0, 1_000_000)
         self._packets = self._discarded = self._corrupt = self._other_size = self._undecoded = 0
@@ -85,10 +89,10 @@ class Audit:
 
     def lost(self) -> tuple[int, str]:
         """Return how many frames are lost or damaged, about, and a sentence about them; 0 and "" for none."""
-        announced = self._stream.frames
-        unread = max(0, announced - self._discarded - self.frames - self._other_size)
+        unread = max(0, self._stream.frames - self._discarded - self._shown - self._other_size)
         undecoded = max(0, self._packets - self._discarded - self.frames - self._other_size, self._undecoded)
-        rest = int(bool(self._size and self._position < self._size))
+        size = self._pipe.size if self._pipe is not None and self._size else self._size
+        rest = int(self._position < size)
         missing = max(unread, undecoded, self._short(), rest)
         total = missing + self._corrupt + self._other_size
         if not total and not self.is_broken:
@@ -97,6 +101,13 @@ class Audit:
         parts += [f"{self._corrupt} are damaged"] if self._corrupt else []
         parts += [self._error] if self._error else []
         return max(total, 1), ", ".join(parts) or "it is damaged"
+
+    @property
+    def _shown(self) -> int:
+        """How many frames the file was to announce: AVI counts repetitions, too, which it does not store."""
+        if not self._is_avi:
+            return self.frames
+        return round((self._end - self._start) * (self._stream.average_rate or 25)) - self._other_size
 
     def _short(self) -> int:
         """Return how many frames the last one is short of the announced end."""

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 from histeq._files.picture import Unfit
-from histeq._video.pixels import Recipe
+from histeq._video.pixels import FULL, Recipe
 
 # The encoder of a codec, where it has another name.
 _ENCODERS = {
@@ -37,7 +37,6 @@ _SCALED = (
     "wmv2",
 )
 _SCALE = 3  # of those: 1 (best) to 31
-_LAMBDA = 118  # FF_QP2LAMBDA
 _PROFILES = {
     "prores_ks": {"Proxy": "proxy", "LT": "lt", "Standard": "standard", "HQ": "hq", "4444": "4444",
                   "XQ": "4444xq", "4444XQ": "4444xq"},
@@ -79,8 +78,18 @@ _FIELDS = ("libx264", "libx264rgb", "mpeg2video", "mpeg4", "prores_ks", "dnxhd")
 """Encoders that keep the two fields of interlaced frames apart."""
 _LOSSLESS = ("ffv1", "rawvideo", "wrapped_avframe", "utvideo", "huffyuv", "ffvhuff", "magicyuv")
 
+_LIMITED = ("yuv420p", "yuv422p", "yuv444p")
+"""Formats of limited range, of which those with yuvj in place of yuv have the full one."""
+_DNXHR = {
+    "yuv422p": "dnxhr_hq",
+    "yuv422p10le": "dnxhr_hqx",
+    "yuv444p10le": "dnxhr_444",
+    "gbrp10le": "dnxhr_444",
+}
+"""The profile of DNxHR for a pixel format. It takes frames of any size, and DNxHD only some."""
+
 _COLORS = ("color_range", "color_primaries", "color_trc", "colorspace")
-_FLAGS = {"frame_duration": 1 << 8, "qscale": 1 << 1, "interlaced_dct": 1 << 18, "interlaced_me": 1 << 29}
+_FLAGS = {"frame_duration": 1 << 8, "interlaced_dct": 1 << 18, "interlaced_me": 1 << 29}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +181,11 @@ def pixel_format(encoder: str, container: str, how: Recipe) -> tuple[str, list[s
     from av.codec.codec import PixFmtLoss, find_best_pix_fmt_of_list
 
     offered = _offered(encoder, container)
+    if encoder == "mjpeg":
+        offered = [name for name in offered if name not in _LIMITED]
+        if how.format in _LIMITED and how.value_range[0]:
+            name = how.format.replace("yuv", "yuvj")
+            return name, [f"the limited range: {encoder} stores the full one"]
     if not offered or how.format in offered:
         return how.format, []
     if how.format.endswith("be") and how.format[:-2] + "le" in offered:
@@ -186,6 +200,8 @@ def pixel_format(encoder: str, container: str, how: Recipe) -> tuple[str, list[s
 def pixel_format_of_images(encoder: str, container: str, how: Recipe, first: Any) -> str:
     """Return the pixel format of a video made of images: what most players show, where that is possible."""
     offered = _offered(encoder, container)
+    if encoder == "mjpeg":
+        return "yuvj444p" if how.layout == "HWC" else "gray" if "gray" in offered else "yuvj420p"
     if how.layout == "HWC" and "yuv420p" in offered and how.format not in offered:
         even = first.width % 2 == 0 and first.height % 2 == 0
         deep = "10le" if how.bits > 8 else ""
@@ -200,18 +216,24 @@ def has_constant_rate(container: Any, encoder: str) -> bool:
     return encoder in _CONSTANT_CODECS or container.format.name in _CONSTANT_FORMATS
 
 
-def options(encoder: str, container: str, wanted: Wanted, stream: Any, first: Any) -> dict[str, str]:
-    """Return the options of an encoder."""
+def options(
+    encoder: str, container: str, pixels: str, wanted: Wanted, stream: Any, first: Any
+) -> dict[str, str]:
+    """Return the options of an encoder; `pixels` is the pixel format that it is given."""
     chosen = dict(_DEFAULTS.get(encoder, {}))
     if encoder in _CRF:
         chosen["crf"] = str(_CRF[encoder] if wanted.quality is None else wanted.quality)
-    elif encoder not in _SCALED and wanted.quality is not None:
+    elif encoder in _SCALED:  # global_quality would do nothing: it is each frame's that they go by
+        chosen["qmin"] = chosen["qmax"] = str(wanted.quality or _SCALE)
+    elif wanted.quality is not None:
         raise Unfit(f"{encoder} takes no --quality")
     if wanted.preset is not None:
         if encoder not in _PRESET:
             raise Unfit(f"{encoder} takes no --preset")
         chosen[_PRESET[encoder]] = wanted.preset
     profile = "" if stream is None else _PROFILES.get(encoder, {}).get(stream.codec_context.profile or "", "")
+    if encoder == "dnxhd" and (stream is None or stream.codec_context.name != "dnxhd"):
+        profile = _DNXHR.get(pixels, "")
     if profile:
         chosen["profile"] = profile
     if encoder == "libx265":
@@ -225,19 +247,18 @@ def options(encoder: str, container: str, wanted: Wanted, stream: Any, first: An
     return chosen
 
 
-def configure(target: Any, encoder: str, wanted: Wanted, stream: Any, first: Any) -> None:
-    """Set up the context of the output's video stream: size, colours, fields, quality."""
+def configure(target: Any, encoder: str, stream: Any, first: Any) -> None:
+    """Set up the context of the output's video stream: size, colours, fields."""
     context = target.codec_context
     context.width, context.height = first.width, first.height
     context.flags |= _FLAGS["frame_duration"]
     for name in _COLORS:
         context_of_source = first if stream is None else stream.codec_context
         setattr(context, name, getattr(first, name) or getattr(context_of_source, name))
+    if target.pix_fmt.startswith("yuvj"):
+        context.color_range = FULL
     if stream is not None and stream.sample_aspect_ratio:
         context.sample_aspect_ratio = stream.sample_aspect_ratio
-    if encoder in _SCALED:
-        context.flags |= _FLAGS["qscale"]
-        context.global_quality = (wanted.quality or _SCALE) * _LAMBDA
     if first.interlaced_frame and encoder in _FIELDS:
         context.flags |= _FLAGS["interlaced_dct"] | _FLAGS["interlaced_me"]
         context.field_order = stream.codec_context.field_order

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from histeq._files.picture import Unfit
 
-_FULL = 2  # of FFmpeg's AVColorRange
+FULL = 2  # of FFmpeg's AVColorRange
 # Formats of several samples in one plane: the first luma sample, and the samples from one to the next.
 _PACKED_LUMA = {
     "yuyv422": (0, 2), "yvyu422": (0, 2), "uyvy422": (1, 2), "ya8": (0, 2),
@@ -78,7 +78,7 @@ def recipe(format: Any, color_range: int) -> Recipe:
     if not known or not 8 <= bits <= 16 or "f16" in name or "f32" in name:
         raise Unfit(f"frames of the pixel format {name} cannot be equalized")
     grey = luma and len([part for part in parts if not part.is_alpha]) == 1
-    full = format.is_rgb or name.startswith("yuvj") or color_range == _FULL or (grey and color_range == 0)
+    full = format.is_rgb or name.startswith("yuvj") or color_range == FULL or (grey and color_range == 0)
     limits = (0, 2**bits - 1) if full else (16 << (bits - 8), 235 << (bits - 8))
     upper = "msb" in name or name.startswith(("p0", "p2", "p4", "y21"))
     backwards = name in _PACKED_RGB and _PACKED_RGB[name][1]
@@ -95,11 +95,11 @@ class Pixels:
     samples of the other byte order are copies, which `store` puts back.
     """
 
-    __slots__ = ("_planes", "_shift", "array")
+    __slots__ = ("_how", "_planes", "array")
 
     def __init__(self, frame: Any, how: Recipe) -> None:
         self._planes = _planes(frame, how)
-        self._shift = how.shift
+        self._how = how
         together = self._planes[0]
         if how.layout == "HWC" and len(self._planes) == 3:
             together = np.stack(self._planes, axis=-1)
@@ -109,11 +109,17 @@ class Pixels:
             together = together.astype(together.dtype.newbyteorder("="))
         self.array: NDArray[Any] = together
 
+    def move_to(self, frame: Any) -> None:
+        """Go on with a frame of the same values, as the same one is whose memory is another now."""
+        is_view, self._planes = self.array is self._planes[0], _planes(frame, self._how)
+        if is_view:
+            self.array = self._planes[0]
+
     def store(self) -> None:
         """Put the values of the array into the frame."""
         if self.array is self._planes[0]:
             return
-        values = self.array << self._shift if self._shift else self.array
+        values = self.array << self._how.shift if self._how.shift else self.array
         if len(self._planes) == 1:
             self._planes[0][...] = values
         else:

@@ -41,32 +41,45 @@ def run(source: Any, sink: Any, job: Any) -> tuple[Any, int, tuple[int, int]]:
         The equalizer, the number of frames, and the height and width of each.
     """
     equalizer: Any = None
-    waiting: deque[Any] = deque()
-    frames, size = 0, (0, 0)
+    fresh: deque[Any] = deque()  # frames that were not counted yet
+    waiting: deque[Any] = deque()  # frames that were, and not mapped
+    frames, size, ahead = 0, (0, 0), 0
+
+    def count_and_emit() -> None:
+        nonlocal frames
+        stop.check()
+        if fresh:
+            frame = fresh.popleft()
+            equalizer.update(frame.array)
+            if job.watch is not None:
+                job.watch.before(frame)
+            waiting.append(frame)
+            if len(waiting) <= equalizer.lag:
+                return
+        _emit(waiting.popleft(), equalizer, sink, job)
+        frames = _told(frames + 1, source, job)
+
     with threads(1):  # the codecs' threads hold the processors
         for item in _read(source, job.source):
-            stop.check()
             if not hasattr(item, "array"):
+                stop.check()
                 if sink is not None:
                     _write(sink.copy, item, job.target)
                 continue
             if equalizer is None:
                 equalizer, size = job.make(**source.arguments), item.array.shape[:2]
+                ahead = max(0, source.settled_after - equalizer.lag)
                 if job.watch is not None:
                     job.watch.begin(job.make, source.arguments)
-            equalizer.update(item.array)
-            if job.watch is not None:
-                job.watch.before(item)
-            waiting.append(item)
-            if len(waiting) > equalizer.lag:
-                _emit(waiting.popleft(), equalizer, sink, job)
-                frames = _told(frames + 1, source, job)
+            fresh.append(item)
+            if len(fresh) > ahead:
+                count_and_emit()
+        while fresh:
+            count_and_emit()
         if equalizer is not None:
             equalizer.finish()
         while waiting:
-            stop.check()
-            _emit(waiting.popleft(), equalizer, sink, job)
-            frames = _told(frames + 1, source, job)
+            count_and_emit()
     if job.watch is not None and equalizer is not None:
         job.watch.cuts = tuple(equalizer.cut_frames)
     return equalizer, frames, size
@@ -74,6 +87,7 @@ def run(source: Any, sink: Any, job: Any) -> tuple[Any, int, tuple[int, int]]:
 
 def _emit(frame: Any, equalizer: Any, sink: Any, job: Any) -> None:
     """Map a frame, and write it."""
+    frame.make_writable()
     equalizer.apply(frame.array, out=frame.array)
     frame.store()
     if job.watch is not None:

@@ -75,8 +75,13 @@ class ImageFrame:
     def __init__(self, picture: Picture, number: int, rate: Fraction) -> None:
         self.picture_of = picture
         pixels = picture.pixels[0] if "N" in picture.layout else picture.pixels
-        self.array: NDArray[Any] = pixels if pixels.flags.writeable else pixels.copy()
+        self.array: NDArray[Any] = pixels
         self._pts, self._rate = number, rate
+
+    def make_writable(self) -> None:
+        """Copy the image if its memory must not be written to."""
+        if not self.array.flags.writeable:
+            self.array = self.array.copy()
 
     def store(self) -> None:
         """Do nothing: the array is the image."""
@@ -119,6 +124,7 @@ class ImageSource:
     """A sequence of images, which have one size, dtype and number of channels."""
 
     stream = container = None
+    settled_after = 0
 
     def __init__(self, files: Sequence[Path], rate: Fraction, max_pixels: int) -> None:
         self.files, self.rate, self._max_pixels = files, rate, max_pixels

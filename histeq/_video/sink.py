@@ -82,6 +82,8 @@ class Sink:
             self._mux(self._video.encode(None))
             container, self._container = self._container, None
             container.close()
+        if self._raw and hasattr(self._file, "flush"):
+            self._file.flush()
 
     def close(self) -> None:
         """Close the file if it was not finished: it is of no use."""
@@ -137,16 +139,17 @@ class Sink:
             return decoded
         if not self.pixel_format.startswith("yuv"):
             return decoded.reformat(format=self.pixel_format)
-        return decoded.reformat(format=self.pixel_format, dst_colorspace="ITU709", dst_color_range="MPEG")
+        range_ = "JPEG" if self.pixel_format.startswith("yuvj") else "MPEG"
+        return decoded.reformat(format=self.pixel_format, dst_colorspace="ITU709", dst_color_range=range_)
 
     def _add_video(self, first: Any) -> Any:
         stream, wanted = self._source.stream, self._wanted
-        chosen = encoder.options(self.encoder, self._format, wanted, stream, first)
+        chosen = encoder.options(self.encoder, self._format, self.pixel_format, wanted, stream, first)
         if encoder.loses_fields(self.encoder, first):
             self.notes.append(f"interlacing: {self.encoder} does not keep it")
         target = self._container.add_stream(self.encoder, rate=self._source.rate, options=chosen)
         target.pix_fmt = self.pixel_format
-        encoder.configure(target, self.encoder, wanted, stream, first)
+        encoder.configure(target, self.encoder, stream, first)
         self._constant = encoder.has_constant_rate(self._container, self.encoder)
         unit = 1 / self._source.rate if self._constant else first.time_base
         target.time_base = target.codec_context.time_base = self._unit = Fraction(unit)

@@ -22,8 +22,12 @@ _PICTURES = ("image2", "_pipe")
 _VP_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
+_SETTLED = 6
+"""So many frames later hardly a decoder holds on to a frame, which then need not be copied to be changed."""
+
+
 class Frame:
-    """A decoded frame, which may be written to, and the values in it that are equalized."""
+    """A decoded frame, and the values in it that are equalized."""
 
     __slots__ = ("_bits", "_pixels", "decoded")
 
@@ -36,6 +40,11 @@ class Frame:
     def array(self) -> NDArray[Any]:
         """What the equalizer counts and maps in place: luma (H, W), or colours (H, W, 3)."""
         return self._pixels.array
+
+    def make_writable(self) -> None:
+        """Copy the frame if the decoder still needs it for others: `array` may be written to from now on."""
+        self.decoded.make_writable()
+        self._pixels.move_to(self.decoded)
 
     def store(self) -> None:
         """Make the array's values the frame's."""
@@ -78,7 +87,7 @@ class Source:
 
     def __init__(self, file: Any, *, stream: int, hdr: bool, max_pixels: int) -> None:
         self._max_pixels = max_pixels
-        self.container = _opened(file)
+        self.container, pipe = _opened(file)
         try:
             self.stream = _video_stream(self.container, stream)
             _check_stream(self.stream, hdr, max_pixels)
@@ -90,7 +99,9 @@ class Source:
         if {name.lower(): value for name, value in self.stream.metadata.items()}.get("alpha_mode") == "1":
             self._decoder = _decoder_with_alpha(self.stream)
         self.rate = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
-        self.audit = Audit(self.container, self.stream)
+        # How many frames later a frame can be changed at the least cost. Who sends by a pipe may be waiting.
+        self.settled_after = _SETTLED if pipe is None else 0
+        self.audit = Audit(self.container, self.stream, pipe)
         self.recipe: Recipe
         self._reference: tuple[Any, ...] | None = None
 
@@ -135,7 +146,6 @@ class Source:
                     self._time(decoded, last)
                     last = decoded.pts, decoded.duration
                     self.audit.frame(decoded)
-                    decoded.make_writable()
                     yield self._frame(decoded)
 
     def _packets(self) -> Iterator[Any]:
@@ -203,7 +213,21 @@ def _converted(decoded: Any, format: str) -> Any:
     return other
 
 
-def _opened(file: Any) -> Any:
+class _Pipe:
+    """A file that is read once, from the beginning, and how much of it was."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self.size = file, 0
+
+    def read(self, size: int) -> bytes:
+        """Read the next bytes."""
+        data: bytes = self._file.read(size)
+        self.size += len(data)
+        return data
+
+
+def _opened(file: Any) -> tuple[Any, _Pipe | None]:
+    """Return the opened container, and the pipe if it comes through one."""
     import av
 
     target: Any = file
@@ -213,14 +237,17 @@ def _opened(file: Any) -> Any:
         if stat.S_ISREG(about.st_mode) and about.st_size == 0:
             raise Unfit("the file is empty")
         # A name such as "a:b.mp4" is a file's all the same. A pipe has no end to seek to.
-        target = f"file:{os.fspath(path)}" if stat.S_ISREG(about.st_mode) else path.open("rb", buffering=0)
+        regular = stat.S_ISREG(about.st_mode)
+        target = f"file:{os.fspath(path)}" if regular else _Pipe(path.open("rb", buffering=0))
+    elif not (hasattr(file, "seek") and getattr(file, "seekable", lambda: True)()):
+        target = _Pipe(file)
     with reasons("broken video file: "):
         container = av.open(target, metadata_errors="replace")
     name = container.format.name
     if name.startswith(_PICTURES[0]) or name.endswith(_PICTURES[1]):
         container.close()
         raise Unfit("a picture, no video: `histeq equalize` takes it")
-    return container
+    return container, target if isinstance(target, _Pipe) else None
 
 
 def _video_stream(container: Any, index: int) -> Any:
