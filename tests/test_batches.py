@@ -58,7 +58,7 @@ def test_device_memory_does_not_grow_with_the_batch(gpu, tiles, monkeypatch):
     tiles = tiles[:40]
     expected = histeq.equalize(tiles, layout="NHW")
     monkeypatch.setattr(device, "COUNTS", 1 << 20)
-    monkeypatch.setattr(Machine, "memory", Machine.used + 4_000_000)  # 40 tables take 5 MB
+    monkeypatch.setattr(Machine, "memory", Machine.with_left(4_000_000))  # 40 tables take 5 MB
     images = fake_cupy.ndarray.of(tiles)
     assert same(histeq.equalize(images, layout="NHW").array, expected)
 

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import importlib
 import itertools
 import mmap
 import subprocess
@@ -123,6 +124,29 @@ def test_three_steps_of_a_range(dtype, cupy, monkeypatch):
     assert same(matched.array, histeq.match(images, images[:1], layout="NHW", backend="numpy", **span))
 
 
+@pytest.mark.parametrize("multiprocessors", [1, 2])
+def test_layers_of_rows_that_are_apart(multiprocessors, cupy):
+    """Every block has several stretches, in several rows and layers."""
+    Machine.multiprocessors = multiprocessors
+    rng = np.random.default_rng(21)
+    for width in (2050, 4100, 6200):
+        layers = rng.integers(0, 200, (3, 9, width), np.uint8)[:, 1:, 3:]
+        check(layers, layout="DHW")
+        result = histeq.apply(on_gpu(layers), on_gpu(np.arange(256, dtype=np.uint8)[::-1]), layout="DHW")
+        assert same(result.array, 255 - layers)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_no_pixels(dtype, cupy):
+    for shape in ((0, 5), (5, 0), (3, 0, 5), (0, 4, 5)):
+        empty = np.zeros(shape, dtype)
+        layout = "NDHW"[-len(shape) :]
+        assert histeq.equalize(on_gpu(empty), layout=layout).shape == shape
+        assert not histeq.histogram(on_gpu(empty), layout=layout).array.any()
+        mask = on_gpu(np.zeros(shape, bool))
+        assert histeq.equalize(on_gpu(empty), layout=layout, mask=mask).shape == shape
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rows_about_as_long_as_a_warp(dtype, cupy):
     """Whether a warp has one more group of pixels to handle depends on the length and on the alignment."""
@@ -133,7 +157,8 @@ def test_rows_about_as_long_as_a_warp(dtype, cupy):
     planar = rng.integers(0, 99, (3, 70 * group)).astype(dtype)
     interleaved = np.ascontiguousarray(planar.T)
     first = -row.__array_interface__["data"][0] % 16 // row.itemsize
-    for groups, extra in itertools.product((31, 32, 63), range(-1, 3)):
+    lengths = (32,) if dtype in ("uint16", "int16") else (31, 32, 63)  # those of 16 bits take long here
+    for groups, extra in itertools.product(lengths, range(-1, 3)):
         for start in (first, first + 1, first + group - 1):
             part = slice(start, start + groups * group + extra)
             image, counted = row[part], mask[part]
@@ -151,8 +176,9 @@ def test_groups_of_color_pixels(dtype, cupy):
     """Interleaved and planar channels go in vectors from the first aligned pixel on, wherever that is."""
     rng = np.random.default_rng(12)
     whole = rng.integers(0, 250, (5, 120, 3)).astype(dtype)
-    for x in range(18):
-        for width in (1, 15, 16, 17, 47, 100):
+    group = 16 // whole.itemsize
+    for x in range(group + 2):
+        for width in (1, group - 1, group, group + 1, 47):
             image = whole[:, x : x + width]
             check(image, layout="HWC", color=("luma", "luma-bgr")[x % 2], nodata=9)
             grey = np.where(image[..., :1] < 200, image[..., :1], image)  # some of them become white
@@ -208,30 +234,35 @@ def test_more_planes_than_the_grid_has(dtype, cupy, monkeypatch):
     assert same(result.array, histeq.equalize(images, layout="NHW", mask=masks, backend="numpy"))
 
 
-@pytest.mark.parametrize("slices", [1, 2, 4, 8])
+@pytest.mark.parametrize("slices", [2, 4, 8, 16])
 def test_counters_of_65536_bins_in_slices(slices, cupy):
-    """Devices with less shared memory count the values in slices."""
-    Machine.shared = 1024 + 131072 // slices
+    """Devices with less shared memory count the values in more slices."""
+    Machine.shared = 1024 + 262144 // slices + 16
     rng = np.random.default_rng(4)
     for dtype in ("uint16", "int16"):
         check(rng.integers(0, 65536, (60, 70), np.uint16).view(dtype))
     check(rng.integers(0, 65536, (30, 40, 3), np.uint16), layout="HWC")
 
 
-@pytest.mark.parametrize("values", [[6], [7], [6, 7], [6, 7, 7, 7], [0, 65535], [32767, 32768, 6, 7]])
-def test_packed_counters_overflow(values, cupy):
-    """More than 65,535 pixels of one value in one block: its 16-bit counter wraps, several times."""
-    Machine.multiprocessors = 1
-    rng = np.random.default_rng(5)
-    image = rng.choice(np.array(values, np.uint16), (600, 1100))
-    expected = np.bincount(image.ravel(), minlength=65536)
-    for _ in range(3):  # in several orders of the threads
-        assert same(histeq.histogram(on_gpu(image)).array, expected)
-    both = np.repeat(np.array([7, 6], np.uint16), (65535, 65536))  # one wraps while the other is full
-    pair = histeq.histogram(on_gpu(np.stack([both, both])), layout="NW").array  # one block for each
-    assert same(pair[0], np.bincount(both, minlength=65536))
-    constant = np.full((600, 1100), values[0], np.uint16)[:, ::2]
-    assert histeq.histogram(on_gpu(constant)).array[values[0]] == constant.size
+@pytest.mark.parametrize("shift", [0, 1, 4, 6, 8])
+def test_values_that_share_low_bits(shift, cupy):
+    """Counters and entries of tables lie apart from their order, so that such values meet in no bank."""
+    values = np.arange(65536 >> shift, dtype=np.uint16) << shift
+    check(np.random.default_rng(5).permutation(np.repeat(values, 1 << max(shift - 4, 0))))
+    check(values[: len(values) // 3])
+
+
+@pytest.mark.parametrize(
+    ("rows", "shared", "is_there"), [(90, 232448, True), (90, 101376, False), (50, 232448, False)]
+)
+def test_table_of_16_bits_in_shared_memory(rows, shared, is_there, cupy):
+    """Where blocks map enough pixels each, and the device has as much."""
+    Machine.multiprocessors, Machine.shared = 1, shared
+    images = np.random.default_rng(5).integers(0, 65536, (2, rows, 111), np.uint16)
+    check(images, layout="NHW", nodata=9)
+    check(images[:, 1:, 3:100].view(np.int16), layout="NHW", nodata=-7)
+    check(images, layout="NHW", rule="numpy", out_range=(9, 300), nodata=10)
+    assert is_there == ("apply_lut_u16_shared" in device_module().device(0)._kernels)
 
 
 def test_workspace_is_clean_after_every_launch(cupy):
@@ -246,11 +277,19 @@ def test_workspace_is_clean_after_every_launch(cupy):
             assert not space._memory[name].array.any()
 
 
-def test_two_launches(cupy):
-    image = on_gpu(np.arange(5000, dtype=np.uint8))
-    before = Machine.launches
-    histeq.equalize(image)
-    assert Machine.launches - before == 2
+def test_launches(cupy):
+    for dtype, keywords, launches in (
+        ("uint8", {}, 1),
+        ("int8", {"layout": "NHW"}, 1),
+        ("uint8", {"layout": "NHW", "color": "channels"}, 1),
+        ("uint8", {"rule": "skimage"}, 2),
+        ("uint16", {}, 1),
+        ("uint16", {"layout": "NHW"}, 3),
+    ):
+        image = on_gpu(np.zeros((2, 50, 60) if "layout" in keywords else (50, 60), dtype))
+        before = Machine.launches
+        histeq.equalize(image, **keywords)
+        assert Machine.launches - before == launches
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -307,7 +346,7 @@ def test_offsets_beyond_32_bits(cupy):
 
 
 @hypothesis.given(drawn=arrays(), data=st.data())
-@hypothesis.settings(max_examples=80)
+@hypothesis.settings(max_examples=40)
 def test_any_array(drawn, data):
     image, layout = drawn
     with fake_cupy.installed():
@@ -348,7 +387,24 @@ def test_device_of_the_image_is_used(cupy):
         image = on_gpu(np.arange(600, dtype=np.uint8).reshape(20, 30))
     result = histeq.equalize(image)  # the fake refuses a launch on another device than its arrays'
     assert result.device.id == 1
-    assert Device.current == 0
+    assert cupy.cuda.runtime.getDevice() == 0
+
+
+def test_two_devices_in_turns(cupy):
+    """Each has its own kernels, workspaces and tickets; a plan of one is none of the other's."""
+    rng = np.random.default_rng(30)
+    images = [rng.integers(0, 200, (40, 50)).astype(dtype) for dtype in ("uint8", "uint16", "float32")]
+    for _, image in itertools.product(range(3), images):
+        for index in (0, 1):
+            with Device(index):
+                lent = on_gpu(image)
+            for function, keywords in (
+                (histeq.equalize, {}), (histeq.clahe, {"tiles": 2, "bins": 256}), (histeq.histogram, {}),
+            ):  # fmt: skip
+                result = function(lent, **keywords)
+                assert result.device.id == index
+                assert same(result.array, function(image, backend="numpy", **keywords))
+    assert cupy.cuda.runtime.getDevice() == 0
 
 
 def test_arrays_of_two_devices_are_refused(cupy):
@@ -365,13 +421,28 @@ def test_arrays_of_two_devices_are_refused(cupy):
 
 def test_out_of_memory(cupy, monkeypatch):
     image = on_gpu(np.zeros((400, 500), np.uint8))
-    monkeypatch.setattr(Machine, "memory", Machine.used + 100_000)
+    monkeypatch.setattr(Machine, "memory", Machine.with_left(100_000))
     with pytest.raises(MemoryError, match="Out of memory allocating 200,000 bytes") as caught:
         histeq.equalize(image)
     assert any(
         "backend='cupy', which takes it through the device in pieces" in n for n in caught.value.__notes__
     )
     assert same(histeq.equalize(image, out=image).array, np.zeros((400, 500), np.uint8))
+
+
+def test_clahe_of_more_than_the_device_holds(cupy, monkeypatch):
+    """An array on the device gets the remedy; the remedy works."""
+    image = np.random.default_rng(31).integers(0, 256, (300, 400), np.uint8)
+    lent = on_gpu(image)
+    monkeypatch.setattr(Machine, "memory", Machine.with_left(90_000))
+    with pytest.raises(MemoryError) as caught:
+        histeq.clahe(lent, tiles=2)
+    assert any(
+        "pass the image as a NumPy array with backend='cupy'" in note for note in caught.value.__notes__
+    )
+    monkeypatch.setattr(importlib.import_module("histeq._backends.cupy.pieces"), "PIECE", 4096)
+    result = histeq.clahe(image, tiles=2, backend="cupy")
+    assert same(result, histeq.clahe(image, tiles=2, backend="numpy"))
 
 
 def test_mixed_libraries_are_refused(cupy):
@@ -614,23 +685,11 @@ extern "C" __global__ void misaligned(const char* p) { volatile int x = *(const 
 # One launch instead of two ---------------------------------------------------------------------------
 
 
-@pytest.fixture
-def cooperative(cupy, monkeypatch):
-    monkeypatch.setattr(Machine, "cooperates", 1)
-
-
-@pytest.fixture
-def clusters(cupy, monkeypatch):
-    """Make every batch one for clusters: of more than the L2 cache holds."""
-    monkeypatch.setattr(Machine, "cache", 20_000)
-    monkeypatch.setattr(Machine, "multiprocessors", 16)  # two clusters
-
-
 def check_one_launch(images, layout, memory, **keywords):
     """Compare with the reference, in memory of several alignments; see that it was one launch, every time."""
     expected = histeq.equalize(images, layout=layout, backend="numpy", **keywords)
     for start in memory:
-        whole = np.full(images.size + 100, 90, np.uint8)
+        whole = np.full(images.size + 100, 90, images.dtype)
         lent = whole[16 + start :][: images.size].reshape(images.shape)
         lent[...] = images
         out = np.full_like(whole, 90)
@@ -647,7 +706,8 @@ def check_one_launch(images, layout, memory, **keywords):
 
 @pytest.mark.parametrize("together", [1, 2, 5])
 @pytest.mark.parametrize("size", [1, 17, 2064, 33_000, 190_000])
-def test_small_image_in_one_launch(size, together, cooperative, monkeypatch):
+def test_one_image_in_one_launch(size, together, cupy, monkeypatch):
+    """However few blocks run at the same time, none waits for ever."""
     monkeypatch.setattr(Machine, "together", together)
     rng = np.random.default_rng(size)
     for rule in ("opencv", "pillow"):
@@ -657,7 +717,77 @@ def test_small_image_in_one_launch(size, together, cooperative, monkeypatch):
     check_one_launch(image, "W", (3,), nodata=16, out_range=(16, 235))
 
 
-def test_workspace_after_one_launch(cooperative):
+@pytest.mark.parametrize(("together", "shared"), [(1, 232448), (5, 101376), (40, 65536), (3, 232448)])
+@pytest.mark.parametrize("dtype", ["uint16", "int16"])
+def test_image_of_16_bits_in_one_launch(dtype, together, shared, cupy, monkeypatch):
+    """With 2, 4 and 8 slices, and with fewer blocks than these; with a shared table and without."""
+    monkeypatch.setattr(Machine, "together", together)
+    Machine.shared = shared
+    for multiprocessors, size in ((1, 20_000), (9, 777)):
+        Machine.multiprocessors = multiprocessors
+        if "histeq._backends.cupy.device" in sys.modules:
+            device_module().device.cache_clear()
+        image = random_values(np.random.default_rng(size), size, dtype)
+        check_one_launch(image, "W", (0, 3))
+        check_one_launch(image, "W", (1,), nodata=int(image[3]), rule="pillow")
+        check_one_launch(image, "W", (1,), nodata=16, out_range=(16, 300))
+
+
+def test_other_images_of_16_bits(cupy):
+    """Rows that are apart, values that are few; and what takes several launches."""
+    rng = np.random.default_rng(3)
+    frame = rng.integers(900, 1100, (60, 70), np.uint16)
+    for rule in RULES:
+        check(frame[:, 1:60], rule=rule, nodata=1000)
+    for value in (0, 65535, 255, 256):
+        check(np.full((9, 9), value, np.uint16))
+        check(np.full((9, 9), value, np.uint16), nodata=value)
+    check(frame[:, ::2])
+    check(np.stack([frame, frame // 2]), layout="NHW")
+    result = histeq.equalize(on_gpu(frame), mask=on_gpu(frame > 950))
+    assert same(result.array, histeq.equalize(frame, mask=frame > 950, backend="numpy"))
+    for space in device_module().device(0)._workspaces.values():
+        assert not space._memory["counts"].array.any()
+        assert not space._memory["tickets"].array.any()
+
+
+@pytest.mark.parametrize("together", [1, 3])
+def test_batch_in_one_launch(together, cupy, monkeypatch):
+    """Frames of one part, and of several; rows that are apart; more images than it counts at once."""
+    monkeypatch.setattr(Machine, "together", together)
+    rng = np.random.default_rng(10)
+    small = rng.integers(0, 200, (9, 60, 71), np.uint8)
+    small[2] = 7
+    check(small[:, 3:, 5:], layout="NHW")
+    check_one_launch(small, "NHW", (0, 3))
+    check_one_launch(small, "NHW", (0,), nodata=255)
+    check_one_launch((small[:3] - 100).view(np.int8), "NHW", (1,), rule="vips", nodata=-100)
+    check_one_launch(rng.integers(0, 200, (4, 300, 401), np.uint8), "NHW", (1,))
+    monkeypatch.setattr(device_module(), "COUNTS", 4 * 8 * 256)
+    check(small, layout="NHW", rule="vips", nodata=7)
+
+
+def test_work_of_a_launch(cupy, monkeypatch):
+    """Blocks for all multiprocessors, parts of a plane for all blocks; what is mapped was counted by then."""
+    histeq.equalize(on_gpu(np.zeros((3, 4), np.uint8)))
+    fused = sys.modules["histeq._backends.cupy.fused"]
+    region_of = sys.modules["histeq._backends.cupy.layout"].merged_region_of
+    monkeypatch.setattr(Machine, "multiprocessors", 132)
+    gpu = device_module().Device(0)
+
+    def plan(*shape):
+        return fused.plan_of(gpu, region_of(on_gpu(np.broadcast_to(np.uint8(0), shape))))
+
+    assert plan(1, 1, 1, 1080, 1920) == fused.Plan(256, 127, 8, 1)
+    assert plan(1, 1, 1, 2160, 3840) == fused.Plan(512, 254, 16, 1)
+    assert plan(1, 1, 1, 1 << 15, 1 << 15) == fused.Plan(512, 264, 64, 1)
+    assert plan(64, 1, 1, 1080, 1920) == fused.Plan(512, 264, 32, 7)
+    assert plan(16, 1, 1, 2160, 3840) == fused.Plan(512, 264, 32, 2)
+    assert plan(1, 1, 1, 1, 1) == fused.Plan(256, 1, 8, 1)
+    assert plan(9, 1, 1, 5, 7).lag == 7
+
+
+def test_workspace_after_one_launch(cupy):
     image = np.random.default_rng(9).integers(0, 256, (60, 70), np.uint8)
     for _ in range(3):
         check(image)
@@ -666,32 +796,3 @@ def test_workspace_after_one_launch(cooperative):
     for space in device_module().device(0)._workspaces.values():
         assert not space._memory["counts"].array.any()
         assert not space._memory["tickets"].array.any()
-
-
-@pytest.mark.parametrize("shared", [232448, 101376])  # sm_90, sm_120
-def test_batch_in_clusters(shared, clusters, monkeypatch):
-    monkeypatch.setattr(Machine, "shared", shared)
-    rng = np.random.default_rng(10)
-    small = rng.integers(0, 200, (9, 60, 71), np.uint8)
-    small[2] = 7
-    check(small[:, 3:, 5:], layout="NHW")
-    check_one_launch(small, "NHW", (0, 3))
-    monkeypatch.setattr(device_module(), "GRID_Y", 2)
-    check_one_launch(small, "NHW", (0,), rule="vips", nodata=7)
-    check_one_launch(small, "NHW", (0,), nodata=255)
-    large = rng.integers(0, 200, (3, 700, 901), np.uint8)  # of three stretches a block keeps one
-    monkeypatch.setattr(Machine, "cache", 1_600_000)
-    device_module().device.cache_clear()
-    check_one_launch(large, "NHW", (1,))
-
-
-def test_batches_that_clusters_do_not_help(clusters, monkeypatch):
-    images = on_gpu(np.zeros((9, 60, 71), np.uint8))
-    histeq.equalize(images, layout="NHW")
-    for name, value in (("compute_capability", "89"), ("cache", 1 << 30), ("shared", 49152)):
-        with monkeypatch.context() as patch:
-            patch.setattr(Machine, name, value)
-            device_module().device.cache_clear()
-            before = Machine.launches
-            histeq.equalize(images, layout="NHW")
-            assert Machine.launches - before == 2

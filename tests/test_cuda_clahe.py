@@ -1,10 +1,12 @@
 """CLAHE on CUDA, executed on the CPU: bit for bit as the NumPy backend, from the device and from the host."""
 
+import importlib
+
 import numpy as np
 import pytest
 from cuda_host import fake_cupy
 from cuda_host.fake_cupy import Machine
-from images import DTYPES, FLOATS, random_float, random_values, same
+from images import DTYPES, FLOATS, INTEGERS, random_float, random_values, same
 
 import histeq
 
@@ -58,6 +60,32 @@ def test_grids_and_limits(dtype, call):
             assert same(call(histeq.clahe, image, **keywords), expected)
 
 
+@pytest.fixture
+def cells(call, monkeypatch):
+    """Take pixels by cells of however few pixels."""
+    module = importlib.import_module("histeq._backends.cupy.clahe")
+    monkeypatch.setattr(module, "_CELL", 1)
+    monkeypatch.setattr(module, "_CELL_ROWS", 4)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_cells(dtype, call, cells):
+    """Rows whose ends are aligned and not; cells of a pixel; tables in shared memory and not; nodata."""
+    rng = np.random.default_rng(6)
+    whole = image_of(rng, dtype, (40, 72))
+    few = {"bins": 512} if dtype.endswith("16") else {}
+    windows = ((slice(40), slice(72)), (slice(1, 38, 2), slice(3, 62)), (slice(40), slice(4, 12)))
+    for image in (whole[window] for window in windows):
+        for keywords in (
+            {"tiles": (3, 4), **few}, {"tiles": (1, 1), "bins": 256}, {"tile_size": (5, 7), **few},
+            {"tiles": (6, 1), "bins": 32}, {"tiles": (2, 2), "bins": 16, "out_dtype": np.uint8, "nodata": 9},
+            {"tiles": (2, 3), "nodata": int(image[3, 3]), "out_range": (20, 90), **few},
+            {"tiles": (2, 2), "value_range": (30, 90), "nodata": 40},
+        ):  # fmt: skip
+            expected = histeq.clahe(image, backend="numpy", **keywords)
+            assert same(call(histeq.clahe, image, **keywords), expected), keywords
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_masks_nodata_and_ranges(dtype, call):
     rng = np.random.default_rng(1)
@@ -105,6 +133,21 @@ def test_volumes_batches_and_views(dtype, call):
         keywords = fewer_bins(dtype, keywords)
         expected = histeq.clahe(view, backend="numpy", **keywords)
         assert same(call(histeq.clahe, view, **keywords), expected)
+
+
+@pytest.mark.parametrize("shared", [232448, 101376])
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_more_bins_than_shared_memory_holds(dtype, shared, call, monkeypatch):
+    """They are counted in slices, by several blocks a tile, and all pixels of a tile in few of them."""
+    monkeypatch.setattr(Machine, "shared", shared)
+    rng = np.random.default_rng(7)
+    image = rng.integers(0, 65536, (140, 60)).astype(dtype)
+    image[:50] = 30_000
+    for keywords in ({"bins": 65536}, {"value_range": (5000, 52_000)}):
+        if dtype == "float32" and "value_range" in keywords:
+            keywords["bins"] = 40_000
+        expected = histeq.clahe(image, backend="numpy", tiles=(1, 2), **keywords)
+        assert same(call(histeq.clahe, image, tiles=(1, 2), **keywords), expected)
 
 
 def test_volume_of_one_slice_is_an_image(call):

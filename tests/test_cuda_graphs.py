@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pytest
 from cuda_host import fake_cupy
-from cuda_host.fake_cupy import Machine, Pool
+from cuda_host.fake_cupy import Pool
 from images import DTYPES, FLOATS, random_float, random_values, same
 
 import histeq
@@ -21,17 +21,6 @@ def cupy(monkeypatch):
 @pytest.fixture
 def stream(cupy):
     return cupy.cuda.Stream(non_blocking=True)
-
-
-@pytest.fixture(params=["two launches", "one launch", "clusters"])
-def path(request, monkeypatch):
-    """Choose the launches that equalize small images of uint8."""
-    if request.param == "one launch":
-        monkeypatch.setattr(Machine, "cooperates", 1)
-    if request.param == "clusters":
-        monkeypatch.setattr(Machine, "cache", 1)
-        monkeypatch.setattr(Machine, "multiprocessors", 16)
-    return request.param
 
 
 def image_of(rng, dtype, shape):
@@ -53,7 +42,7 @@ def check_graph(cupy, stream, function, shape, dtype, **keywords):
         graph = stream.end_capture()
         others = [
             cupy.zeros(size, np.uint8)
-            for (ptr, size), unused in Pool.unused.items()
+            for (_, ptr, size), unused in Pool.unused.items()
             for _ in unused
             if ptr == stream.ptr
         ]
@@ -74,8 +63,7 @@ def test_equalize(dtype, cupy, stream):
     check_graph(cupy, stream, histeq.equalize, (5, 30, 41), dtype, layout="NHW", rule="skimage")
 
 
-def test_equalize_by_every_path(cupy, stream, path):
-    check_graph(cupy, stream, histeq.equalize, (30, 41), "uint8")
+def test_equalize_of_8_bits(cupy, stream):
     check_graph(cupy, stream, histeq.equalize, (9, 30, 41), "uint8", layout="NHW")
     check_graph(cupy, stream, histeq.equalize, (30, 41, 4), "uint8", layout="HWC")
 

@@ -4,7 +4,10 @@ Expected pixels come from the NumPy backend, which is compared with the real lib
 """
 
 import importlib
+import importlib.util
+import itertools
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,7 +133,7 @@ def test_host_arrays_in_pieces(dtype, monkeypatch):
 
 
 def test_one_launch():
-    """Small images in a cooperative launch, batches in clusters: again and again."""
+    """Images and batches, again and again."""
     rng = np.random.default_rng(11)
     for shape in ((1, 1), (181, 239), (1080, 1920), (2160, 3840)):
         image = rng.integers(0, 200, shape, np.uint8)
@@ -149,17 +152,12 @@ def test_one_launch():
     assert np.array_equal(histeq.equalize(small, layout="NHW").get(), expected)
 
 
-@pytest.mark.parametrize("path", ["one launch", "two launches", "clusters"])
-def test_every_path_on_small_images(path, monkeypatch):
-    """Sizes decide which path an image takes: here small images take each."""
+@pytest.mark.parametrize("multiprocessors", [1, 3, 1000])
+def test_one_launch_of_small_images(multiprocessors, monkeypatch):
+    """As many blocks as for a device of this size: each has many items of work, or one, or none."""
     device = importlib.import_module("histeq._backends.cupy.device")
     gpu = device.device(cupy.cuda.Device().id)
-    if path == "one launch" and not gpu.has_cooperative_launches:
-        pytest.skip("the device has no cooperative launches")
-    if path == "clusters" and not gpu.has_clusters:
-        pytest.skip("the device has no clusters")
-    monkeypatch.setattr(gpu, "has_cooperative_launches", path == "one launch")
-    monkeypatch.setattr(gpu, "cache", 1 if path == "clusters" else 1 << 60)
+    monkeypatch.setattr(gpu, "multiprocessors", multiprocessors)
     launched = []
     launch = device.Device.launch
 
@@ -168,27 +166,23 @@ def test_every_path_on_small_images(path, monkeypatch):
         launch(self, module, name, *arguments, **keywords)
 
     monkeypatch.setattr(device.Device, "launch", recorded)
-    expected_launches = {
-        "one launch": ["equalize_u8"],
-        "two launches": ["histogram_u8", "apply_lut_u8"],
-        "clusters": ["equalize_u8_clusters"],
-    }[path]
     rng = np.random.default_rng(13)
-    images = max(9, gpu.multiprocessors // 8) if path == "clusters" else 1
-    for rows, columns in ((1, 1), (1, 17), (31, 33), (129, 255), (300, 401)):
+    shapes = ((1, 1), (1, 17), (31, 33), (129, 255), (300, 401))
+    for images, (rows, columns) in itertools.product((1, 40), shapes):
         for image in contents(rng, (images, rows, columns), "uint8"):
-            for rule in ("opencv", "pillow"):
+            for rule, start in itertools.product(("opencv", "pillow"), (0, 3)):
                 expected = histeq.equalize(image, layout="NHW", rule=rule, backend="numpy")
-                for start in (0, 3):
-                    memory = cupy.zeros(image.size + 40, cupy.uint8)
-                    lent = memory[start : start + image.size].reshape(image.shape)
-                    lent[...] = cupy.asarray(image)
-                    launched.clear()
-                    histeq.equalize(lent, layout="NHW", rule=rule, out=lent)
-                    assert launched == expected_launches
-                    assert np.array_equal(lent.get(), expected)
-                    assert not memory[:start].any()
-                    assert not memory[start + image.size :].any()
+                memory = cupy.zeros(image.size + 40, cupy.uint8)
+                lent = memory[start : start + image.size].reshape(image.shape)
+                lent[...] = cupy.asarray(image)
+                launched.clear()
+                gpu.workspace().plans.clear()  # they know how many blocks there were
+                histeq.equalize(lent, layout="NHW", rule=rule, out=lent)
+                assert launched == ["equalize_u8"]
+                assert np.array_equal(lent.get(), expected)
+                assert not memory[:start].any()
+                assert not memory[start + image.size :].any()
+    gpu.workspace().plans.clear()
 
 
 @pytest.mark.parametrize("dtype", INTEGERS + FLOATS)
@@ -452,3 +446,102 @@ def test_nv12_surface_through_dlpack():
         assert equalizer(luma, out=luma) is luma
         assert np.array_equal(lent[:270].cpu().numpy(), expected(surface[:270]))
         assert np.array_equal(lent[270:].cpu().numpy(), surface[270:])
+
+
+# The examples ---------------------------------------------------------------------------------------
+
+
+def example(name):
+    path = Path(__file__).parents[1] / "docs" / "examples" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_example_of_a_torch_augmentation():
+    torch = pytest.importorskip("torch")
+    module = example("torch_augmentation")
+    batch = torch.stack([module.Noise()[i] for i in range(16)])
+    expected = histeq.equalize(batch.numpy(), layout="NCHW", rule="pillow", color="channels", backend="numpy")
+    for _ in range(4):  # the third call goes by a plan
+        result = module.RandomEqualize(1.0)(batch.cuda())
+        assert result.is_cuda
+        assert np.array_equal(result.cpu().numpy(), expected)
+    lent = batch.cuda()
+    some = module.RandomEqualize(0.5)(lent).cpu().numpy()
+    for image, found, other in zip(batch.numpy(), some, expected, strict=True):
+        assert np.array_equal(found, image) or np.array_equal(found, other)
+    assert torch.equal(lent.cpu(), batch)
+    assert 0.2 < module.main("cuda") < 0.6
+
+
+def test_example_of_a_video_with_cupy():
+    module, rng = example("cupy_video"), np.random.default_rng(20)
+    clip = [rng.integers(0, 60 + i, (270, 481, 3), np.uint8) for i in range(20)]
+    for frame, found in zip(clip, module.equalized(clip, batch=8), strict=True):
+        assert np.array_equal(found, histeq.equalize(frame, layout="HWC", backend="numpy"))
+    expected = histeq.Equalizer(layout="HWC", backend="numpy")
+    for frame, found in zip(clip, module.steadied(clip), strict=True):
+        assert np.array_equal(found, expected(frame))
+
+
+def test_example_of_numba_cuda():
+    cuda = pytest.importorskip("numba.cuda")
+    if not cuda.is_available():
+        pytest.skip("numba.cuda finds no device")
+    module = example("numba_cuda")
+    image = cuda.device_array((1080, 1920), np.uint8)
+    module.draw[(68, 120), (16, 16)](image)
+    assert np.array_equal(module.main(), histeq.equalize(image.copy_to_host(), backend="numpy"))
+    result = histeq.equalize(image)
+    assert isinstance(result, cupy.ndarray)
+    assert np.array_equal(cuda.as_cuda_array(result).copy_to_host(), module.main())
+
+
+def test_example_of_jax():
+    jax = pytest.importorskip("jax")
+    module = example("jax_images")
+    assert module.main() > 1
+    images = np.random.default_rng(21).integers(0, 100, (4, 300, 401), np.uint8)
+    expected = histeq.equalize(images, layout="NHW", backend="numpy")
+    for _ in range(4):  # the arrays live no longer than the call
+        result = histeq.equalize(jax.numpy.asarray(images), layout="NHW")
+        assert np.array_equal(np.asarray(result), expected)
+
+
+# Plans and devices ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("name", ["equalize", "clahe", "histogram"])
+def test_calls_by_plans(name, dtype):
+    """The third call on a stream goes by the plan of the second, on other arrays."""
+    rng, function = np.random.default_rng(22), getattr(histeq, name)
+    for stream in (cupy.cuda.Stream(non_blocking=True), cupy.cuda.Stream.null):
+        results = []
+        with stream:
+            for _ in range(6):
+                image = rng.integers(0, 99, (300, 401)).astype(dtype)
+                results.append((function(cupy.asarray(image)), function(image, backend="numpy")))
+        stream.synchronize()
+        for found, expected in results:
+            assert np.array_equal(found.get(), expected)
+
+
+def test_two_devices():
+    if cupy.cuda.runtime.getDeviceCount() < 2:
+        pytest.skip("there is one device")
+    rng = np.random.default_rng(23)
+    images = [rng.integers(0, 200, (300, 401), np.uint8) for _ in range(2)]
+    for _ in range(4):
+        lent = []
+        for device, image in enumerate(images):
+            with cupy.cuda.Device(device):
+                lent.append(cupy.asarray(image))
+        for device, image in enumerate(images):
+            result = histeq.equalize(lent[device])
+            assert result.device.id == device
+            assert np.array_equal(cupy.asnumpy(result), histeq.equalize(image, backend="numpy"))
+    with pytest.raises(ValueError, match="must be on the image's device"):
+        histeq.equalize(lent[0], out=lent[1])

@@ -106,12 +106,64 @@ def test_images_larger_than_the_device(share, dtype, cupy):
     """The fake device refuses what it has no memory for."""
     image = random_image(np.random.default_rng(4), dtype, (700, 1900 // np.dtype(dtype).itemsize))
     kept = 1 << 22 if dtype == "int16" else 1 << 18  # counts of 65,536 levels, in the workspaces of 3 streams
-    Machine.memory = Machine.used + kept + int(image.nbytes / share)
+    Machine.memory = Machine.with_left(kept + int(image.nbytes / share))
     check(image)
     out = image.copy()
     if dtype != "float32" or image.dtype == "float32":
         assert histeq.equalize(out, out=out, backend="cupy") is out
         assert same(out, histeq.equalize(image, backend="numpy"))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+def test_clahe_of_images_larger_than_the_device(dtype, cupy, monkeypatch):
+    """Counted tile by tile; tiles without a counted pixel get the tables of others."""
+    rng = np.random.default_rng(11)
+    image = random_image(rng, dtype, (203, 400))
+    histeq.histogram(image, backend="cupy")
+    monkeypatch.setattr(importlib.import_module("histeq._backends.cupy.pieces"), "SHARE", 12)
+    if dtype == "int16":  # all counts of this image are larger than the image is
+        monkeypatch.setattr(
+            importlib.import_module("histeq._backends.cupy.streaming"), "_fits", lambda *_: False
+        )
+    few = {"bins": 512} if dtype == "int16" else {}
+    mask = np.zeros(image.shape, np.bool_)
+    mask[:140, 300:] = image[:140, 300:] > np.median(image)
+    cases = [{"tiles": (2, 3)}, {"tiles": (2, 3), "mask": mask}, {"tiles": 2, "nodata": image[5, 5].item()}]
+    for keywords in cases:
+        expected = histeq.clahe(image, backend="numpy", **keywords, **few)
+        histeq.clahe(image[:9], backend="cupy", **{**keywords, "mask": None}, **few)  # workspaces stay
+        Machine.memory = Machine.with_left(1 << 22 if dtype == "int16" else image.nbytes - 1000)
+        assert same(histeq.clahe(image, backend="cupy", **keywords, **few), expected)
+        Machine.memory = 1 << 33
+
+
+def test_clahe_of_colored_batches_larger_than_the_device(cupy, monkeypatch):
+    frames = np.random.default_rng(12).integers(0, 200, (2, 90, 200, 3), np.uint8)
+    keywords = {"layout": "NHWC", "tiles": 2}
+    expected = histeq.clahe(frames, backend="numpy", **keywords)
+    histeq.clahe(frames[:, :9, :9], backend="cupy", **keywords)  # workspaces stay
+    monkeypatch.setattr(importlib.import_module("histeq._backends.cupy.pieces"), "SHARE", 12)
+    Machine.memory = Machine.with_left(frames[0].nbytes - 1000)
+    assert same(histeq.clahe(frames, backend="cupy", **keywords), expected)
+
+
+def test_out_of_memory_says_what_to_do(cupy):
+    image = np.random.default_rng(13).integers(0, 200, (300, 400), np.uint8)
+    lent = cupy.asarray(image)
+    Machine.memory = Machine.with_left(2000)
+    for call, remedies in (
+        (lambda: histeq.equalize(lent), ("free_all_blocks", "empty_cache", "out=image", "backend='cupy'")),
+        (lambda: histeq.clahe(lent, out=lent), ("tiles or bins", "backend='cupy'")),
+        (lambda: histeq.clahe(image, backend="cupy"), ("free_all_blocks", "backend='numba'", "tiles")),
+    ):
+        with pytest.raises(MemoryError) as caught:
+            call()
+        assert len(caught.value.__notes__) == 1
+        assert all(remedy in caught.value.__notes__[0] for remedy in remedies)
+    assert np.array_equal(lent.array, image)
+    Machine.memory = 1 << 33
+    assert same(histeq.clahe(lent, out=lent).array, histeq.clahe(image, backend="numpy"))
+    assert same(histeq.clahe(image, backend="cupy"), histeq.clahe(image, backend="numpy"))
 
 
 def test_pieces_stay_on_the_device_while_there_is_room(pieces, monkeypatch):
@@ -304,14 +356,14 @@ class TestFrames:
         equalizer = histeq.Equalizer(window=100, centered=True, backend="cupy")
         next(equalizer.frames(clip[:1]))  # workspaces stay
         equalizer.reset()
-        monkeypatch.setattr(Machine, "memory", Machine.used + 1_100_000)
+        monkeypatch.setattr(Machine, "memory", Machine.with_left(1_100_000))
         assert all(map(same, equalizer.frames(clip), expected))
         assert uploads.count(4800) > 1 + len(clip)  # some twice
 
     def test_frames_too_large_go_in_pieces(self, cupy, uploads, monkeypatch):
         clip = clip_of((3,), (60, 80))
         next(histeq.Equalizer(backend="cupy").frames(clip))  # workspaces stay
-        monkeypatch.setattr(Machine, "memory", Machine.used + 64 * 4799)
+        monkeypatch.setattr(Machine, "memory", Machine.with_left(64 * 4799))
         uploads.clear()
         expected = histeq.Equalizer(window=3, backend="numpy").frames(clip)
         assert all(map(same, histeq.Equalizer(window=3, backend="cupy").frames(clip), expected))

@@ -36,6 +36,13 @@ def _module(name: str, arguments: argparse.Namespace, *more: str, quick: bool = 
     return [sys.executable, "-m", f"benchmarks.gpu.{name}", *options, *more]
 
 
+def _rates(arguments: argparse.Namespace, seconds: float) -> list[str] | str:
+    if arguments.stand_in:
+        return "needs a GPU"
+    file = arguments.folder.resolve() / "rates.json"
+    return _module("rates", arguments, f"--json={file}")
+
+
 def _smoke(arguments: argparse.Namespace, seconds: float) -> list[str]:
     return _module("smoke", arguments)
 
@@ -64,9 +71,10 @@ def _sanitizer(tool: str) -> Callable[[argparse.Namespace, float], list[str] | s
 
 
 STEPS = (
-    Step("smoke", 90, 45, _smoke),
-    Step("tests", 80, 0, _tests),
-    Step("benchmark", 110, 45, _bench),
+    Step("rates", 15, 10, _rates),
+    Step("smoke", 85, 40, _smoke),
+    Step("tests", 75, 0, _tests),
+    Step("benchmark", 105, 40, _bench),
     Step("memcheck", 40, 30, _sanitizer("memcheck")),
     Step("racecheck", 40, 0, _sanitizer("racecheck")),
 )

@@ -25,7 +25,6 @@ def cupy_module(stand_in: bool) -> Any:
     """Return CuPy; exit where it finds no GPU. The stand-in takes its place for the rest of the process."""
     if stand_in:
         fake: Any = importlib.import_module("cuda_host.fake_cupy")
-        fake.Machine.cooperates = 1
         _lasting.enter_context(fake.installed())
     try:
         import cupy

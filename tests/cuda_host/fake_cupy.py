@@ -10,9 +10,11 @@ A stream that captures a graph does nothing; the graph knows addresses, not arra
 is lent to the next one on its stream, as by CuPy's pool: a graph that still uses it shows as wrong pixels.
 """
 
+import collections
 import contextlib
 import ctypes
 import functools
+import gc
 import sys
 import threading
 import types
@@ -22,16 +24,15 @@ from typing import ClassVar
 
 import numpy as np
 from histeq_kernels import cuda as kernels
-from histeq_kernels.cuda.interface import CLUSTER
 
 from . import host
 
 
 class Pointer:
-    """A place in device memory that begins at the address `base`; `owner` keeps it alive."""
+    """A place in a device's memory that begins at the address `base`; `owner` keeps it alive."""
 
-    def __init__(self, ptr, base, owner):
-        self.ptr, self.base, self.owner = ptr, base, owner
+    def __init__(self, ptr, base, owner, device_id):
+        self.ptr, self.base, self.owner, self.device_id = ptr, base, owner, device_id
 
     def copy_from_host_async(self, address, size, stream):
         Pinned.check(address, size)
@@ -68,16 +69,19 @@ class CUDARuntimeError(RuntimeError):
 
 
 class Current(threading.local):
-    """The streams that are current in a thread, the innermost last."""
+    """What is current in a thread: the device, and on each device the streams, the innermost last."""
 
     def __init__(self):
-        self.streams = []
+        self.device = 0
+        self.streams = collections.defaultdict(list)
+
+
+current = Current()
 
 
 class Stream:
     """A stream that puts off its work, or captures it."""
 
-    current: ClassVar = Current()
     count = 0
     known: ClassVar = weakref.WeakValueDictionary()  # {ptr: stream}
 
@@ -85,6 +89,7 @@ class Stream:
         assert non_blocking, "it would wait for the null stream"
         Stream.count += 1
         self.ptr, self.queue, self.alive = 64 * Stream.count, [], []
+        self.device_id = current.device
         self.captured = None  # the work of a graph in the making
         Stream.known[self.ptr] = self
 
@@ -126,15 +131,20 @@ class Stream:
             )
 
     def __enter__(self):
-        Stream.current.streams.append(self)
+        if self.device_id != current.device:
+            raise RuntimeError("The device that the stream is created on does not match with the current one")
+        current.streams[self.device_id].append(self)
         return self
 
     def __exit__(self, *error):
-        assert Stream.current.streams.pop() is self
+        assert current.streams[self.device_id].pop() is self
 
 
 class NullStream:
     ptr = 0
+
+    def __init__(self):
+        self.device_id = current.device
 
     def do(self, work):
         work()
@@ -168,7 +178,7 @@ def external_stream(ptr, device_id=-1):
 
 
 def current_stream():
-    return Stream.current.streams[-1] if Stream.current.streams else NullStream()
+    return current.streams[current.device][-1] if current.streams[current.device] else NullStream()
 
 
 class OutOfMemoryError(MemoryError):
@@ -178,7 +188,7 @@ class OutOfMemoryError(MemoryError):
 class Pool:
     """Device memory as CuPy lends it: each stream has what its arrays let go of, and is lent that first."""
 
-    unused: ClassVar = {}  # {(stream, size): [bytes]}
+    unused: ClassVar = {}  # {(device, stream, size): [bytes]}
     allocators: ClassVar = []  # that are used in its stead
 
     @classmethod
@@ -186,19 +196,21 @@ class Pool:
         """Return a pointer to new memory."""
         if cls.allocators:
             return cls.allocators[-1](size)
+        device = current.device
         if Machine.used + size > Machine.memory:
             raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes")
-        Machine.used += size
-        unused = cls.unused.setdefault((current_stream().ptr, size), [])
+        Machine.used_on[device] += size
+        unused = cls.unused.setdefault((device, current_stream().ptr, size), [])
         memory = unused.pop() if unused else np.empty(size + 1, np.uint8)
         owner = (ctypes.c_char * (size + 1)).from_buffer(memory)
-        weakref.finalize(owner, cls._take_back, unused, memory, size).atexit = False
+        weakref.finalize(owner, cls._take_back, unused, memory, size, device).atexit = False
         address = memory.ctypes.data
-        return Pointer(address, address, owner)
+        Memory.add(address, size, device, owner)
+        return Pointer(address, address, owner, device)
 
     @staticmethod
-    def _take_back(unused, memory, size):
-        Machine.used -= size
+    def _take_back(unused, memory, size, device):
+        Machine.used_on[device] -= size
         unused.append(memory)
 
     @classmethod
@@ -211,15 +223,47 @@ class Pool:
             cls.allocators.pop()
 
 
+class Memory:
+    """Which device has which memory, as far as it is known."""
+
+    blocks: ClassVar = collections.defaultdict(dict)  # {device: {address: block}}
+
+    @classmethod
+    def add(cls, address, size, device, owner):
+        """Take note of memory, until its owner is gone."""
+        cls.blocks[device][address] = block = range(address, address + size)
+        weakref.finalize(owner, cls._remove, cls.blocks[device], block).atexit = False
+
+    @staticmethod
+    def _remove(blocks, block):
+        if blocks.get(block.start) is block:
+            del blocks[block.start]
+
+    @classmethod
+    def check(cls, values):
+        """Refuse arguments of a launch with an address on another device, in structures, too."""
+        elsewhere = [blocks for device, blocks in cls.blocks.items() if device != current.device]
+        others = [block for blocks in elsewhere for block in list(blocks.values())]
+        for value in values if others else ():
+            kind = value.dtype
+            if kind.names:
+                found = [value[name] for name in kind.names if kind[name] == np.uint64]
+            else:
+                found = [value] if kind == np.uint64 else []
+            for address in map(int, found):
+                if any(address in block for block in others):
+                    raise RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS: an address on another device")
+
+
 class UnownedMemory:
     def __init__(self, ptr, size, owner, device_id=-1):
         if not ptr and device_id < 0:
             raise RuntimeError("UnownedMemory requires explicit device ID for a null pointer.")
-        self.ptr, self.owner = ptr, owner
+        self.ptr, self.owner, self.device_id = ptr, owner, device_id
 
 
 def memory_pointer(memory, offset):
-    return Pointer(memory.ptr + offset, memory.ptr, memory)
+    return Pointer(memory.ptr + offset, memory.ptr, memory, memory.device_id)
 
 
 class Held:
@@ -245,10 +289,9 @@ def unheld(value):
 
 
 class Device:
-    current = 0
-
-    def __init__(self, index=0):
-        self.id = int(index)
+    def __init__(self, index=None):
+        self.id = current.device if index is None else int(index)
+        self.before = []  # the devices that were current when this one became so
 
     def __eq__(self, other):
         return self.id == other.id
@@ -265,7 +308,6 @@ class Device:
             "MultiProcessorCount": Machine.multiprocessors,
             "MaxSharedMemoryPerBlockOptin": Machine.shared,
             "L2CacheSize": Machine.cache,
-            "CooperativeLaunch": Machine.cooperates,
         }
 
     @property
@@ -274,32 +316,46 @@ class Device:
 
     def synchronize(self):
         for stream in list(Stream.known.values()):
-            stream.synchronize()
+            if stream.device_id == self.id:
+                stream.synchronize()
 
     def __enter__(self):
-        self.before, Device.current = Device.current, self.id
+        self.before.append(current.device)
+        current.device = self.id
         return self
 
     def __exit__(self, *error):
-        Device.current = self.before
+        current.device = self.before.pop()
 
 
-class Machine:
-    """The device: few multiprocessors keep the number of blocks small."""
+class Devices(type):
+    @property
+    def used(cls):
+        """The bytes that are used of the current device's memory."""
+        return cls.used_on[current.device]
+
+
+class Machine(metaclass=Devices):
+    """Two devices that are alike: few multiprocessors keep the number of blocks small."""
 
     @classmethod
     def order(cls):
         """Return the seed of a launch; 0: threads in order."""
         return cls.seed if cls.seed % cls.shuffled == 0 else 0
 
+    @classmethod
+    def with_left(cls, size):
+        """Return the `memory` of which `size` bytes are left, however late Python collects its garbage."""
+        gc.collect()
+        return cls.used + size
+
     multiprocessors = 3
     shared = 232448
-    cache = 1 << 40  # so that batches go by clusters where a test says so only
-    cooperates = 0  # likewise
-    together = 4  # blocks that the device holds
+    cache = 50 << 20
+    together = 4  # blocks of a kernel whose blocks wait for one another that run at the same time
     compute_capability = "90"
-    memory = 1 << 33  # bytes; what arrays made by CuPy's functions take is counted
-    used = 0
+    memory = 1 << 33  # bytes of each; what arrays made by CuPy's functions take is counted
+    used_on: ClassVar = collections.Counter()
     seed = 0
     shuffled = 4  # one launch in so many has its threads in a drawn order, which takes longer
     launches = 0
@@ -350,21 +406,21 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801
     __module__ = "cupy"
     __array_priority__ = 100
 
-    def __init__(self, shape, dtype=float, memptr=None):
+    def __init__(self, shape, dtype=float, memptr=None, strides=None):
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         pointer = Pool.allocate(size) if memptr is None else memptr
         if size:
             shape = tuple(map(int, np.atleast_1d(shape)))
-            self.array = np.asarray(Held(pointer.ptr, shape, dtype, pointer.owner))
+            self.array = np.asarray(Held(pointer.ptr, shape, dtype, pointer.owner, strides))
         else:
             self.array = np.empty(shape, dtype)
-        self.base, self.device = pointer.base, Device(Device.current)
+        self.base, self.device = pointer.base, Device(pointer.device_id)
 
     @classmethod
     def of(cls, array, device=None, base=None):
         """Import an array, as from another library: where its memory begins is where the array does."""
         self = cls.__new__(cls)
-        self.array, self.device = array, device or Device(Device.current)
+        self.array, self.device = array, device or Device()
         self.base = array.__array_interface__["data"][0] if base is None else base
         stream = current_stream()
         if stream.ptr and not stream.is_capturing():
@@ -373,7 +429,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801
 
     @property
     def data(self):
-        return Pointer(self.array.__array_interface__["data"][0], self.base, self.array)
+        return Pointer(self.array.__array_interface__["data"][0], self.base, self.array, self.device.id)
 
     @property
     def __cuda_array_interface__(self):
@@ -446,37 +502,44 @@ for _name in ("transpose", "astype", "reshape", "ravel", "copy", "view", "sum", 
     setattr(ndarray, _name, _forward_method(_name))
 
 
+class CNumpyArray:
+    """An argument made ready: CuPy takes microseconds to find the address of a structure."""
+
+    def __init__(self, value):
+        self.value = value
+
+
 class Kernel:
     def __init__(self, library, name):
-        self.library, self.name = library, name
+        self.library, self.name, self.device = library, name, current.device
         self.max_dynamic_shared_size_bytes = 49152
 
     @property
     def kernel(self):
         return self
 
-    def __call__(self, grid, block, arguments, *, shared_mem=0, enable_cooperative_groups=False):
-        together = CLUSTER if self.name.endswith("_clusters") else 1
-        if enable_cooperative_groups:  # CuPy makes the grid smaller, without a word
-            assert len(grid) == 1
-            grid = (min(*grid, Machine.together),)
-            together = grid[0]
+    def __call__(self, grid, block, arguments, *, shared_mem=0):
+        together = Machine.together if self.name in ("equalize_u8", "equalize_u16") else 1
         if shared_mem > self.max_dynamic_shared_size_bytes or shared_mem > Machine.shared:
             raise RuntimeError("CUDA_ERROR_INVALID_VALUE: invalid argument")
         if not all(1 <= n <= most for n, most in zip(grid, (2**31 - 1, 65535, 65535), strict=False)):
             raise RuntimeError("CUDA_ERROR_INVALID_VALUE: invalid argument")
+        arguments = [one.value if isinstance(one, CNumpyArray) else one for one in arguments]
         for argument in arguments:
             known = isinstance(argument, ndarray | np.generic) or (
                 isinstance(argument, np.ndarray) and argument.dtype.names
             )
             if not known:
                 raise TypeError(f"Unsupported type {type(argument)}")
-            if isinstance(argument, ndarray) and argument.device.id != Device.current:
+            if isinstance(argument, ndarray) and argument.device.id != current.device:
                 raise RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS: an array of another device")
+        if self.device != current.device:
+            raise RuntimeError("CUDA_ERROR_INVALID_HANDLE: a kernel of another device")
         Machine.seed += 1
         Machine.launches += 1
         seed = Machine.order()
-        values = [np.uint64(one.data.ptr) if isinstance(one, ndarray) else one for one in arguments]
+        values = [np.uint64(one.data.ptr) if isinstance(one, ndarray) else one.copy() for one in arguments]
+        Memory.check(values)
         current_stream().do(
             lambda: host.launch(self.library, self.name, grid, block[0], values, shared_mem, seed, together)
         )
@@ -510,7 +573,9 @@ def asarray(array, dtype=None):
         )
         return ndarray.of(np.asarray(held))
     current_stream().refuse_capture()
-    return ndarray.of(np.array(array, dtype, order="K"))
+    copied = np.array(array, dtype, order="K")
+    Memory.add(copied.ctypes.data, copied.nbytes, current.device, copied)
+    return ndarray.of(copied)
 
 
 def module():
@@ -534,7 +599,7 @@ def module():
     )
     runtime = types.SimpleNamespace(
         getDeviceCount=lambda: 2,
-        getDevice=lambda: Device.current,
+        getDevice=lambda: current.device,
         memGetInfo=lambda: (Machine.memory - Machine.used, Machine.memory),
         driverGetVersion=lambda: 0,
         runtimeGetVersion=lambda: 0,
@@ -548,6 +613,7 @@ def module():
         get_current_stream=current_stream,
         ExternalStream=external_stream,
         MemoryPointer=memory_pointer,
+        function=types.SimpleNamespace(CNumpyArray=CNumpyArray),
         UnownedMemory=UnownedMemory,
         using_allocator=Pool.using_allocator,
         memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),

@@ -68,11 +68,6 @@ void sleep() {
     if (++sleeps > 200000) fail("some threads wait for what never comes");
     pause(READY);
 }
-void* in_block(const void* place, unsigned block) {
-    if (block >= memories.size()) fail("a cluster has no such block");
-    const size_t offset = static_cast<const char*>(place) - reinterpret_cast<char*>(shared_memory);
-    return reinterpret_cast<char*>(memories[block].data()) + offset;
-}
 
 static void release(size_t begin, size_t end, bool combine) {
     uint64_t any = 0;
@@ -95,7 +90,7 @@ __attribute__((noinline)) static bool resume(Fiber* fiber, unsigned thread) {
 }
 // What the fibers of a warp wait for, after those that are ready have run until they pause.
 struct Waiting {
-    size_t at_barrier, at_shuffle, at_cluster, done, resumed;
+    size_t at_barrier, at_shuffle, done, resumed;
 };
 static Waiting run_warp(size_t warp) {
     const size_t first = warp * 32, block = first / threads, lanes = 32;
@@ -114,17 +109,16 @@ static Waiting run_warp(size_t warp) {
         }
         result.at_barrier += fiber.state == AT_BARRIER;
         result.at_shuffle += fiber.state == AT_SHUFFLE;
-        result.at_cluster += fiber.state == AT_CLUSTER;
         result.done += fiber.state == DONE;
     }
     return result;
 }
-// Run the blocks from `first` on that there is memory for, all at the same time.
-static bool run_blocks(unsigned first, unsigned shared) {
-    const size_t blocks = memories.size(), all = threads * blocks, warps = all / 32;
+// Run some blocks at the same time.
+static bool run_blocks(unsigned first, size_t blocks, unsigned shared) {
+    const size_t all = threads * blocks, warps = all / 32;
     first_block = first;
     sleeps = 0;
-    for (auto& memory : memories) memset(memory.data(), 0xA5, shared + 64);
+    for (size_t i = 0; i < blocks; ++i) memset(memories[i].data(), 0xA5, shared + 64);
     for (size_t i = 0; i < all; ++i) {
         fibers[i].state = READY;
         fibers[i].has_begun = false;
@@ -153,10 +147,8 @@ static bool run_blocks(unsigned first, unsigned shared) {
                 if (now.at_shuffle == 32) release(warp * 32, warp * 32 + 32, false), progress = true;
             } while (now.at_shuffle == 32 && !(seed && draw(16) == 0));
             waiting[block].at_barrier += now.at_barrier;
-            waiting[block].at_cluster += now.at_cluster;
             waiting[block].done += now.done;
         }
-        size_t at_cluster = 0;
         for (size_t block = 0; block < blocks; ++block) {
             if (waiting[block].at_barrier == threads)
                 release(block * threads, (block + 1) * threads, true), progress = true;
@@ -168,9 +160,7 @@ static bool run_blocks(unsigned first, unsigned shared) {
                 ended[block] = true;
                 --running_blocks;
             }
-            at_cluster += waiting[block].at_cluster;
         }
-        if (at_cluster == all) release(0, all, false), progress = true;
         if (!progress && running_blocks > 0)
             return error = "some threads wait at a barrier or shuffle that others miss", false;
     }
@@ -197,7 +187,7 @@ static void make_fibers(unsigned blocks, unsigned shared) {
 }
 
 const char* launch(const unsigned* shape, Call how, void (*what)(), void** values) {
-    if (shape[3] % 32 || shape[3] > MOST || shape[4] > SHARED_MOST || shape[0] % shape[6])
+    if (shape[3] % 32 || shape[3] > MOST || shape[4] > SHARED_MOST)
         return "a launch of a shape that CUDA refuses";
     threads = shape[3];
     make_fibers(shape[6], shape[4]);
@@ -209,7 +199,7 @@ const char* launch(const unsigned* shape, Call how, void (*what)(), void** value
     gridDim = {shape[0], shape[1], shape[2]};
     memcpy(grid, shape, sizeof grid);
     blockDim = {shape[3], 1, 1};
-    const unsigned groups = shape[0] * shape[1] * shape[2] / shape[6];
+    const unsigned all = shape[0] * shape[1] * shape[2], groups = (all + shape[6] - 1) / shape[6];
     struct sigaction action = {}, before[3];
     const int signals[3] = {SIGSEGV, SIGILL, SIGBUS};
     action.sa_handler = [](int) { siglongjmp(crash, 1); };
@@ -224,8 +214,10 @@ const char* launch(const unsigned* shape, Call how, void (*what)(), void** value
         error = "an access outside of memory, a misaligned one, or arithmetic without a defined result";
     } else {
         const unsigned first = seed ? draw(groups) : 0;
-        for (unsigned i = 0; i < groups; ++i)
-            if (!run_blocks((first + i) % groups * shape[6], shape[4])) break;
+        for (unsigned i = 0; i < groups; ++i) {
+            const unsigned begin = (first + i) % groups * shape[6];
+            if (!run_blocks(begin, std::min(shape[6], all - begin), shape[4])) break;
+        }
     }
     for (int i = 0; i < 3; ++i) sigaction(signals[i], &before[i], nullptr);
     sigaltstack(&old, nullptr);

@@ -2,8 +2,8 @@
 //
 // The threads of a block are fibers of one operating system thread. A fiber runs until a barrier, a shuffle or,
 // now and then, an atomic; the order in which they run is drawn anew at each of these, from the launch's seed:
-// a missing barrier shows as a wrong result. Blocks follow one another, but for those of a cluster or of a
-// cooperative launch, which run at the same time. Shared memory is poisoned before and after each block and watched
+// a missing barrier shows as a wrong result. Blocks follow one another, but for those that wait for others, of which
+// some run at the same time. Shared memory is poisoned before and after each block and watched
 // beyond its end; a barrier or shuffle that some threads miss, a wait for what never comes, and misaligned access
 // end the launch with a message.
 
@@ -19,7 +19,6 @@
 #define __grid_constant__
 #define __restrict__
 #define __launch_bounds__(threads, blocks)
-#define __cluster_dims__(x, y, z)
 #define __forceinline__ inline
 #define __noinline__ __attribute__((noinline))
 
@@ -31,13 +30,12 @@ extern uint4* shared_memory;  // of the running block: the kernels' own declarat
 
 // host.cpp has the fibers.
 namespace host {
-enum State { READY, AT_BARRIER, AT_SHUFFLE, AT_CLUSTER, DONE };
+enum State { READY, AT_BARRIER, AT_SHUFFLE, DONE };
 extern uint64_t seed;  // of the launch; 0: threads and blocks in order
 void pause(State state);
 uint64_t at_barrier(uint64_t value);
 uint64_t shuffle(unsigned mask, uint64_t value, unsigned from);
 void sleep();
-void* in_block(const void* place, unsigned block);  // the same place in another block of the cluster
 using Call = void (*)(void (*kernel)(), void** arguments);
 // shape: grid x y z, threads, shared bytes, seed, blocks that run at the same time. Returns what went wrong.
 const char* launch(const unsigned* shape, Call call, void (*kernel)(), void** arguments);
@@ -67,9 +65,6 @@ static inline void __syncthreads() { host::at_barrier(0); }
 static inline int __syncthreads_or(int predicate) { return host::at_barrier(predicate) != 0; }
 static inline void __threadfence() {}
 static inline void __nanosleep(unsigned) { host::sleep(); }
-static inline void __cluster_barrier_arrive() {}
-static inline void __cluster_barrier_wait() { host::pause(host::AT_CLUSTER); }
-static inline void* __cluster_map_shared_rank(const void* place, unsigned block) { return host::in_block(place, block); }
 template <class T>
 static inline T __shfl_sync(unsigned mask, T value, unsigned lane) {
     return static_cast<T>(host::shuffle(mask, static_cast<uint64_t>(value), lane % 32));
@@ -102,12 +97,26 @@ template <class A, class B>
 static constexpr auto min(A a, B b) { return b < a ? b : a; }
 template <class A, class B>
 static constexpr auto max(A a, B b) { return a < b ? b : a; }
+static inline size_t __cvta_generic_to_shared(const void* place) {
+    return static_cast<const char*>(place) - reinterpret_cast<const char*>(shared_memory);
+}
+static inline void* __cvta_shared_to_generic(size_t at) { return reinterpret_cast<char*>(shared_memory) + at; }
 template <class T>
 static inline T __ldg(const T* at) { return *at; }
 template <class T>
 static inline T __ldcg(const T* at) { return *at; }
 template <class T>
+static inline T __ldcs(const T* at) { return *at; }
+template <class T>
 static inline void __stcs(T* at, T value) { *at = value; }
+
+static inline unsigned __byte_perm(unsigned low, unsigned high, unsigned which) {
+    const uint64_t bytes = static_cast<uint64_t>(high) << 32 | low;
+    unsigned result = 0;
+    for (int i = 0; i < 4; ++i)
+        result |= static_cast<unsigned>(bytes >> (which >> (4 * i) & 7) * 8 & 255) << (8 * i);
+    return result;
+}
 
 static inline float __fadd_rn(float a, float b) { return a + b; }
 static inline float __fsub_rn(float a, float b) { return a - b; }

@@ -91,7 +91,7 @@ class LaunchError(RuntimeError):
 def launch(library, name, grid, threads, arguments, shared=0, seed=0, together=1):
     """Run a kernel. Arguments: NumPy arrays of a structured dtype go by value, others as pointers.
 
-    `together`: how many blocks run at the same time, those of a cluster or of a cooperative grid.
+    `together`: how many blocks run at the same time, the others after them.
     """
     grid = (*grid, 1, 1)[:3]
     shape = (ctypes.c_uint32 * 7)(*grid, threads, shared, seed, together)

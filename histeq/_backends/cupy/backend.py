@@ -1,8 +1,9 @@
 """The CuPy backend: CUDA kernels on the current device and stream, without a synchronisation.
 
-`equalize` of integer images is two launches: the histogram, whose last block makes the table, and the
-lookup. A small image of uint8 takes one, and so does a batch of them on devices with clusters. Floating
-images take two more before: the range with the edges of the bins, and the slopes between their centres.
+`equalize` of grey images is one launch, but for batches of 16 bits. That of other integers is two: the
+histogram, whose last block makes the table, and the lookup; or three with 16 bits, since many blocks make
+that table. Floating images take two more before: the range with the edges of the bins, and the slopes between
+their centres.
 Only `match` of floating images, which sorts, waits for the device.
 """
 
@@ -12,12 +13,16 @@ from typing import Any
 
 import numpy as np
 from histeq_kernels.cuda.interface import (
+    CHUNK,
     COUNTERS_U8,
-    COUNTERS_U16,
     POINT,
     RESULTS,
     SCRATCH,
     TABLE_U8,
+    TABLE_U16,
+    THREADS,
+    WARP,
+    WIDE_COUNTS,
 )
 
 from histeq._backends.numpy.backend import edges_between
@@ -42,6 +47,8 @@ except cupy.cuda.runtime.CUDARuntimeError as error:
 # These need CuPy: they come after the check.
 from histeq._backends.cupy import device as _device
 from histeq._backends.cupy import fused as _fused
+from histeq._backends.cupy import fused_u16 as _fused_u16
+from histeq._backends.cupy import plans as _plans  # noqa: F401  interop.py looks for it
 from histeq._backends.cupy.clahe import apply_tiles, clahe, count_whole, tables_of_tiles, tile_tables
 from histeq._backends.cupy.device import (
     Device,
@@ -69,9 +76,9 @@ from histeq._backends.cupy.rules import lookup_table, nodata_bin, rule_of
 from histeq._backends.cupy.window import Window
 
 __all__ = [
-    "ClipWindow", "Window", "apply", "apply_tiles", "as_mask", "bin_edges", "clahe", "copy_alpha",
-    "count_into", "device", "empty_like", "equalize", "fast_path", "histogram", "lookup_table", "match_table",
-    "match_values", "name", "overlap", "tables_of_tiles", "tile_histograms", "tile_tables",
+    "ClipWindow", "PlainFrames", "Window", "apply", "apply_tiles", "as_mask", "bin_edges", "clahe",
+    "copy_alpha", "count_into", "device", "empty_like", "equalize", "fast_path", "histogram", "lookup_table",
+    "match_table", "match_values", "name", "overlap", "tables_of_tiles", "tile_histograms", "tile_tables",
 ]  # fmt: skip
 
 Array = Any
@@ -79,6 +86,7 @@ Array = Any
 name = "cupy"
 fast_path = None  # the checks of a call are hidden behind the device's work
 ClipWindow = None
+PlainFrames = None
 
 
 def device() -> str:
@@ -91,7 +99,14 @@ def device() -> str:
 def empty_like(image: Array, dtype: Any) -> Array:
     """Return a new array: the shape, device and memory order of `image`, with `dtype`."""
     with on(image):
-        return cupy.empty_like(image, dtype)
+        return _made(cupy.empty_like(image, dtype))
+
+
+def _made(array: Array) -> Array:
+    """Return a new array, which may be the result of a call that is recorded."""
+    if (record := _device.recording()) is not None:
+        record.made(array)
+    return array
 
 
 def overlap(a: Array, b: Array) -> bool:
@@ -121,6 +136,7 @@ def as_mask(mask: Array) -> Array:
 
 def copy_alpha(source: Array, target: Array) -> None:
     """Copy an alpha channel into that of a result."""
+    _device.give_up_recording()
     with on(target), aligned_target(target) as aligned_alpha:
         source = aligned(source)
         if target.dtype.kind == "f" and source.dtype.kind != "f":
@@ -140,6 +156,7 @@ def bin_edges(pixels: Pixels, bins: int, value_range: tuple[float, float] | None
         if planes == 0:
             return edges
         if value_range is not None and not all(type(limit) is float for limit in value_range):
+            refuse_capture("a value_range of NumPy's numbers", "pass Python's float")
             edges[...] = cupy.asarray(edges_between(*value_range, bins, image.dtype))
             return edges
         if value_range is not None:
@@ -164,7 +181,7 @@ def histogram(pixels: Pixels, edges: Array | None) -> Array:
         bins = _rules.levels_of(pixels.image.dtype) if edges is None else pixels.bins(edges)
         if pixels.value_range is not None:
             _refuse_capture()
-        counts = cupy.empty((*pixels.histograms, bins), np.int64)
+        counts = _made(cupy.empty((*pixels.histograms, bins), np.int64))
         count_into(pixels, edges, counts)
         if pixels.value_range is not None:
             counts = cupy.ascontiguousarray(counts[..., pixels.bins_in_range])
@@ -220,7 +237,7 @@ def equalize(pixels: Pixels, rule: str, out_range: OutRange | None, edges: Array
         _equalize_within_range(pixels, rule, out_range, out)
         return
     with on(image):
-        if _fused.equalize(pixels, rule, out_range, out):
+        if _fused.equalize(pixels, rule, out_range, out) or _fused_u16.equalize(pixels, rule, out_range, out):
             return
         bins, (images, planes) = pixels.bins(edges), pixels.histograms
         workspace = _device.device(image.device.id).workspace()
@@ -278,12 +295,14 @@ def _count(
     gpu = _device.device(pixels.image.device.id)
     workspace = gpu.workspace()
     pixels = replace(pixels, image=aligned(pixels.image))
-    for part in image_groups(images, 8 * bins * planes):
+    is_wide = edges is None and pixels.image.itemsize == 2
+    numbers = WIDE_COUNTS if is_wide else bins
+    for part in image_groups(images, 8 * numbers * planes):
         group = pixels.part(part)
         histograms = len(group.image) * planes
         results = structure(
             RESULTS,
-            address(workspace.zeros("counts", histograms * bins, np.uint64)),
+            address(workspace.zeros("counts", histograms * numbers, np.uint64)),
             address(workspace.zeros("tickets", histograms, np.uint32)),
             address(None if table is None else table[part]),
             address(None if counts is None else counts[part]),
@@ -294,24 +313,28 @@ def _count(
             _count_luma(gpu, group, rule, results)
         else:
             _count_integers(gpu, group, rule, results)
+        if is_wide:  # a warp makes the table of a chunk
+            grid = (WIDE_COUNTS // CHUNK * WARP // THREADS, min(histograms, _device.GRID_Y))
+            gpu.launch("histogram", "finish_u16", grid, (np.int64(histograms), rule, results), SCRATCH)
 
 
 def _count_floats(gpu: Device, pixels: Pixels, edges: Array, rule: np.ndarray, results: np.ndarray) -> None:
     image, bins = pixels.image, int(rule["bins"])
     region = merged_region_of(image, pixels.mask)
-    copies = _device.counter_copies(bins)
+    copies, slices, shared = gpu.counters_of(bins)
     arguments = (
         region.layout, region.image, region.mask, _nodata(pixels), edges, np.int64(copies), rule, results
     )  # fmt: skip
-    name, shared = f"histogram_bins_{tag_of(image.dtype)}", SCRATCH + 4 * copies * bins
-    gpu.launch("float_bins", name, region.grid(gpu, image.itemsize), arguments, shared)
+    grid = region.grid(gpu, image.itemsize, slices)
+    gpu.launch("float_bins", f"histogram_bins_{tag_of(image.dtype)}", grid, arguments, shared)
 
 
 def _count_luma(gpu: Device, pixels: Pixels, rule: np.ndarray, results: np.ndarray) -> None:
     image = pixels.image
     region = merged_region_of(red_first(pixels, image), pixels.mask, luma=True)
     grid, shared = _grid_of_counters(gpu, region, image.dtype, 3)
-    arguments = (region.layout, region.image, region.mask, np.int64(nodata_bin(pixels)), rule, results)
+    last = (rule, results) if image.itemsize == 1 else (results,)
+    arguments = (region.layout, region.image, region.mask, np.int64(nodata_bin(pixels)), *last)
     gpu.launch("luma", f"histogram_luma_{tag_of(image.dtype)}", grid, arguments, shared)
 
 
@@ -321,7 +344,8 @@ def _count_integers(gpu: Device, pixels: Pixels, rule: np.ndarray, results: np.n
     grid, shared = _grid_of_counters(gpu, region, image.dtype, 1)
     name = f"histogram_{tag_of(image.dtype)}" + ("" if region.is_contiguous else "_strided")
     mask = () if region.is_contiguous else (region.mask,)
-    arguments = (region.layout, region.image, *mask, flip_of(image.dtype), rule, results)
+    last = (rule, results) if image.itemsize == 1 else (results,)
+    arguments = (region.layout, region.image, *mask, flip_of(image.dtype), *last)
     gpu.launch("histogram", name, grid, arguments, shared)
 
 
@@ -334,7 +358,7 @@ def _grid_of_counters(
     slices = gpu.slices()
     # The counters of a block fill the shared memory of a multiprocessor.
     grid = region.grid(gpu, 2 * channels, slices, resident_blocks=1)
-    return grid, SCRATCH + COUNTERS_U16 // slices
+    return grid, gpu.shared_of_slices()
 
 
 def _nodata(pixels: Pixels) -> np.float64:
@@ -355,8 +379,13 @@ def _apply_lut(pixels: Pixels, table: Array, out: Array) -> None:
     name += f"_{tag_of(table.dtype)}" if table.itemsize != image.itemsize else ""
     name += "" if region.is_contiguous else "_strided"
     arguments = (region.layout, region.image, tables_of(table, pixels), region.out)
-    shared = 0 if image.itemsize == 2 else SCRATCH + TABLE_U8
-    gpu.launch("lut", name, region.grid(gpu, image.itemsize), arguments, shared)
+    grid, shared = region.grid(gpu, image.itemsize), SCRATCH + TABLE_U8
+    if image.itemsize == 2:
+        shared = 0
+        whole = region.grid(gpu, 2, resident_blocks=1)
+        if region.is_contiguous and gpu.holds_wide_table(2 * region.plane_size // whole[0]):
+            name, grid, shared = f"{name}_shared", whole, SCRATCH + TABLE_U16
+    gpu.launch("lut", name, grid, arguments, shared)
 
 
 def _apply_luma(pixels: Pixels, table: Array, out: Array) -> None:

@@ -24,6 +24,7 @@ from histeq._backends.cupy.device import (
     structure,
 )
 from histeq._backends.cupy.layout import (
+    Region,
     aligned,
     aligned_target,
     flip_of,
@@ -37,6 +38,14 @@ from histeq._core.tile_grid import Grid, Levels
 
 Array = Any
 
+_CELL = 2048
+"""Pixels of a tile from which on blocks take cells of pixels: it pays to load their tables. An estimate."""
+_CELL_ROWS = 16
+"""Rows of a cell that a block takes at the least."""
+_CELL_TABLES = 32 * 1024
+"""Bytes of the four tables of a cell that go to shared memory at the most."""
+_BLOCKS = 16
+"""Blocks for each multiprocessor, where cells have that many parts: they are not alike."""
 _ROWS = 64
 """Rows of a tile that a block counts at the least: they pay for clearing and folding its counters."""
 
@@ -84,14 +93,31 @@ def apply_tiles(
         region = region_of(
             red_first(pixels, image), None, red_first(pixels, target), luma=pixels.luma is not None
         )
+        tiles, mapping = _tiles(grid, origin, first, tables.shape[2:5]), _levels(levels, pixels, 0.0)
+        gpu = _device.device(image.device.id)
+        if edges is None and not pixels.luma and grid.shape[0] == 1 and math.prod(grid.tile) >= _CELL:
+            _apply_cells(gpu, region, tiles, mapping, tables)
+            return
         edges_planes = 0 if edges is None or len(edges) == 1 else pixels.histograms[1]
-        tiles = _tiles(grid, origin, first, tables.shape[2:5])
         arguments = (
-            region.layout, tiles, _levels(levels, pixels, 0.0), region.image,
+            region.layout, tiles, mapping, region.image,
             np.uint64(address(edges)), np.int64(edges_planes), tables_of(tables), region.out,
         )  # fmt: skip
-        gpu = _device.device(image.device.id)
         gpu.launch("clahe", f"apply_tiles_{_tag(pixels)}", region.grid(gpu, image.itemsize), arguments)
+
+
+def _apply_cells(gpu: Device, region: Region, tiles: np.ndarray, mapping: np.ndarray, tables: Array) -> None:
+    """Interpolate the pixels of grey integers by cells, the pixels between the same four tiles."""
+    size = 4 * tables.itemsize * tables.shape[-1]
+    in_shared = size <= _CELL_TABLES
+    cells = region.planes * (tables.shape[3] + 1) * (tables.shape[4] + 1)
+    parts = min(-(-gpu.multiprocessors * _BLOCKS // cells), int(tiles["size"][1]) // _CELL_ROWS)
+    arguments = (
+        region.layout, tiles, mapping, region.image, tables_of(tables), np.int64(in_shared), region.out
+    )  # fmt: skip
+    shared = SCRATCH + (256 * 4 if tables.itemsize == 1 else size if in_shared else 0)
+    launch = (max(parts, 1), min(cells, _device.GRID_Y))
+    gpu.launch("clahe", f"apply_cells_u{8 * tables.itemsize}", launch, arguments, shared)
 
 
 def clahe(
@@ -164,13 +190,12 @@ def count_whole(pixels: Pixels, grid: Grid, levels: Levels, edges: Array | None,
     region = region_of(red_first(pixels, image), pixels.mask, luma=pixels.luma is not None)
     histograms = region.planes * math.prod(grid.tiles)
     tiles, mapping = _tiles(grid), _levels(levels, pixels, 0.0)
-    copies = _device.counter_copies(levels.bins)
+    copies, slices, shared = gpu.counters_of(levels.bins)
     count = (
         region.layout, tiles, mapping, region.image, region.mask, np.uint64(address(edges)),
         np.int64(copies), counts,
     )  # fmt: skip
-    shared = SCRATCH + 4 * copies * levels.bins
-    launch = (_blocks_per_tile(gpu, grid, histograms), min(histograms, _device.GRID_Y))
+    launch = (_blocks_per_tile(gpu, grid, histograms * slices), min(histograms, _device.GRID_Y), slices)
     gpu.launch("clahe", f"tile_histogram_{_tag(pixels)}", launch, count, shared)
 
 
@@ -181,7 +206,10 @@ def _tables_of(gpu: Device, counts: Array, mapping: np.ndarray, tables: Array, e
 
 
 def _blocks_per_tile(gpu: Device, grid: Grid, histograms: int) -> int:
-    """Return how many blocks share a tile: as many as fill the device, none for less than some rows."""
+    """Return how many blocks share a tile, or a slice of its bins.
+
+    They fill the device, but there is none for less than some rows.
+    """
     rows = grid.tile[0] * grid.tile[1]
     area = rows * grid.tile[2]
     fill = -(-gpu.multiprocessors * RESIDENT_BLOCKS // histograms)

@@ -8,23 +8,26 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cupy
 import numpy as np
 from histeq_kernels import cuda
 from histeq_kernels.cuda.interface import (
-    CLUSTER,
     COUNTERS_U8,
     COUNTERS_U16,
-    KEPT,
     RESIDENT_BLOCKS,
     SCRATCH,
     STRETCH,
+    TABLE_U16,
     THREADS,
+    VECTOR,
 )
 
 from histeq._core.backend import groups_of_images
+
+if TYPE_CHECKING:
+    from histeq._backends.cupy.plans import Plan, Recording
 
 Array = Any
 
@@ -50,8 +53,6 @@ class Device:
             self.multiprocessors: int = attributes["MultiProcessorCount"]
             self.shared: int = attributes["MaxSharedMemoryPerBlockOptin"]
             self.cache: int = attributes["L2CacheSize"]
-            self.has_cooperative_launches = bool(attributes["CooperativeLaunch"])
-            self.has_clusters = int(device.compute_capability) >= cuda.LEAST_CAPABILITY["fused_clusters"]
         self._kernels: dict[str, Any] = {}
         self._workspaces: dict[tuple[int, int], Workspace] = {}
 
@@ -63,7 +64,7 @@ class Device:
         arguments: Sequence[Any],
         shared: int = 0,
         *,
-        cooperative: bool = False,
+        threads: int = THREADS,
     ) -> None:
         """Launch a kernel on the current stream.
 
@@ -77,20 +78,22 @@ class Device:
             Arrays go by address, NumPy scalars and structures by value.
         shared : int
             Bytes of dynamic shared memory.
-        cooperative : bool
-            Run all blocks at the same time. There are fewer blocks where the device does not hold so many.
+        threads : int
+            Threads of a block.
         """
         kernel = self._kernels.get(name)
         if kernel is None:
             kernel = self._kernels[name] = _module(module, self.index).get_function(name)
         if shared > _SHARED_WITHOUT_ASKING and kernel.max_dynamic_shared_size_bytes < shared:
             kernel.max_dynamic_shared_size_bytes = shared
-        if cooperative:  # RawModule's option of this name also links CUDA's library of cooperative groups
-            kernel.kernel(
-                grid, (THREADS,), tuple(arguments), shared_mem=shared, enable_cooperative_groups=True
-            )
-        else:
-            kernel(grid, (THREADS,), tuple(arguments), shared_mem=shared)
+        function, block, arguments = kernel.kernel, (threads,), tuple(arguments)
+
+        def start(values: tuple[Any, ...]) -> None:
+            function(grid, block, values, shared_mem=shared)
+
+        if (record := recording()) is not None:
+            record.add(start, arguments)
+        start(arguments)
 
     def workspace(self) -> "Workspace":
         """Return the workspace of this thread on the current stream."""
@@ -112,29 +115,29 @@ class Device:
         blocks = min(-(-size // STRETCH), -(-fill // max(planes, 1)))
         return max(blocks, -(-pixels // MOST_COUNTED), 1)
 
-    def fits_one_stretch(self, size: int) -> bool:
-        """Tell whether every block that the device holds has at most one stretch of an image to read."""
-        return size <= self.multiprocessors * RESIDENT_BLOCKS * STRETCH
-
-    def kept_stretches(self) -> int:
-        """Return how many stretches a block of a cluster keeps in shared memory."""
-        return (self.shared - SCRATCH - KEPT) // STRETCH
-
-    def fits_clusters(self, planes: int, size: int) -> bool:
-        """Tell whether a batch of planes of `size` bytes goes by clusters, one for each frame.
-
-        It does where two launches would read the batch from memory twice, since it exceeds the L2 cache, and
-        clusters would not: what they do not keep of the frames under way must fit into half of that cache.
-        """
-        if not self.has_clusters or planes * size <= self.cache or self.kept_stretches() < 1:
-            return False
-        clusters = min(planes, self.multiprocessors // CLUSTER)
-        again = size - CLUSTER * self.kept_stretches() * STRETCH
-        return 2 * clusters >= self.multiprocessors // CLUSTER and 2 * clusters * again <= self.cache
-
     def slices(self) -> int:
-        """Return into how many slices 65,536 packed counters are cut to fit shared memory."""
-        return next(n for n in (1, 2, 4, 8) if SCRATCH + COUNTERS_U16 // n <= self.shared)
+        """Return into how many slices 65,536 counters are cut to fit shared memory, with one more a slice."""
+        return next(n for n in (2, 4, 8, 16) if SCRATCH + COUNTERS_U16 // n + VECTOR <= self.shared)
+
+    def shared_of_slices(self) -> int:
+        """Return the bytes of shared memory of a block that counts one of these slices."""
+        return SCRATCH + COUNTERS_U16 // self.slices() + VECTOR
+
+    def counters_of(self, bins: int) -> tuple[int, int, int]:
+        """Return how `bins` are counted: copies of each counter, slices of the bins, bytes of shared memory.
+
+        Few bins have several copies, and many are cut into slices, each of them for blocks of its own.
+        """
+        copies = next((n for n in (32, 16, 8, 4, 2) if n * bins <= _COUNTERS), 1)
+        slices = 1 if bins <= _COUNTERS else -(-4 * bins // (self.shared - SCRATCH))
+        return copies, slices, SCRATCH + 4 * copies * -(-bins // slices)
+
+    def holds_wide_table(self, size: int) -> bool:
+        """Tell whether blocks that map `size` bytes each load a table of 16 bits into their shared memory.
+
+        That takes about as long as to look up half a stretch through the L1 cache.
+        """
+        return 2 * size >= STRETCH and self.shared >= SCRATCH + TABLE_U16
 
 
 class Workspace:
@@ -148,6 +151,8 @@ class Workspace:
     def __init__(self) -> None:
         self._memory: dict[str, Array] = {}
         self._outgrown: list[Array] = []
+        self.plans: dict[tuple[Any, ...], Plan | None] = {}
+        """What is known of calls by what decides them: see plans.py. None: they came once."""
 
     def zeros(self, name: str, size: int, dtype: Any) -> Array:
         """Return at least `size` zeros; the kernels that use them leave them zero."""
@@ -158,6 +163,10 @@ class Workspace:
         size = math.prod(shape) * np.dtype(dtype).itemsize
         memory = self._at_least(name, -(-size // 8), np.uint64)
         return cupy.ndarray(shape, dtype, memptr=memory.data)
+
+    def holds(self, pointer: int) -> bool:
+        """Tell whether an address is in memory of this workspace that is in use."""
+        return any(0 <= pointer - memory.data.ptr < memory.nbytes for memory in self._memory.values())
 
     def _at_least(self, name: str, size: int, dtype: Any) -> Array:
         memory = self._memory.get(name)
@@ -179,15 +188,42 @@ def refuse_capture(what: str, remedy: str) -> None:
     """Raise RuntimeError while the current stream captures a graph, which `what` cannot be a part of.
 
     A graph keeps no array alive: what a call allocates and lets go of, CuPy lends to later calls, and every
-    launch of the graph would overwrite it.
+    launch of the graph would overwrite it. For the same reason a call that does this has no plan.
     """
+    give_up_recording()
     if cupy.cuda.get_current_stream().is_capturing():
         raise RuntimeError(f"{what} cannot be captured into a graph: {remedy}")
 
 
-def counter_copies(bins: int) -> int:
-    """Return how many copies of each counter a block has; 0 where shared memory does not hold one."""
-    return next((n for n in (32, 16, 8, 4, 2, 1) if n * bins <= _COUNTERS), 0)
+class _Recording(threading.local):
+    """What a thread's launches are recorded by."""
+
+    current: Any = None
+
+
+_recording = _Recording()
+
+
+def recording() -> "Recording | None":
+    """Return what records the launches of this thread: see plans.py."""
+    record: Recording | None = _recording.current
+    return record
+
+
+@contextmanager
+def recorded(record: "Recording") -> Iterator["Recording"]:
+    """Record the launches of this thread."""
+    _recording.current = record
+    try:
+        yield record
+    finally:
+        _recording.current = None
+
+
+def give_up_recording() -> None:
+    """Say that a call does more on the device than to launch kernels on arrays that a plan knows."""
+    if (record := recording()) is not None:
+        record.give_up()
 
 
 def image_groups(images: int, size: int) -> Iterator[slice]:
@@ -226,18 +262,30 @@ def on(array: Array) -> Iterator[None]:
         else:
             with array.device:
                 yield
-    except MemoryError as error:  # CuPy's is one
-        if not getattr(error, "__notes__", None):
+    except Exception as error:
+        if is_out_of_memory(error) and not getattr(error, "__notes__", None):
             error.add_note(
-                "histeq: free device memory, pass out=image, or pass the image as a NumPy array with "
-                "backend='cupy', which takes it through the device in pieces"
+                "histeq: free device memory (cupy.get_default_memory_pool().free_all_blocks(), "
+                "torch.cuda.empty_cache()), pass out=image, take fewer tiles or bins, or pass the image as a "
+                "NumPy array with backend='cupy', which takes it through the device in pieces"
             )
         raise
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether an error says that device memory does not suffice: CuPy's does, and PyTorch's."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def address(array: Array | None) -> int:
     """Return where an array begins in device memory; 0 for none."""
     return 0 if array is None else array.data.ptr
+
+
+def ready(structure: np.ndarray) -> Any:
+    """Return a structure as CuPy hands it to a kernel: to make that of it takes CuPy some microseconds."""
+    make = getattr(cupy.cuda.function, "CNumpyArray", None)
+    return structure if make is None else make(structure)
 
 
 def structure(dtype: np.dtype, *values: Any) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 
 import cupy
 import numpy as np
-from histeq_kernels.cuda.interface import LAYOUT, RESIDENT_BLOCKS, TABLES
+from histeq_kernels.cuda.interface import LAYOUT, RESIDENT_BLOCKS, TABLES, VECTOR
 
 from histeq._backends.cupy import device as _device
 from histeq._backends.cupy.device import Device, address, refuse_capture, structure
@@ -35,6 +35,11 @@ class Region:
     """Address of the first pixel of the result; 0: there is none."""
     is_contiguous: bool
     """No mask, and contiguous rows in the image and in the result, whose pixels are as large."""
+
+    def stretches(self, length: int) -> int:
+        """Return how many stretches of `length` bytes a plane of contiguous rows is cut into."""
+        rows = int(self.layout["layers"] * self.layout["rows"])
+        return rows * -(-(int(self.layout["columns"]) + 2 * (VECTOR - 1)) // VECTOR // (length // VECTOR))
 
     def grid(
         self, gpu: Device, pixel_size: int, slices: int = 1, resident_blocks: int = RESIDENT_BLOCKS

@@ -9,6 +9,7 @@ the functions of `backend.py`. Pieces share nothing on the device: counts and ta
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -26,19 +27,21 @@ from histeq._core import dispatch
 from histeq._core.backend import Pixels
 from histeq._core.rules import OutRange
 from histeq._core.shots import distance as histogram_distance
-from histeq._core.tile_grid import Grid, Levels
+from histeq._core.tile_grid import Grid, Levels, fill_empty
 from histeq._core.window import Window
 
 __all__ = [
-    "ClipWindow", "Window", "apply", "apply_tiles", "as_mask", "bin_edges", "clahe", "copy_alpha", "device",
-    "empty_like", "equalize", "equalize_by", "fast_path", "histogram", "histogram_distance", "lookup_table",
-    "match_table", "match_values", "name", "overlap", "tables_of_tiles", "tile_histograms", "tile_tables",
+    "ClipWindow", "PlainFrames", "Window", "apply", "apply_tiles", "as_mask", "bin_edges", "clahe",
+    "copy_alpha", "device", "empty_like", "equalize", "equalize_by", "fast_path", "histogram",
+    "histogram_distance", "lookup_table", "match_table", "match_values", "name", "overlap", "tables_of_tiles",
+    "tile_histograms", "tile_tables",
 ]  # fmt: skip
 
 Array = Any
 
 name = "cupy"
 fast_path = None
+PlainFrames = None
 device = gpu.device
 
 
@@ -121,8 +124,17 @@ def equalize_by(
 def tile_tables(
     pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: Array | None
 ) -> np.ndarray:
-    """Return the table of every tile: (N, P, D, H, W, bins). An image must fit into device memory."""
+    """Return the table of every tile: (N, P, D, H, W, bins).
+
+    Images that the device has room for are counted there at once, others tile by tile.
+    """
     tables = np.empty((*pixels.histograms, *grid.tiles, levels.bins), levels.table_dtype)
+    if not _fits(pixels, tables):
+        for n in range(len(tables)):
+            image = slice(n, n + 1)
+            bounds = None if edges is None else edges[image]
+            _tables_by_tiles(pixels.part(image), grid, clip_limit, levels, bounds, tables[image])
+        return tables
 
     def work(stream: TransferStream, box: Box, _: int) -> None:
         piece = _pieces.upload(stream, pixels, box)
@@ -131,6 +143,30 @@ def tile_tables(
 
     for_each_piece([_pieces.whole_images(n) for n in range(len(pixels.image))], work)
     return tables
+
+
+def _fits(pixels: Pixels, tables: np.ndarray) -> bool:
+    """Tell whether the device has room for two images, with their masks, their counts and their tables."""
+    image = math.prod(pixels.image.shape[1:]) * pixels.image.itemsize
+    mask = 0 if pixels.mask is None else math.prod(pixels.mask.shape[1:])
+    of_tiles = math.prod(tables.shape[1:]) * (8 + tables.itemsize)
+    return 2 * (image + mask + of_tiles) <= _pieces.free_memory()
+
+
+def _tables_by_tiles(
+    pixels: Pixels, grid: Grid, clip_limit: float, levels: Levels, edges: Array | None, tables: np.ndarray
+) -> None:
+    """Make the tables of one image of counts that come from the device tile by tile."""
+    counts = np.zeros(tables.shape, np.int64)
+    tile_histograms(pixels, grid, (0, 0, 0), (0, 0, 0), levels, edges, counts)
+    rows, of_row = counts.reshape(-1, levels.bins), tables.reshape(-1, levels.bins)
+    empty = np.zeros(len(rows), np.bool_)
+    most = max(1, _pieces.free_memory() // (_pieces.SHARE * 8 * levels.bins))
+    for start in range(0, len(rows), most):
+        some = slice(start, start + most)
+        of_row[some], empty[some] = tables_of_tiles(rows[some], clip_limit, levels)
+    for n, p in np.ndindex(pixels.histograms):
+        fill_empty(tables[n, p], empty.reshape(tables.shape[:-1])[n, p], levels)
 
 
 def tile_histograms(

@@ -110,6 +110,13 @@ def two_streams() -> Iterator[tuple[TransferStream, TransferStream]]:
     streams = unused.pop() if unused else (TransferStream(), TransferStream())
     try:
         yield streams
+    except MemoryError as error:
+        error.__notes__ = [
+            "histeq: free device memory (cupy.get_default_memory_pool().free_all_blocks(), "
+            "torch.cuda.empty_cache()), or pass backend='numba'. NumPy arrays go through the device in "
+            "pieces; what must be there at once grows with the tiles and the bins: take fewer"
+        ]
+        raise
     finally:
         for stream in streams:  # after an error too: nothing may use pinned memory that is given back
             stream.stream.synchronize()

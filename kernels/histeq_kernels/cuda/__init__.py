@@ -16,29 +16,25 @@ _COUNTING = ("common.cuh", "rounding.cuh", "rules.cuh", "counters.cuh")
 """What every kernel that counts pixels needs."""
 
 MODULES = {
-    "histogram": (*_COUNTING, "histogram.cu"),
+    "histogram": (*_COUNTING, "sliced.cuh", "histogram.cu"),
     "rules": ("common.cuh", "rounding.cuh", "rules.cuh", "rules.cu"),
     "lut": ("common.cuh", "lookup.cuh", "lut.cu"),
-    "luma": (*_COUNTING, "ycrcb.cuh", "luma.cu"),
+    "luma": (*_COUNTING, "sliced.cuh", "ycrcb.cuh", "luma.cu"),
     "float_bins": (*_COUNTING, "floats.cuh", "float_bins.cuh", "float_bins.cu"),
     "interpolate": ("common.cuh", "rounding.cuh", "floats.cuh", "float_bins.cuh", "interpolate.cu"),
     "fused": (*_COUNTING, "lookup.cuh", "fused.cu"),
-    "fused_clusters": (*_COUNTING, "lookup.cuh", "fused_clusters.cu"),
-    "clahe": (*_COUNTING, "floats.cuh", "float_bins.cuh", "ycrcb.cuh", "clahe.cu"),
+    "fused_u16": (*_COUNTING, "sliced.cuh", "lookup.cuh", "fused_u16.cu"),
+    "clahe": (*_COUNTING, "floats.cuh", "float_bins.cuh", "ycrcb.cuh", "clahe.cu", "cells.cu"),
     "window": ("common.cuh", "rounding.cuh", "window.cu"),
     "match": ("common.cuh", "rounding.cuh", "rules.cuh", "match.cu"),
 }
 """The files of each compilation unit, in order."""
 
-LEAST_CAPABILITY = {"fused_clusters": 90}
-"""The least compute capability of a unit, ten times; units without an entry run on all that CUDA supports."""
-
 OPTIONS = ("--std=c++17", "--fmad=false", *DEFINES)
 """Contraction off: what `rounding.cuh` does not pin is pinned here. CuPy adds -ftz=true."""
 
 _KERNEL = re.compile(
-    r'extern "C" __global__ void (?:__cluster_dims__\(\w+, 1, 1\) )?'
-    r"__launch_bounds__\(THREADS, RESIDENT_BLOCKS\)\s*\\?\s*([\w#]+)\("
+    r'extern "C" __global__ void __launch_bounds__\(THREADS, RESIDENT_BLOCKS\)\s*\\?\s*([\w#]+)\('
 )
 _FAMILY = re.compile(r"^(?:FLOATING|TILES)\((\w+),", re.MULTILINE)
 

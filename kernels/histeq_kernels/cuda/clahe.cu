@@ -117,13 +117,13 @@ __device__ __forceinline__ i64 folded(i64 at, i64 size) {
     return min(at, period - at);
 }
 
-// Count the pixels of every tile. Grid: x parts of a tile, y tiles of all planes (in steps of gridDim.y).
+// Count the pixels of every tile. Grid: x parts of a tile, y tiles of all planes (in steps of gridDim.y), z slices of
+// the bins.
 template <class Kind>
 __device__ __forceinline__ void tile_histogram(const Layout& at, const Tiles& tiles, const Levels& levels,
                                                const char* image, const u8* mask, const typename Kind::Edge* edges,
                                                i64 copies, u64* counts) {
-    CopiedOrDirectCounters counters{
-        CopiedCounters{behind_scratch<u32>(), levels.bins, static_cast<int>(copies)}, nullptr};
+    const SlicedCopies counters(levels.bins, copies);
     for (i64 index = blockIdx.y; index < at.images * at.planes * tiles.all(); index += gridDim.y) {
         const i64 which = index / tiles.all(), tile = index - which * tiles.all();
         const Plane plane(at, which);
@@ -177,8 +177,9 @@ struct Clip {
     // How many pixels a bin has then.
     __device__ __forceinline__ u64 operator()(u64 count, i64 bin) const {
         if (limit == 0) return count;
-        const u64 at = static_cast<u64>(bin);
-        return min(count, limit) + per_bin + (rest && at % step == 0 && at / step < rest);
+        // 32 bits: to divide takes long.
+        const u32 at = static_cast<u32>(bin), every = static_cast<u32>(step);
+        return min(count, limit) + per_bin + (rest && at % every == 0 && at / every < rest);
     }
 };
 
@@ -205,6 +206,8 @@ __device__ __forceinline__ Clip clip_of(const u64* counts, u64 area, const Level
     return clip;
 }
 
+constexpr int AHEAD = 4;
+
 // Write the table of a tile, one block for each; leave zeros in the counts. `empty` tells of tiles without pixels.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 tile_table(u64* all_counts, i64 histograms, const __grid_constant__ Levels levels, char* tables, u8* empty) {
@@ -222,17 +225,29 @@ tile_table(u64* all_counts, i64 histograms, const __grid_constant__ Levels level
         u64 upto = 0;
         for (int w = 0; w < warp_id(); ++w) upto += scratch()->sums[w];
         const float scale = divide(__ll2float_rn(levels.span), __ll2float_rn(static_cast<i64>(area)));
-        for (i64 start = mine.begin; start < mine.end; start += WARP) {
-            const i64 bin = start + lane_id();
-            const u64 scanned = warp_scan(bin < mine.end ? clip(counts[bin], bin) : 0);
-            if (bin < mine.end) {
-                const i64 entry = __float2ll_rn(multiply(__ll2float_rn(static_cast<i64>(upto + scanned)), scale));
-                if (area)
-                    store_level(tables + index * levels.bins * levels.width, levels.width, bin,
-                                min(entry, levels.span) + levels.lowest);
-                counts[bin] = 0;
+        // Several bins a lane at a time: their loads and scans do not wait for one another.
+        for (i64 start = mine.begin + lane_id(); start - lane_id() < mine.end; start += WARP * AHEAD) {
+            u64 scanned[AHEAD];
+#pragma unroll
+            for (int i = 0; i < AHEAD; ++i) {
+                const i64 bin = start + i * WARP;
+                scanned[i] = bin < mine.end ? clip(counts[bin], bin) : 0;
             }
-            upto += __shfl_sync(0xffffffffu, scanned, WARP - 1);
+#pragma unroll
+            for (int i = 0; i < AHEAD; ++i) scanned[i] = warp_scan(scanned[i]);
+#pragma unroll
+            for (int i = 0; i < AHEAD; ++i) {
+                const i64 bin = start + i * WARP;
+                if (bin < mine.end) {
+                    const i64 pixels = static_cast<i64>(upto + scanned[i]);
+                    const i64 entry = __float2ll_rn(multiply(__ll2float_rn(pixels), scale));
+                    if (area)
+                        store_level(tables + index * levels.bins * levels.width, levels.width, bin,
+                                    min(entry, levels.span) + levels.lowest);
+                    counts[bin] = 0;
+                }
+                upto += __shfl_sync(0xffffffffu, scanned[i], WARP - 1);
+            }
         }
         if (threadIdx.x == 0) empty[index] = area == 0;
         __syncthreads();  // before the scratch serves the next one
@@ -326,8 +341,15 @@ struct Between {
     int before, after;
     float weight_before, weight_after;
 
+    // The distance from the centre of the first tile, in tiles; and the tile there or before, -1 before the first one.
+    static __device__ __forceinline__ float place(i64 position, float reciprocal) {
+        return subtract(multiply(__ll2float_rn(position), reciprocal), 0.5f);
+    }
+    static __device__ __forceinline__ int below(i64 position, float reciprocal) {
+        return __float2int_rd(place(position, reciprocal));
+    }
     __device__ __forceinline__ Between(const Tiles& tiles, int axis, i64 position, float reciprocal) {
-        const float at = subtract(multiply(__ll2float_rn(tiles.origin[axis] + position), reciprocal), 0.5f);
+        const float at = place(tiles.origin[axis] + position, reciprocal);
         const int below = __float2int_rd(at), last = static_cast<int>(tiles.count[axis]) - 1;
         weight_after = subtract(at, __int2float_rn(below));  // before it is limited
         weight_before = subtract(1.0f, weight_after);

@@ -28,7 +28,7 @@ struct Scratch {
     u64 sums[WARP];
     i64 firsts[WARP];
     i64 lasts[WARP];
-    u32 is_last;
+    u32 is_last, ticket;
 };
 static_assert(sizeof(Scratch) <= SCRATCH, "the scratch does not fit");
 
@@ -44,6 +44,24 @@ __device__ __forceinline__ int lane_id() { return threadIdx.x % WARP; }
 __device__ __forceinline__ int warp_id() { return threadIdx.x / WARP; }
 __device__ __forceinline__ int warps() { return blockDim.x / WARP; }
 
+// Shared memory in which every lane of a warp has a bank of its own: a word for each lane and each value of 8 bits, that
+// of lane l at byte value << 7 | l << 2. An access by any 32 values takes one turn, and an address two instructions: a
+// byte is taken out of a word, lowest first, then shifted and added to the address of the lane.
+struct LaneWords {
+    u32 lane;
+
+    __device__ __forceinline__ LaneWords()
+        : lane(static_cast<u32>(__cvta_generic_to_shared(behind_scratch<u32>() + lane_id()))) {
+        asm("" : "+r"(lane));  // one number to the compiler, which else adds its parts up anew for every pixel
+    }
+    __device__ __forceinline__ u32& of(u32 value) const {
+        return *static_cast<u32*>(__cvta_shared_to_generic(lane + (value << LANE_BITS)));
+    }
+    template <int BYTE>
+    __device__ __forceinline__ u32& of_byte(u32 word) const { return of(__byte_perm(word, 0, 0x4440 + BYTE)); }
+};
+static_assert(1 << LANE_BITS == WARP * sizeof(u32), "a row of words, one a lane");
+
 // Tell whether this block is the last of `parts` to come here; all that the others wrote before is visible
 // to the last one then. atomicInc sets the ticket back to 0, so that the next launch finds it clean.
 __device__ __forceinline__ bool is_last_block(u32* ticket, u32 parts) {
@@ -56,40 +74,81 @@ __device__ __forceinline__ bool is_last_block(u32* ticket, u32 parts) {
     return last;
 }
 
-// Wait until all blocks of a cooperative launch have come here; what they wrote is visible then. `arrived` is 0
-// before the launch and shall be made 0 again.
-__device__ __forceinline__ void wait_for_grid(u32* arrived) {
-    __threadfence();
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        atomicAdd(arrived, 1u);
-        while (*static_cast<volatile u32*>(arrived) < gridDim.x) __nanosleep(32);
-        __threadfence();
-    }
-    __syncthreads();
-}
-
 // A stretch of one row that a warp handles at once.
 struct Stretch {
     i64 layer, row;
-    i64 begin;    // which vector, or which pixel, of the row comes first
-    i64 ordinal;  // how many stretches the warp had before
+    i64 begin;  // which vector, or which pixel, of the row comes first
 };
 
-// Call visit(stretch) for this warp's share of all rows: every row is cut into stretches of `length`, which go to the
-// warps of all blocks of the plane in turn. Backwards: the last stretch first.
+// The number of a stretch among those of a plane, in three digits.
+struct StretchNumber {
+    i64 layer, row, stretch;
+
+    __device__ __forceinline__ void divide(i64 rows, i64 in_row) {
+        row = stretch / in_row;
+        stretch -= row * in_row;
+        layer = row / rows;
+        row -= layer * rows;
+    }
+    __device__ __forceinline__ void add(const StretchNumber& other, i64 rows, i64 in_row) {
+        stretch += other.stretch;
+        row += other.row;
+        layer += other.layer;
+        if (stretch >= in_row) stretch -= in_row, ++row;
+        if (row >= rows) row -= rows, ++layer;
+    }
+    __device__ __forceinline__ void subtract(const StretchNumber& other, i64 rows, i64 in_row) {
+        stretch -= other.stretch;
+        row -= other.row;
+        layer -= other.layer;
+        if (stretch < 0) stretch += in_row, --row;
+        if (row < 0) row += rows, --layer;
+    }
+};
+
+// Which stretches of a plane a warp takes: every `step`th from `begin` up to `end`, or up to the last one there is.
+struct Share {
+    i64 begin, step, end;
+
+    // All stretches, which go to the warps of all blocks of the plane in turn.
+    static __device__ __forceinline__ Share of_grid() {
+        return {static_cast<i64>(blockIdx.x) * warps() + warp_id(), static_cast<i64>(gridDim.x) * warps(),
+                0x7fffffffffffffffll};
+    }
+    // A part of them, of `length` stretches, which go to the warps of this block.
+    static __device__ __forceinline__ Share of_part(i64 part, i64 length) {
+        return {part * length + warp_id(), warps(), (part + 1) * length};
+    }
+};
+
+__device__ __forceinline__ i64 stretches_in_row(i64 row_length, i64 length) {
+    return (row_length + length - 1) / length;
+}
+
+// Call visit(stretch) for a share of all rows, each of which is cut into stretches of `length`. Backwards: the last
+// stretch is the first.
+template <bool BACKWARDS, class Visit>
+__device__ __forceinline__ void for_each_stretch(const Layout& at, const Share& share, i64 row_length, i64 length,
+                                                 Visit visit) {
+    const i64 in_row = stretches_in_row(row_length, length);
+    const i64 all = at.layers * at.rows * in_row, end = min(share.end, all);
+    if (share.begin >= end) return;  // there may be no pixel at all
+    // Divisions take long: there are some before the loop, and none for a plane that is one row.
+    StretchNumber now{0, 0, BACKWARDS ? all - 1 - share.begin : share.begin}, step{0, 0, share.step};
+    if (all > 0 && at.layers * at.rows != 1) {
+        now.divide(at.rows, in_row);
+        step.divide(at.rows, in_row);
+    }
+    for (i64 i = share.begin; i < end; i += share.step) {
+        visit(Stretch{now.layer, now.row, now.stretch * length});
+        if (BACKWARDS) now.subtract(step, at.rows, in_row);
+        else now.add(step, at.rows, in_row);
+    }
+}
+
 template <bool BACKWARDS, class Visit>
 __device__ __forceinline__ void for_each_stretch(const Layout& at, i64 row_length, i64 length, Visit visit) {
-    const i64 in_row = (row_length + length - 1) / length;
-    const i64 all = at.layers * at.rows * in_row;
-    const i64 step = static_cast<i64>(gridDim.x) * warps();
-    i64 ordinal = 0;
-    for (i64 i = static_cast<i64>(blockIdx.x) * warps() + warp_id(); i < all; i += step, ++ordinal) {
-        const i64 at_stretch = BACKWARDS ? all - 1 - i : i;
-        const i64 row = in_row == 1 ? at_stretch : at_stretch / in_row;  // of all layers
-        const i64 layer = at.layers == 1 ? 0 : row / at.rows;
-        visit(Stretch{layer, row - layer * at.rows, (at_stretch - row * in_row) * length, ordinal});
-    }
+    for_each_stretch<BACKWARDS>(at, Share::of_grid(), row_length, length, visit);
 }
 
 // 16 bytes as elements. The loops over elements are unrolled, so that all stay in registers.
@@ -121,12 +180,13 @@ struct AlignedRow {
     }
 };
 
-// Call visit(value) for this block's share of the values of one plane whose rows are contiguous, and
-// keep(ordinal, k, vector) for the vectors of whole stretches.
-template <class T, class Keep, class Visit>
-__device__ __forceinline__ void for_each_value(const Layout& at, const char* plane, Keep keep, Visit visit) {
+// Call whole(vector) for the vectors of a share of one plane whose rows are contiguous, as far as whole stretches lie
+// within their row, and single(value) for the other values.
+template <class T, class Whole, class Single>
+__device__ __forceinline__ void for_each_vector(const Layout& at, const Share& share, const char* plane, Whole whole,
+                                                Single single) {
     const i64 bytes = at.columns * static_cast<i64>(sizeof(T));
-    for_each_stretch<false>(at, AlignedRow::most(bytes), WARP * VECTORS, [&](const Stretch& s) {
+    for_each_stretch<false>(at, share, AlignedRow::most(bytes), WARP * VECTORS, [&](const Stretch& s) {
         const AlignedRow row(plane + s.layer * at.image.layer + s.row * at.image.row, bytes);
         if (row.contains_stretch(s.begin)) {
             const uint4* const first =
@@ -135,26 +195,27 @@ __device__ __forceinline__ void for_each_value(const Layout& at, const char* pla
 #pragma unroll
             for (int k = 0; k < VECTORS; ++k) loaded[k].whole = __ldg(first + k * WARP);
 #pragma unroll
-            for (int k = 0; k < VECTORS; ++k) {
-                keep(s.ordinal, k, loaded[k].whole);
-#pragma unroll
-                for (int e = 0; e < IN_VECTOR<T>; ++e) visit(loaded[k].element[e]);
-            }
+            for (int k = 0; k < VECTORS; ++k) whole(loaded[k]);
         } else {
 #pragma unroll 1
             for (int k = 0; k < VECTORS; ++k) {
                 const i64 from = row.offset(s.begin + k * WARP + lane_id());
 #pragma unroll 1
                 for (i64 b = max(from, 0ll); b < min(from + VECTOR, bytes); b += sizeof(T))
-                    visit(*reinterpret_cast<const T*>(row.start + b));
+                    single(*reinterpret_cast<const T*>(row.start + b));
             }
         }
     });
 }
 
+// Call visit(value) for this block's share of the values of one plane whose rows are contiguous.
 template <class T, class Visit>
 __device__ __forceinline__ void for_each_value(const Layout& at, const char* plane, Visit visit) {
-    for_each_value<T>(at, plane, [](i64, int, const uint4&) {}, visit);
+    const auto whole = [&](const Vector<T>& vector) {
+#pragma unroll
+        for (int e = 0; e < IN_VECTOR<T>; ++e) visit(vector.element[e]);
+    };
+    for_each_vector<T>(at, Share::of_grid(), plane, whole, visit);
 }
 
 // Where the row of a stretch begins.
@@ -212,13 +273,16 @@ template <bool BACKWARDS, class Visit>
 __device__ __forceinline__ void for_each_pixel(const Layout& at, const u8* mask, Visit visit) {
     for_each_stretch<BACKWARDS>(at, at.columns, WARP * SINGLES, [&](const Stretch& s) {
         const RowOffsets row(at, s);
+        i64 x = s.begin + lane_id();
+        i64 from = row.image + x * at.image.column, to = row.out + x * at.out.column;
+        i64 masked = row.mask + x * at.mask.column;
 #pragma unroll 2
         for (int k = 0; k < SINGLES; ++k) {
-            const i64 x = s.begin + k * WARP + lane_id();
-            if (x < at.columns) {
-                const bool counted = mask == nullptr || mask[row.mask + x * at.mask.column] != 0;
-                visit(row.image + x * at.image.column, row.out + x * at.out.column, counted);
-            }
+            if (x < at.columns) visit(from, to, mask == nullptr || mask[masked] != 0);
+            x += WARP;
+            from += WARP * at.image.column;
+            to += WARP * at.out.column;
+            masked += WARP * at.mask.column;
         }
     });
 }

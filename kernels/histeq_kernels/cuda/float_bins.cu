@@ -82,18 +82,19 @@ __device__ __forceinline__ void edges_of_range(double low, double high, i64 plan
         write_edges<T, double>(low, high, bins, edges + index * (bins + 1));
 }
 
-// `copies` of each counter in shared memory; 0: there are more bins than it holds.
+// `copies` of each counter in shared memory. Grid: z slices of the bins, besides.
 template <class T>
 __device__ __forceinline__ void histogram_bins(const Layout& at, const char* image, const u8* mask, double nodata,
                                                const T* edges, i64 copies, const Rule& rule,
                                                const Results& results) {
-    const CopiedCounters copied{behind_scratch<u32>(), rule.bins, static_cast<int>(copies)};
-    count_planes(at, CopiedOrDirectCounters{copied, nullptr}, rule, results, [&](const Plane& plane, auto add) {
+    count_planes(at, SlicedCopies(rule.bins, copies), rule, results,
+                 [&](const Plane& plane, const SlicedCopies& counters) {
         const char* const pixels = image + plane.offset(at.image);
         const u8* const masked = plane.mask_of(mask, at);
         const Bins<T> bins(edges + (plane.image * at.planes + plane.plane) * (rule.bins + 1), rule.bins);
         for_each_float<T>(at, pixels, masked, [&](typename Number<T>::Value value, bool counted) {
-            if (counted && bins.has(value) && widen(value) != nodata) add(static_cast<u32>(bins.of(value)));
+            if (counted && bins.has(value) && widen(value) != nodata)
+                counters.add(static_cast<u32>(bins.of(value)));
         });
     });
 }

@@ -15,8 +15,6 @@ THREADS = 512
 the 1024 of an sm_75; and sixteen warps share the 32 KB of counters that each block has."""
 RESIDENT_BLOCKS = 2
 """Blocks that a multiprocessor holds at once: every kernel keeps within 64 registers a thread."""
-CLUSTER = 8
-"""Blocks of a cluster: the most that every device with clusters takes."""
 
 # Loads ------------------------------------------------------------------------------------------------
 
@@ -35,14 +33,21 @@ STRETCH = THREADS * VECTORS * VECTOR
 
 SCRATCH = 1024
 """Bytes at the start of every block's shared memory, through which its threads talk to each other."""
-COPIES_U8 = 32
-"""Copies of each of the 256 counters of uint8: every lane of a warp has a bank of its own."""
-COUNTERS_U8 = 256 * COPIES_U8 * 4
-"""Bytes of the counters of uint8."""
-COUNTERS_U16 = 65536 * 2
-"""Bytes of the 65,536 packed counters of 16 bits, before they are cut into slices."""
-TABLE_U8 = 256 * WARP
-"""Bytes of a table of uint8, 32 copies of each level: every lane of a warp has a bank of its own."""
+LANE_BITS = 7
+"""A word of 4 bytes for each lane of a warp: 1 << 7 bytes of shared memory, each in its own bank."""
+COUNTERS_U8 = 256 << LANE_BITS
+"""Bytes of the counters of uint8, 32 of each, one a lane."""
+COUNTERS_U16 = 65536 * 4
+"""Bytes of the 65,536 counters of 16 bits, before they are cut into slices."""
+CHUNK = 256
+"""Bins of 16 bits that a warp makes the table of. The counts of a plane in a workspace are followed by the
+sums of its chunks."""
+WIDE_COUNTS = 65536 + 65536 // CHUNK
+"""Numbers of a plane of 16 bits in a workspace."""
+TABLE_U8 = COUNTERS_U8
+"""Bytes of a table of uint8, of words like the counters."""
+TABLE_U16 = 65536 * 2
+"""Bytes of a table of 16 bits."""
 
 # Frames of a video ------------------------------------------------------------------------------------
 
@@ -62,13 +67,13 @@ DEFINES = tuple(
         ("WARP", WARP),
         ("THREADS", THREADS),
         ("RESIDENT_BLOCKS", RESIDENT_BLOCKS),
-        ("CLUSTER", CLUSTER),
         ("VECTOR", VECTOR),
         ("VECTORS", VECTORS),
         ("SINGLES", SINGLES),
         ("SCRATCH", SCRATCH),
-        ("COPIES_U8", COPIES_U8),
-        ("TABLE_U8", TABLE_U8),
+        ("LANE_BITS", LANE_BITS),
+        ("COUNTERS_U8", COUNTERS_U8),
+        ("CHUNK", CHUNK),
         ("DISTANCES", DISTANCES),
         *((f"STATE_{name.upper()}", i) for i, name in enumerate(WINDOW_STATE)),
         *((f"RULE_{name.upper()}", number) for name, number in RULES.items()),
@@ -127,16 +132,13 @@ WINDOW = np.dtype(
     ]
 )
 PLANES_OF_COUNTS = np.dtype([("first", np.uint64), *_fields(np.int64, "bins", "stride")])
-CLUSTER_BLOCK = np.dtype(
+WIDE_WORK = np.dtype(
     [
-        ("counts", np.uint64, 256),
-        ("totals", np.uint64, 256),
-        ("levels", np.uint8, 256),
-        ("banked", np.uint8, TABLE_U8),
-        ("counters", np.uint32, 256 * COPIES_U8),
-        ("kept", np.uint32, 4),
+        *_fields(np.int64, "stretches", "slices", "in_shared"),
+        *_fields(np.uint64, "counts", "table", "tickets"),
     ]
 )
+WORK = np.dtype([*_fields(np.int64, "planes", "lag", "stretches"), *_fields(np.uint64, "counts", "tickets")])
 
 STRUCTURES = {
     "Layout": LAYOUT,
@@ -148,9 +150,7 @@ STRUCTURES = {
     "Levels": LEVELS,
     "Window": WINDOW,
     "PlanesOfCounts": PLANES_OF_COUNTS,
-    "ClusterBlock": CLUSTER_BLOCK,
+    "WideWork": WIDE_WORK,
+    "Work": WORK,
 }
 """The C++ structures, by name; what their fields mean is said where they are defined."""
-
-KEPT = CLUSTER_BLOCK.fields["kept"][1] if CLUSTER_BLOCK.fields else 0
-"""Bytes of a ClusterBlock before the pixels that it keeps."""

@@ -22,20 +22,26 @@ struct Apart {
     }
 };
 
-// 256 levels of 8 bits in shared memory, 32 times: lane l reads only words of bank l, so that a lookup by any 32
-// pixels is one access. Four levels a word keep it at 8 KB.
-struct BankedTable {
-    u8* bytes;
+// 256 levels of 8 bits in shared memory, a word each for every lane. Four levels a word would take 8 KB in place of 32,
+// and three instructions more a pixel.
+struct LaneTable {
+    LaneWords words;
 
     __device__ __forceinline__ void load(const u8* table, const Tables& all) const {
         const Apart<u8> apart(all);
-        for (i64 i = threadIdx.x; i < TABLE_U8; i += blockDim.x) {
-            const u32 bin = bin_of(static_cast<u32>(i / (4 * WARP) * 4 + i % 4), all.flip);
-            bytes[i] = apart(bin, table[bin]);
+        uint4* const rows = behind_scratch<uint4>();
+        for (u32 i = threadIdx.x; i < COUNTERS_U8 / VECTOR; i += blockDim.x) {
+            const u32 bin = bin_of(i / (WARP * 4 / VECTOR), all.flip);
+            const u32 level = apart(bin, table[bin]);
+            rows[i] = uint4{level, level, level, level};
         }
     }
-    __device__ __forceinline__ u8 operator()(u8 value) const {
-        return bytes[value / 4 * (4 * WARP) + lane_id() * 4 + value % 4];
+    __device__ __forceinline__ u8 operator()(u8 value) const { return static_cast<u8>(words.of(value)); }
+    // Map the four pixels of a word.
+    __device__ __forceinline__ u32 map_word(u32 four) const {
+        const u32 low = __byte_perm(words.of_byte<0>(four), words.of_byte<1>(four), 0x0040);
+        const u32 high = __byte_perm(words.of_byte<2>(four), words.of_byte<3>(four), 0x0040);
+        return __byte_perm(low, high, 0x5410);
     }
 };
 
@@ -53,8 +59,8 @@ struct SharedTable {
     __device__ __forceinline__ double operator()(u8 value) const { return levels[value]; }
 };
 
-// 65,536 levels, through the L1 cache: an image uses few of them at a time.
-template <class Level>
+// 65,536 levels, through the L1 cache: an image uses few of them at a time. FRESH: others wrote them in this launch.
+template <class Level, bool FRESH = false>
 struct CachedTable {
     const Level* levels;
     u32 flip;
@@ -64,16 +70,56 @@ struct CachedTable {
     __device__ __forceinline__ void load(const Level* table, const Tables&) { levels = table; }
     __device__ __forceinline__ Level operator()(u16 value) const {
         const u32 bin = bin_of(value, flip);
-        return apart(bin, __ldg(levels + bin));
+        return apart(bin, FRESH ? levels[bin] : __ldg(levels + bin));
     }
 };
 
-// Store the levels of one whole vector of pixels.
+// 65,536 levels of 16 bits in shared memory, two a word. Pixels whose low bits are zeros, such as 12 bits at the top of
+// 16, would meet in few banks: words are moved within 32 that lie side by side.
+struct WideTable {
+    u16* levels;
+
+    __device__ __forceinline__ void load(const u16* table, const Tables& all) const {
+        const Apart<u16> apart(all);
+        for (u32 word = threadIdx.x; word < 65536 / 2; word += blockDim.x) {
+            const u32 two = __ldcg(reinterpret_cast<const u32*>(table) + word);
+            const u32 low = apart(2 * word, static_cast<u16>(two)), high = apart(2 * word + 1, static_cast<u16>(two >> 16));
+            const u32 place = word ^ all.flip / 2;
+            reinterpret_cast<u32*>(levels)[place ^ (place >> 6 & 31u)] = low | high << 16;
+        }
+    }
+    __device__ __forceinline__ u16 operator()(u16 value) const { return levels[value ^ (value >> 6 & 0x3eu)]; }
+    // Two pixels of a word at once.
+    __device__ __forceinline__ u32 pair(u32 values) const {
+        const u32 places = values ^ (values >> 6 & 0x003e003eu);
+        return levels[places & 0xffffu] | static_cast<u32>(levels[places >> 16]) << 16;
+    }
+};
+
+// Map one whole vector of pixels.
 template <class T, class Table>
-__device__ __forceinline__ void store_levels(const Vector<T>& loaded, const Table& table, T* target) {
+__device__ __forceinline__ Vector<T> map_vector(const Vector<T>& pixels, const Table& table) {
     Vector<T> levels;
 #pragma unroll
-    for (int e = 0; e < IN_VECTOR<T>; ++e) levels.element[e] = table(loaded.element[e]);
+    for (int e = 0; e < IN_VECTOR<T>; ++e) levels.element[e] = table(pixels.element[e]);
+    return levels;
+}
+__device__ __forceinline__ Vector<u8> map_vector(const Vector<u8>& pixels, const LaneTable& table) {
+    Vector<u8> levels;
+    levels.whole = uint4{table.map_word(pixels.whole.x), table.map_word(pixels.whole.y),
+                         table.map_word(pixels.whole.z), table.map_word(pixels.whole.w)};
+    return levels;
+}
+
+__device__ __forceinline__ Vector<u16> map_vector(const Vector<u16>& pixels, const WideTable& table) {
+    Vector<u16> levels;
+    levels.whole = uint4{table.pair(pixels.whole.x), table.pair(pixels.whole.y), table.pair(pixels.whole.z),
+                         table.pair(pixels.whole.w)};
+    return levels;
+}
+
+template <class T>
+__device__ __forceinline__ void store_levels(const Vector<T>& levels, T* target) {
     if (reinterpret_cast<u64>(target) % VECTOR == 0) {
         __stcs(reinterpret_cast<uint4*>(target), levels.whole);
     } else {
@@ -82,13 +128,13 @@ __device__ __forceinline__ void store_levels(const Vector<T>& loaded, const Tabl
     }
 }
 
-// Map this block's share of one plane whose rows are contiguous in the image and in the result. fetch(ordinal, k,
-// address) loads the vectors of whole stretches.
-template <class T, bool BACKWARDS, class Table, class Fetch>
-__device__ __forceinline__ void map_contiguous(const Layout& at, const char* pixels, char* targets, const Table& levels,
-                                               Fetch fetch) {
+// Map a share of one plane whose rows are contiguous in the image and in the result. Pixels are loaded and stored with
+// the streaming hint: neither is needed again, and the L2 cache keeps what is still to be mapped.
+template <class T, bool BACKWARDS, class Table>
+__device__ __forceinline__ void map_contiguous(const Layout& at, const Share& share, const char* pixels, char* targets,
+                                               const Table& levels) {
     const i64 bytes = at.columns * static_cast<i64>(sizeof(T));
-    for_each_stretch<BACKWARDS>(at, AlignedRow::most(bytes), WARP * VECTORS, [&](const Stretch& s) {
+    for_each_stretch<BACKWARDS>(at, share, AlignedRow::most(bytes), WARP * VECTORS, [&](const Stretch& s) {
         const AlignedRow row(pixels + s.layer * at.image.layer + s.row * at.image.row, bytes);
         char* const start = targets + s.layer * at.out.layer + s.row * at.out.row;
         if (row.contains_stretch(s.begin)) {
@@ -96,11 +142,10 @@ __device__ __forceinline__ void map_contiguous(const Layout& at, const char* pix
             Vector<T> loaded[VECTORS];
 #pragma unroll
             for (int k = 0; k < VECTORS; ++k)
-                loaded[k].whole =
-                    fetch(s.ordinal, k, reinterpret_cast<const uint4*>(row.start + first) + k * WARP);
+                loaded[k].whole = __ldcs(reinterpret_cast<const uint4*>(row.start + first) + k * WARP);
 #pragma unroll
             for (int k = 0; k < VECTORS; ++k)
-                store_levels<T>(loaded[k], levels, reinterpret_cast<T*>(start + first + k * WARP * VECTOR));
+                store_levels(map_vector(loaded[k], levels), reinterpret_cast<T*>(start + first + k * WARP * VECTOR));
         } else {
 #pragma unroll 1
             for (int k = 0; k < VECTORS; ++k) {
@@ -112,5 +157,3 @@ __device__ __forceinline__ void map_contiguous(const Layout& at, const char* pix
         }
     });
 }
-
-__device__ __forceinline__ uint4 fetch_from_memory(i64, int, const uint4* address) { return *address; }

@@ -101,23 +101,19 @@ __device__ __forceinline__ void map_colors(const Layout& at, const char* pixels,
         });
 }
 
-template <class T, class Counters>
-__device__ __forceinline__ void histogram_luma(const Layout& at, const char* image, const u8* mask, i64 nodata,
-                                               Counters counters, const Rule& rule, const Results& results) {
-    count_planes(at, counters, rule, results, [&](const Plane& plane, auto add) {
-        const char* const pixels = image + plane.offset(at.image);
-        const u8* const masked = plane.mask_of(mask, at);
-        const auto count = [&](const Pixel<T>& pixel, bool counted) {
-            if (counted && !pixel.is(nodata)) add(static_cast<u32>(pixel.luma()));
-        };
-        const Order order = order_of<T>(at.image);
-        if (order == INTERLEAVED) for_each_color<T, INTERLEAVED>(at, pixels, masked, count);
-        else if (order == PLANAR) for_each_color<T, PLANAR>(at, pixels, masked, count);
-        else
-            for_each_pixel<false>(at, masked, [&](i64 from, i64, bool counted) {
-                count(Pixel<T>(pixels + from, at.image.plane), counted);
-            });
-    });
+// Call add(luma) for this block's share of the pixels of one image.
+template <class T, class Add>
+__device__ __forceinline__ void count_luma(const Layout& at, const char* pixels, const u8* masked, i64 nodata, Add add) {
+    const auto count = [&](const Pixel<T>& pixel, bool counted) {
+        if (counted && !pixel.is(nodata)) add(static_cast<u32>(pixel.luma()));
+    };
+    const Order order = order_of<T>(at.image);
+    if (order == INTERLEAVED) for_each_color<T, INTERLEAVED>(at, pixels, masked, count);
+    else if (order == PLANAR) for_each_color<T, PLANAR>(at, pixels, masked, count);
+    else
+        for_each_pixel<false>(at, masked, [&](i64 from, i64, bool counted) {
+            count(Pixel<T>(pixels + from, at.image.plane), counted);
+        });
 }
 
 template <class T>
@@ -149,13 +145,18 @@ __device__ __forceinline__ void apply_luma(const Layout& at, const char* image, 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 histogram_luma_u8(Layout at, const char* image, const u8* mask, i64 nodata,
                   const __grid_constant__ Rule rule, Results results) {
-    histogram_luma<u8>(at, image, mask, nodata, counters_u8(), rule, results);
+    count_planes(at, LaneCounters(), rule, results, [&](const Plane& plane, const LaneCounters& counters) {
+        count_luma<u8>(at, image + plane.offset(at.image), plane.mask_of(mask, at), nodata,
+                       [&](u32 luma) { counters.add(luma); });
+    });
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
-histogram_luma_u16(Layout at, const char* image, const u8* mask, i64 nodata,
-                   const __grid_constant__ Rule rule, Results results) {
-    histogram_luma<u16>(at, image, mask, nodata, counters_u16(at, WARP * SINGLES), rule, results);
+histogram_luma_u16(Layout at, const char* image, const u8* mask, i64 nodata, Results results) {
+    count_slices(at, 0, results, [&](const Plane& plane, const SlicedCounters& counters) {
+        count_luma<u16>(at, image + plane.offset(at.image), plane.mask_of(mask, at), nodata,
+                        [&](u32 luma) { counters.add(luma); });
+    });
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)

@@ -19,8 +19,8 @@ template <class T, class Table>
 __device__ __forceinline__ void apply_lut_contiguous(const Layout& at, const char* image, const Tables& tables,
                                                      Table table, char* out) {
     map_planes<T>(at, tables, table, [&](const Plane& plane, const Table& levels) {
-        map_contiguous<T, true>(at, image + plane.offset(at.image), out + plane.offset(at.out), levels,
-                                fetch_from_memory);
+        map_contiguous<T, true>(at, Share::of_grid(), image + plane.offset(at.image), out + plane.offset(at.out),
+                                levels);
     });
 }
 
@@ -39,7 +39,7 @@ __device__ __forceinline__ void apply_lut_strided(const Layout& at, const char* 
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 apply_lut_u8(Layout at, const char* image, Tables tables, char* out) {
-    apply_lut_contiguous<u8>(at, image, tables, BankedTable{behind_scratch<u8>()}, out);
+    apply_lut_contiguous<u8>(at, image, tables, LaneTable(), out);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
@@ -48,8 +48,13 @@ apply_lut_u16(Layout at, const char* image, Tables tables, char* out) {
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
+apply_lut_u16_shared(Layout at, const char* image, Tables tables, char* out) {
+    apply_lut_contiguous<u16>(at, image, tables, WideTable{behind_scratch<u16>()}, out);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 apply_lut_u8_strided(Layout at, const char* image, Tables tables, char* out) {
-    apply_lut_strided<u8, u8>(at, image, tables, BankedTable{behind_scratch<u8>()}, out);
+    apply_lut_strided<u8, u8>(at, image, tables, LaneTable(), out);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)

@@ -110,6 +110,15 @@ __device__ __forceinline__ void store_level(void* table, i64 width, i64 bin, i64
     else static_cast<u16*>(table)[bin] = static_cast<u16>(level);  // int16: the same bits
 }
 
+// Store a bin's entry of a table; `upto` and `here` as for level_of.
+__device__ __forceinline__ void store_entry(void* table, const Rule& rule, const Summary& all, bool identity, i64 bin,
+                                            u64 upto, u64 here) {
+    if (rule.name == RULE_SKIMAGE)
+        store_fraction(table, rule.width, bin, fraction_of(rule, all, bin, upto));
+    else
+        store_level(table, rule.width, bin, identity ? unchanged(rule, bin) : level_of(rule, all, bin, upto, here));
+}
+
 // Add up a histogram, each warp its stretch: a Summary, but for what a rule derives from it. `before` becomes the
 // number of pixels below this warp's stretch.
 __device__ __forceinline__ Summary summary_of(const u64* counts, const Rule& rule, const WarpBins& mine, u64& before) {
@@ -164,13 +173,7 @@ __device__ __noinline__ void write_table(const u64* counts, const Rule& rule, vo
         const i64 bin = start + lane_id();
         const u64 here = bin < mine.end ? count_at(counts, rule, bin) : 0;
         const u64 scanned = warp_scan(here);
-        if (bin < mine.end) {
-            if (rule.name == RULE_SKIMAGE)
-                store_fraction(table, rule.width, bin, fraction_of(rule, all, bin, upto + scanned));
-            else
-                store_level(table, rule.width, bin,
-                            identity ? unchanged(rule, bin) : level_of(rule, all, bin, upto + scanned, here));
-        }
+        if (bin < mine.end) store_entry(table, rule, all, identity, bin, upto + scanned, here);
         upto += __shfl_sync(0xffffffffu, scanned, WARP - 1);
     }
 }
