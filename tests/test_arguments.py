@@ -250,12 +250,12 @@ def an_object_of(module, name="Array"):
 @pytest.mark.parametrize(
     ("module", "name", "does"),
     [
-        ("dask.array.core", "Array", "computes it, all at once"),
+        ("dask.delayed", "Delayed", "computes it, all at once"),
         ("zarr.core.array", "Array", "reads it, all at once"),
         ("h5py._hl.dataset", "Dataset", "reads it, all at once"),
         (
-            "xarray.core.dataarray",
-            "DataArray",
+            "xarray.core.variable",
+            "Variable",
             "gives its values, and image.copy(data=result) labels the result",
         ),
         ("PIL.Image", "Image", "makes one, and PIL.Image.fromarray(result) an image of the result"),

@@ -65,6 +65,19 @@ def other_arrays(tensor: Tensor) -> None:
     assert_type(histeq.match(tensor, tensor, color="luma"), Tensor)
 
 
+class Dataset:
+    """Several arrays, as xarray has them."""
+
+    data_vars: Any = ()
+
+
+def several_arrays(dataset: Dataset) -> None:
+    """A Dataset of xarray's comes back as one."""
+    assert_type(histeq.equalize(dataset), Dataset)
+    assert_type(histeq.clahe(dataset), Dataset)
+    assert_type(histeq.histogram(dataset), Dataset)
+
+
 def mistakes(image: NDArray[np.uint8]) -> None:
     """What an editor marks: strict mypy complains about a comment that is not needed."""
     histeq.equalize(image, rule="OpenCV")  # type: ignore[call-overload]

@@ -186,6 +186,16 @@ def clahe(
     Their pixels still differ, because each library redistributes the clipped pixels in its own way, and
     libvips has a window around each pixel where the others have tiles.
 
+    A DataArray or a Dataset of xarray gives one: the names of its dimensions (y, x, band, time, ...) are the
+    layout, `_FillValue`, `missing_value` or `nodata` of its attributes is nodata, unless the arguments say
+    otherwise. Labels that no longer hold are dropped. A Dataset goes variable by variable.
+
+    A Dask array gives a lazy one with the pixels of the whole image, and `out` must be None. A chunk waits
+    for the tables around it. It is read once to be counted and once more to be mapped, after a first time
+    for the range of floating images without `value_range`; once in all where it has whole images. `mask` may
+    be in memory. Tables of many bins for tiles that are much smaller than the chunks are made where they are
+    used, from the pixels around a chunk, unless `mask` or `value_range` is given.
+
     Examples
     --------
     >>> import numpy as np
@@ -312,6 +322,11 @@ def tile_histograms(
     RuntimeError
         If the backend asked for is not available here.
 
+    Notes
+    -----
+    For a Dask array the counts come later: the result is a `dask.delayed.Delayed`, whose ``compute()`` gives
+    them, and `add_to` must be None.
+
     Examples
     --------
     >>> import numpy as np
@@ -338,6 +353,24 @@ def tile_histograms(
     if add_to is not None:
         _add_window(call, origin, add_to)
         return add_to
+    start, kind, bounds = plan_counts(call, shape, origin, tiles, tile_size, bins, value_range)
+    first, stop = kind.grid.touched(start, tuple(call.pixels.image.shape[2:]))
+    held = (b - a for a, b in zip(first, stop, strict=True))
+    edges = call.edges(kind.levels.bins, bounds)
+    counts = TileHistograms(
+        zeros(call.image, (*call.pixels.histograms, *held, kind.levels.bins), np.int64),
+        first,
+        kind,
+        None if edges is None else edges.copy(),  # a backend may use that memory again
+    )
+    count_window(call, start, counts)
+    return counts
+
+
+def plan_counts(
+    call: Request, shape: Any, origin: Any, tiles: Any, tile_size: Any, bins: Any, value_range: Any
+) -> tuple[tuple[int, ...], Kind, tuple[float, float] | None]:
+    """Check how a window is counted; return where it begins, what is counted and the range of the bins."""
     size = tuple(call.pixels.image.shape[2:])
     whole = _whole_shape(call, shape)
     start = _window_start(call, whole, origin, "image of shape")
@@ -347,20 +380,11 @@ def tile_histograms(
             f"{shown(shape)} for a window of shape {tuple(call.image.shape)}"
         )
     grid, bins, bounds = _grid(call, whole, tiles, tile_size, bins, value_range)
-    first, stop = grid.touched(start, size)
-    held = tuple(b - a for a, b in zip(first, stop, strict=True))
-    name, histograms = "tiles" if tile_size is None else "tile_size", call.pixels.histograms
-    tile_grid.check_size(name, size, held, bins, math.prod(histograms))
-    levels = _levels(call.dtype, bins, call.pixels.value_range or bounds, call.pixels.luma)
-    edges = call.edges(bins, bounds)
-    counts = TileHistograms(
-        zeros(call.image, (*histograms, *held, bins), np.int64),
-        first,
-        Kind(grid, levels, call.pixels.luma, call.lead, call.axes.spatial),
-        None if edges is None else edges.copy(),  # a backend may use that memory again
-    )
-    _count_window(call, start, counts)
-    return counts
+    held = tuple(b - a for a, b in zip(*grid.touched(start, size), strict=True))
+    name, histograms = "tiles" if tile_size is None else "tile_size", math.prod(call.pixels.histograms)
+    tile_grid.check_size(name, size, held, bins, histograms)
+    levels = levels_for(call.dtype, bins, call.pixels.value_range or bounds, call.pixels.luma)
+    return start, Kind(grid, levels, call.pixels.luma, call.lead, call.axes.spatial), bounds
 
 
 def _add_window(call: Request, origin: Any, counts: TileHistograms) -> None:
@@ -380,10 +404,10 @@ def _add_window(call: Request, origin: Any, counts: TileHistograms) -> None:
             f"{counts.stop}"
         )
     same_kind("add_to", counts._canonical, call.image)
-    _count_window(call, start, counts)
+    count_window(call, start, counts)
 
 
-def _count_window(call: Request, start: tuple[int, ...], counts: TileHistograms) -> None:
+def count_window(call: Request, start: tuple[int, ...], counts: TileHistograms) -> None:
     """Add the counts of a window, which begins at `start`, to those of its tiles."""
     if call.pixels.image.size:
         kind = counts._kind
@@ -502,6 +526,11 @@ def tile_tables(
     RuntimeError
         If the backend asked for is not available here.
 
+    Notes
+    -----
+    For a Dask array the tables come later: the result is a `dask.delayed.Delayed`, which `apply_tiles` takes
+    for Dask arrays, and whose ``compute()`` gives them.
+
     Examples
     --------
     >>> import numpy as np
@@ -540,7 +569,7 @@ def _tables_of_counts(
     kind = counts._kind
     limit = tile_grid.check_clip_limit(clip_limit)
     old = kind.levels
-    levels = _levels(old.dtype, old.bins, old.value_range, kind.luma, out_range, out_dtype)
+    levels = levels_for(old.dtype, old.bins, old.value_range, kind.luma, out_range, out_dtype)
     module, array = native(counts._canonical, backend, "image")
     canonical, empty = module.tables_of_tiles(array, limit, levels)
     tables = TileTables(canonical, counts._first, kind._replace(levels=levels), counts._edges)
@@ -614,6 +643,11 @@ def apply_tiles(
     RuntimeError
         If the backend asked for is not available here.
 
+    Notes
+    -----
+    A Dask array gives a lazy one, and `out` must be None. `tables` are in memory, or what `tile_tables`
+    returned for a Dask array; that may be the same one, which is then read again.
+
     Examples
     --------
     >>> import numpy as np
@@ -628,9 +662,7 @@ def apply_tiles(
             f"tables must be TileTables, as tile_tables returns them, got {type(tables).__name__}"
         )
     call = request(image, backend, layout=layout, color=color, alpha=alpha, nodata=nodata)
-    same_kind("tables", tables._canonical, call.image)
-    start = _check_window(call, tables, origin, "tables")
-    _check_tables(call, tables, start)
+    start = check_mapping(call, tables, origin)
     levels = tables._kind.levels
     result = call.result(out, levels.result_dtype_for(call.dtype), tables=tables._canonical)
     if nodata is not None:
@@ -641,6 +673,14 @@ def apply_tiles(
             pixels, tables._canonical, tables._kind.grid, start, tables._first, levels, tables._edges, target
         )
     return result
+
+
+def check_mapping(call: Request, tables: TileTables, origin: Any) -> tuple[int, ...]:
+    """Check that tables map a window; return where it begins, (D, H, W)."""
+    same_kind("tables", tables._canonical, call.image)
+    start = _check_window(call, tables, origin, "tables")
+    _check_tables(call, tables, start)
+    return start
 
 
 def plan_tiles(
@@ -662,7 +702,7 @@ def plan_tiles(
     name = "tiles" if tile_size is None else "tile_size"
     tile_grid.check_size(name, grid.shape, grid.tiles, count, histograms)
     counted = call.pixels.value_range or bounds
-    return grid, _levels(call.dtype, count, counted, call.pixels.luma, out_range, out_dtype), bounds
+    return grid, levels_for(call.dtype, count, counted, call.pixels.luma, out_range, out_dtype), bounds
 
 
 def _grid(
@@ -674,7 +714,7 @@ def _grid(
     return grid, count, check_bins(None, value_range, call.dtype)[1]
 
 
-def _levels(
+def levels_for(
     dtype: np.dtype,
     bins: int,
     value_range: tuple[float, float] | None,

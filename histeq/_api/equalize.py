@@ -156,6 +156,14 @@ def equalize(
     Images without a pixel to count, and images of one grey level, are returned unchanged, as OpenCV returns
     them. (libvips and scikit-image map an image of one level to their highest level; so do their rules.)
 
+    A Dask array gives a lazy one, and `out` must be None. Its chunks are read once to be counted and again to
+    be mapped, floating ones without `value_range` also for their range, so that few are in memory at once.
+    `mask` may be in memory.
+
+    A DataArray or a Dataset of xarray gives one: the names of its dimensions (y, x, band, time, ...) are the
+    layout, `_FillValue`, `missing_value` or `nodata` of its attributes is nodata, unless the arguments say
+    otherwise. Labels that no longer hold are dropped. A Dataset goes variable by variable.
+
     Examples
     --------
     >>> import numpy as np

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
@@ -13,13 +13,16 @@ from numpy.typing import DTypeLike, NDArray
 
 from histeq import _files
 from histeq._api.types import BackendName, Color, FileLike, Range, Rule
+from histeq._cluster.client import check_workers, connected
+from histeq._cluster.run import MEMORY, ClusterRun
+from histeq._cluster.travel import absolute, travelling
 from histeq._core import tile_grid
 from histeq._core.arguments import is_integer, shown
-from histeq._files import Options, name_of
+from histeq._files import FileError, Options, name_of, urls
 from histeq._files.blocks import Header, Whole
 from histeq._passes import files
 from histeq._passes.files import Done, Job, Work
-from histeq._passes.image import Image, Selection
+from histeq._passes.image import Image, Selection, lasting_identity
 from histeq._passes.methods import Clahe, Equalize, Match, Method
 from histeq._passes.run import Progress, Run, default_memory
 
@@ -28,6 +31,8 @@ Mask = FileLike | NDArray[Any] | None
 SourceT = TypeVar("SourceT", bound=FileLike)
 TargetT = TypeVar("TargetT", bound=FileLike)
 Nodata = float | Literal["file"] | None
+Cluster = Any
+"""The address of a scheduler, "local:N", a client of dask.distributed's, or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,8 @@ def equalize_file(
     max_pixels: int = ...,
     progress: Callable[[int, int], object] | None = ...,
     backend: BackendName | None = ...,
+    cluster: Cluster = ...,
+    resume: bool = ...,
 ) -> FileResult: ...
 
 
@@ -124,6 +131,8 @@ def equalize_file(
     max_pixels: int = ...,
     progress: Callable[[int, int], object] | None = ...,
     backend: BackendName | None = ...,
+    cluster: Cluster = ...,
+    resume: bool = ...,
 ) -> list[FileResult]: ...
 
 
@@ -155,6 +164,8 @@ def equalize_file(
     max_pixels: int = _files.MAX_PIXELS,
     progress: Callable[[int, int], object] | None = None,
     backend: BackendName | None = None,
+    cluster: Cluster = None,
+    resume: bool = False,
 ) -> FileResult | list[FileResult]:
     """Equalize the histogram of an image in a file, of any size.
 
@@ -234,6 +245,14 @@ def equalize_file(
         Is called with the pixels done and the pixels to do, those of all passes: from one thread at a time.
     backend : {"numba", "numpy", "cupy"}, optional
         Which backend does the work. "cupy": on the GPU, through pinned memory.
+    cluster : str or distributed.Client, optional
+        Whose workers read and write the blocks: the address of a Dask scheduler such as "tcp://host:8786",
+        or "local:N" for N processes on this machine. Files are paths that all workers see, or URLs, and `dst`
+        is a Zarr store; `memory` is a worker's for each of its threads, 512M by default. Needs
+        ``histeq[dask]``.
+    resume : bool
+        Whether a run on a cluster goes on with what an earlier one, which was lost, has left of `dst`: a
+        folder ``NAME.unfinished.zarr``, or a URL. An error if a file or an argument is another.
 
     Returns
     -------
@@ -274,7 +293,8 @@ def equalize_file(
     selection = Selection(color, _checked_nodata(nodata), *what)
     method = Equalize(selection, rule, bins, out_range, out_dtype)
     options = _options(quality, compression, overviews, overwrite, strict)
-    with _Call(method, mask, memory, max_pixels, layout, lenient, progress, options, dry_run) as call:
+    where = dry_run, cluster, resume
+    with _Call(method, mask, memory, max_pixels, layout, lenient, progress, options, *where) as call:
         return call.transform(src, dst, format, pages)
 
 
@@ -304,6 +324,8 @@ def match_file(
     max_pixels: int = ...,
     progress: Callable[[int, int], object] | None = ...,
     backend: BackendName | None = ...,
+    cluster: Cluster = ...,
+    resume: bool = ...,
 ) -> FileResult: ...
 
 
@@ -333,6 +355,8 @@ def match_file(
     max_pixels: int = ...,
     progress: Callable[[int, int], object] | None = ...,
     backend: BackendName | None = ...,
+    cluster: Cluster = ...,
+    resume: bool = ...,
 ) -> list[FileResult]: ...
 
 
@@ -361,6 +385,8 @@ def match_file(
     max_pixels: int = _files.MAX_PIXELS,
     progress: Callable[[int, int], object] | None = None,
     backend: BackendName | None = None,
+    cluster: Cluster = None,
+    resume: bool = False,
 ) -> FileResult | list[FileResult]:
     """Give an image in a file the histogram of another, of any size.
 
@@ -434,6 +460,14 @@ def match_file(
         Is called with the pixels done and the pixels to do, those of all passes: from one thread at a time.
     backend : {"numba", "numpy", "cupy"}, optional
         Which backend does the work. "cupy": on the GPU, through pinned memory.
+    cluster : str or distributed.Client, optional
+        Whose workers read and write the blocks: the address of a Dask scheduler such as "tcp://host:8786",
+        or "local:N" for N processes on this machine. Files are paths that all workers see, or URLs, and `dst`
+        is a Zarr store; `memory` is a worker's for each of its threads, 512M by default. Needs
+        ``histeq[dask]``.
+    resume : bool
+        Whether a run on a cluster goes on with what an earlier one, which was lost, has left of `dst`: a
+        folder ``NAME.unfinished.zarr``, or a URL. An error if a file or an argument is another.
 
     Returns
     -------
@@ -474,7 +508,8 @@ def match_file(
         model = stack.enter_context(_files.opened(reference, layout=layout, lenient=lenient, **limits))
         method = Match(selection, Image(reference, model, selection))
         options = _options(quality, compression, overviews, overwrite, strict)
-        call = _Call(method, mask, memory, max_pixels, layout, lenient, progress, options, dry_run)
+        where = dry_run, cluster, resume
+        call = _Call(method, mask, memory, max_pixels, layout, lenient, progress, options, *where)
         return stack.enter_context(call).transform(src, dst, format, pages)
 
 
@@ -507,6 +542,8 @@ def clahe_file(
     max_pixels: int = _files.MAX_PIXELS,
     progress: Callable[[int, int], object] | None = None,
     backend: BackendName | None = None,
+    cluster: Cluster = None,
+    resume: bool = False,
 ) -> FileResult:
     """Equalize the contrast of an image in a file locally and within limits (CLAHE), of any size.
 
@@ -589,6 +626,14 @@ def clahe_file(
         Is called with the pixels done and the pixels to do, those of all passes: from one thread at a time.
     backend : {"numba", "numpy", "cupy"}, optional
         Which backend does the work. "cupy": on the GPU, through pinned memory.
+    cluster : str or distributed.Client, optional
+        Whose workers read and write the blocks: the address of a Dask scheduler such as "tcp://host:8786",
+        or "local:N" for N processes on this machine. Files are paths that all workers see, or URLs, and `dst`
+        is a Zarr store; `memory` is a worker's for each of its threads, 512M by default. Needs
+        ``histeq[dask]``.
+    resume : bool
+        Whether a run on a cluster goes on with what an earlier one, which was lost, has left of `dst`: a
+        folder ``NAME.unfinished.zarr``, or a URL. An error if a file or an argument is another.
 
     Returns
     -------
@@ -625,7 +670,8 @@ def clahe_file(
     selection = Selection(color, _checked_nodata(nodata), *what)
     method = Clahe(selection, clip_limit, tiles, tile_size, bins, out_range, out_dtype)
     options = _options(quality, compression, overviews, overwrite, strict)
-    with _Call(method, mask, memory, max_pixels, layout, lenient, progress, options, dry_run) as call:
+    where = dry_run, cluster, resume
+    with _Call(method, mask, memory, max_pixels, layout, lenient, progress, options, *where) as call:
         return call.one(src, dst, format, "each")
 
 
@@ -657,17 +703,42 @@ class _Call:
         progress: Progress | None,
         options: Options,
         dry_run: bool,
+        cluster: Any,
+        resume: bool,
     ) -> None:
         if not is_integer(max_pixels) or max_pixels < 1:
             raise ValueError(f"max_pixels must be at least 1, got {shown(max_pixels)}")
         self._method, self._mask, self._layout, self._max_pixels = method, mask, layout, int(max_pixels)
         self._options, self._dry_run = options, dry_run
+        if cluster is None and resume:
+            raise ValueError("resume is for a cluster: cluster must be given with it")
+        if cluster is not None and lenient:
+            raise ValueError("lenient is for one machine, and not for a cluster")
+        if cluster is not None and memory is None:
+            memory = MEMORY
         self._memory, self._progress, self._lenient = bytes_of(memory), progress, bool(lenient)
+        self._cluster, self._resume, self._client = cluster, bool(resume), None
         self._stack = ExitStack()
 
     def __enter__(self) -> "_Call":
-        self._image = None if self._mask is None else self._opened_mask()
+        with ExitStack() as stack:
+            self._stack = stack
+            self._image = None if self._mask is None else self._opened_mask()
+            if self._cluster is not None:
+                self._spread()
+            self._stack = stack.pop_all()
         return self
+
+    def _spread(self) -> None:
+        """Make the image of the mask and the reference such that workers open them, too."""
+        limits: dict[str, Any] = {"max_pixels": self._max_pixels, "memory": self._memory}
+        if isinstance(self._mask, np.ndarray):
+            raise TypeError("mask must be a path or a URL for a cluster, got ndarray")
+        if self._image is not None:
+            self._image = travelling(self._image, "mask", layout=None, **limits)
+        if isinstance(self._method, Match):
+            model = travelling(self._method.reference, "reference", layout=self._layout, **limits)
+            self._method = replace(self._method, reference=model)
 
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
@@ -688,25 +759,37 @@ class _Call:
         if not isinstance(dst, list | tuple) or len(dst) != len(src) or not src:
             raise ValueError(f"dst must be a sequence of {len(src)} files as src is, got {shown(dst)}")
         jobs = [self._job(source, target, format) for source, target in zip(src, dst, strict=True)]
-        work = self._work()
+        work = self._work(jobs)
         every = files.together(jobs, work)
         return [_result(job, done, work) for job, done in zip(jobs, every, strict=True)]
 
     def one(self, src: Any, dst: Any, format: str | None, pages: str) -> FileResult:
         """Serve one file."""
-        job, work = self._job(src, dst, format), self._work()
+        job = self._job(src, dst, format)
+        work = self._work([job])
         return _result(job, files.each(job, work, pages_together=pages == "together"), work)
 
     def _job(self, src: Any, dst: Any, format: str | None) -> Job:
         """Return a file to be served; raise if another is in its place."""
         if dst is src and not isinstance(dst, str | os.PathLike):
             raise ValueError("dst must not be src: an open file cannot be replaced")
+        src, dst = urls.local(src), urls.local(dst)
         if isinstance(dst, str | os.PathLike) and not self._options.overwrite:
             _files.check_absent(Path(dst))
+        if self._cluster is not None:
+            src, dst = absolute(src, "src"), absolute(dst, "dst")
+            kind = format or _files.format_of(Path(dst))
+            if kind != "Zarr" or Path(dst).suffix.lower() == ".zip":
+                kind = kind if kind != "Zarr" else "a ZIP file"
+                raise FileError(f"{dst}: a cluster writes Zarr, into a folder or at a URL, and not {kind}")
         return Job(_files.seekable(src, self._stack), dst, format)
 
-    def _work(self) -> Work:
-        run = Run(self._memory, self._progress, on_device=self._method.selection.backend == "cupy")
+    def _work(self, jobs: Sequence[Job]) -> Work:
+        limits = self._memory, self._progress, self._method.selection.backend == "cupy"
+        if self._cluster is None or self._dry_run:
+            run = Run(*limits)
+        else:
+            run = ClusterRun(self._connected(jobs), *limits)
         return Work(
             run,
             self._method,
@@ -716,7 +799,21 @@ class _Call:
             self._lenient,
             self._image,
             self._dry_run,
+            self._resume,
         )
+
+    def _connected(self, jobs: Sequence[Job]) -> Any:
+        """Return a client of the cluster, whose workers see the files."""
+        client = self._stack.enter_context(connected(self._cluster))
+        files = [job.source for job in jobs]
+        files += [] if self._image is None else [self._image.file]
+        files += [self._method.reference.file] if isinstance(self._method, Match) else []
+        names = [absolute(file, "src") for file in files]
+        for name in names:
+            if urls.address(name) is None and not Path(name).exists():
+                raise FileError(f"{name}: No such file or directory")
+        check_workers(client, {name: lasting_identity(name, shallow=True) for name in names})
+        return client
 
 
 def _result(job: Job, done: Done, work: Work) -> FileResult:

@@ -1,7 +1,7 @@
 """The three steps of equalization by themselves: histogram, lookup table, lookup."""
 
 from types import NoneType
-from typing import TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -18,7 +18,7 @@ from histeq._api.request import (
     request,
     same_kind,
 )
-from histeq._api.types import AnyArray, ArrayT, BackendName, Color, IntegerRule, Range, Rule, Uint8
+from histeq._api.types import AnyArray, ArrayT, BackendName, Color, Images, IntegerRule, Range, Rule, Uint8
 from histeq._core import dispatch, rules
 from histeq._core.backend import Array
 
@@ -53,7 +53,7 @@ def histogram(
 ) -> ArrayT: ...
 @any_array
 def histogram(
-    image: AnyArray,
+    image: Images,
     *,
     layout: str | None = None,
     color: Color = "luma",
@@ -63,7 +63,7 @@ def histogram(
     bins: int | None = None,
     value_range: Range | None = None,
     backend: BackendName | None = None,
-) -> AnyArray:
+) -> Images:
     """Count the pixels of each value.
 
     The counts of the parts of an image add up to those of the image; for floating-point images only where
@@ -123,6 +123,12 @@ def histogram(
     Where bins are narrower than the precision of their edges np.histogram raises ValueError; here some bins
     stay empty. And where it computes in float16, with more than some 500 bins, it puts some values into a
     wrong bin; here each is in the bin between whose edges it lies.
+
+    A Dask array gives a lazy one, in a chunk for the images and channels of each of its own.
+
+    A DataArray of xarray gives one, whose last dimension has the values of the bins: the names of dimensions
+    (y, x, band, time, ...) are the layout, `_FillValue`, `missing_value` or `nodata` of its attributes is
+    nodata, unless the arguments say otherwise. A Dataset goes variable by variable.
 
     Examples
     --------
@@ -191,7 +197,7 @@ def lookup_table(
 ) -> ArrayT: ...
 @any_array
 def lookup_table(
-    counts: AnyArray,
+    counts: Images,
     *,
     rule: Rule = "opencv",
     dtype: object,
@@ -199,7 +205,7 @@ def lookup_table(
     out_range: Range | None = None,
     out_dtype: object = None,
     backend: BackendName | None = None,
-) -> AnyArray:
+) -> Images:
     """Return the lookup table that equalizes an image with these counts.
 
     Parameters
@@ -254,18 +260,7 @@ def lookup_table(
     array([  0,  32, 159, 223, 255], dtype=uint8)
     """
     module, array = native(counts, backend, "counts")
-    kind = check_dtype("dtype", dtype)
-    name = check_rule(rule, kind)
-    bounds = check_value_range(value_range, kind) if kind.kind != "f" else None
-    levels = check_levels(out_range, out_dtype, bounds, name, kind)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"counts must be integers, got {array.dtype}")
-    bins = _bins_of(kind, bounds)
-    if array.ndim == 0 or bins not in (None, array.shape[-1]):
-        raise ValueError(
-            f"counts must have {bins or 'its bins'} entries on the last axis for {kind}"
-            f"{f' and value_range={bounds}' if bounds else ''}, got shape {array.shape}"
-        )
+    name, kind, levels = check_table(array, rule, dtype, value_range, out_range, out_dtype)
     # Counts on a device are not looked at: that would have to wait for it.
     if isinstance(array, np.ndarray):
         if array.size and array.min() < 0:
@@ -274,6 +269,25 @@ def lookup_table(
             raise ValueError("counts must add up to less than 2**53, got more")
         array = array.astype(np.int64, copy=False)
     return module.lookup_table(array, name, kind, levels)
+
+
+def check_table(
+    counts: Array, rule: str, dtype: object, value_range: Any, out_range: Any, out_dtype: object
+) -> tuple[str, np.dtype, rules.OutRange | None]:
+    """Check the arguments of `lookup_table` but for the counts' values: return the rule, dtype and levels."""
+    kind = check_dtype("dtype", dtype)
+    name = check_rule(rule, kind)
+    bounds = check_value_range(value_range, kind) if kind.kind != "f" else None
+    levels = check_levels(out_range, out_dtype, bounds, name, kind)
+    if counts.dtype.kind not in "iu":
+        raise TypeError(f"counts must be integers, got {counts.dtype}")
+    bins = _bins_of(kind, bounds)
+    if counts.ndim == 0 or bins not in (None, counts.shape[-1]):
+        raise ValueError(
+            f"counts must have {bins or 'its bins'} entries on the last axis for {kind}"
+            f"{f' and value_range={bounds}' if bounds else ''}, got shape {counts.shape}"
+        )
+    return name, kind, levels
 
 
 def _bins_of(dtype: np.dtype, value_range: tuple[int, int] | None) -> int | None:
@@ -312,7 +326,7 @@ def apply(
 ) -> ArrayT: ...
 @any_array
 def apply(
-    image: AnyArray,
+    image: Images,
     table: AnyArray,
     *,
     layout: str | None = None,
@@ -320,9 +334,9 @@ def apply(
     alpha: bool | None = None,
     nodata: float | None = None,
     value_range: Range | None = None,
-    out: AnyArray | None = None,
+    out: Images | None = None,
     backend: BackendName | None = None,
-) -> AnyArray:
+) -> Images:
     """Map every pixel of an image through a lookup table.
 
     Parameters
@@ -377,6 +391,15 @@ def apply(
     RuntimeError
         If the backend asked for is not available here.
 
+    Notes
+    -----
+    A Dask array gives a lazy one, and `out` must be None. Its chunks are read when the table is there, even
+    where that comes from the image itself. `table` may be in memory.
+
+    A DataArray or a Dataset of xarray gives one: the names of its dimensions (y, x, band, time, ...) are the
+    layout, `_FillValue`, `missing_value` or `nodata` of its attributes is nodata, unless the arguments say
+    otherwise. Labels that no longer hold are dropped. A Dataset goes variable by variable.
+
     Examples
     --------
     >>> import numpy as np
@@ -397,9 +420,8 @@ def apply(
     _, entries = native(table, backend, "table")
     same_kind("table", entries, call.image)
     dtype = entries.dtype
+    check_entries(call, entries, value_range)
     entries = _canonical_table(call, entries)
-    if call.dtype.kind == "f" and value_range is None:
-        raise ValueError("value_range must be given to apply a table to a floating image, got None")
     _, bounds = check_bins(None, value_range, call.dtype)
     result = call.result(out, dtype, table=entries)
     edges = call.edges(entries.shape[-1], bounds, "table")
@@ -408,8 +430,8 @@ def apply(
     return result
 
 
-def _canonical_table(call: Request, table: Array) -> Array:
-    """Return the table as (N, P, levels), broadcast without copying."""
+def check_entries(call: Request, table: Array, value_range: Any) -> None:
+    """Raise unless a table has the dtype and the shape that the image needs, and a floating one its range."""
     dtype, luma = call.dtype, call.pixels.luma
     if dtype.kind != "f":
         others = [np.dtype(np.uint8), np.dtype(np.float64)]
@@ -430,7 +452,14 @@ def _canonical_table(call: Request, table: Array) -> Array:
         )
     if table.shape[-1] == 0:
         raise ValueError("table must have at least one entry, got none")
-    table = table.astype(native_dtype, copy=False)
+    if call.dtype.kind == "f" and value_range is None:
+        raise ValueError("value_range must be given to apply a table to a floating image, got None")
+
+
+def _canonical_table(call: Request, table: Array) -> Array:
+    """Return the table as (N, P, levels), broadcast without copying."""
+    shape = call.pixels.histograms
+    table = table.astype(table.dtype.newbyteorder("="), copy=False)
     if table.ndim > 1 or shape == (1, 1):
         return table.reshape(*shape, table.shape[-1])
     return np.broadcast_to(table, (*shape, table.shape[-1]))

@@ -1,7 +1,7 @@
-"""Arrays that no backend holds itself (PyTorch, JAX, DLPack): lent to one, without a copy where possible.
+"""Arrays that no backend holds itself (PyTorch, JAX, Dask, DLPack, xarray), lent to one without a copy.
 
-A public function that is given one calls itself once more with the backend's own arrays. PyTorch, JAX and
-CuPy are never imported here unless the caller holds one of their arrays or asks for the backend.
+A public function that is given one calls itself once more with the backend's own arrays. PyTorch, JAX, Dask,
+xarray and CuPy are never imported here unless the caller holds one of their arrays or asks for the backend.
 """
 
 import functools
@@ -35,11 +35,23 @@ def any_array(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:
         image = arguments[0] if arguments else options.get(first)
-        if type(image) is np.ndarray or (guest := _guest_for(image)) is None:
+        if type(image) is np.ndarray:
             return function(*arguments, **options)
-        return _lend(guest, function, first, signature.bind(*arguments, **options).arguments)
+        if (guest := _guest_for(image)) is None:
+            return _call(function, image, arguments, options)
+        return guest.call(function, first, signature.bind(*arguments, **options))
 
     return cast(Callable[P, R], call)
+
+
+def _call(
+    function: Callable[..., Any], image: Any, arguments: tuple[Any, ...], options: dict[str, Any]
+) -> Any:
+    """Call a function with an array that a backend takes; CuPy's may need no more than a few launches."""
+    plans = sys.modules.get("histeq._backends.cupy.plans")
+    if plans is None or _library_of(image) != "cupy":
+        return function(*arguments, **options)
+    return plans.call(function, arguments, options)
 
 
 def _guest_for(image: Any) -> "_Guest | None":
@@ -49,6 +61,10 @@ def _guest_for(image: Any) -> "_Guest | None":
             return _Torch()
         case "jax":
             return _Jax()
+        case "dask":
+            return _Dask()
+        case "xarray":
+            return _Xarray()
         case "other" if _claims(image, "__cuda_array_interface__") or _claims(image, "__dlpack_device__"):
             return _Other()
     return None
@@ -67,36 +83,36 @@ def _library_of(array: Any) -> str:
     return library_of(kind)
 
 
-def _lend(guest: "_Guest", function: Callable[..., Any], first: str, options: dict[str, Any]) -> Any:
-    """Call a function with the guest's arrays lent to a backend; return its result as the guest's."""
-    image = options[first]
-    for name in _ARRAYS:
-        value = options.get(name)
-        if value is not None and _library_of(value) != _library_of(image):
-            raise TypeError(
-                f"{name} must be an array of the image's kind, {type(image).__name__}, "
-                f"got {type(value).__name__}"
-            )
-    for name in ("dtype", "out_dtype"):
-        if type(options.get(name)).__module__ == "torch":
-            options[name] = str(options[name]).removeprefix("torch.")
-    out = options.get("out")
-    with guest.at_home(image):
-        lent = {
-            name: guest.lend(name, options[name], image)
-            for name in (first, *_ARRAYS)
-            if name != "out" and options.get(name) is not None
-        }
-        if out is not None:
-            lent["out"] = guest.lend_out("out", out, image)
-        result = function(**{**options, **lent})
-        if not hasattr(result, "dtype"):  # TileTables serve images of any library
-            return result
-        return guest.hand_back(result, image) if out is None else out
-
-
 class _Guest:
     """How arrays of one library are lent to a backend and its results handed back."""
+
+    def call(self, function: Callable[..., Any], first: str, bound: inspect.BoundArguments) -> Any:
+        """Call a function with the arrays lent to a backend; return its result as the library's."""
+        options = bound.arguments
+        image = options[first]
+        for name in _ARRAYS:
+            value = options.get(name)
+            if value is not None and _library_of(value) != _library_of(image):
+                raise TypeError(
+                    f"{name} must be an array of the image's kind, {type(image).__name__}, "
+                    f"got {type(value).__name__}"
+                )
+        for name in ("dtype", "out_dtype"):
+            if type(options.get(name)).__module__ == "torch":
+                options[name] = str(options[name]).removeprefix("torch.")
+        out = options.get("out")
+        with self.at_home(image):
+            lent = {
+                name: self.lend(name, options[name], image)
+                for name in (first, *_ARRAYS)
+                if name != "out" and options.get(name) is not None
+            }
+            if out is not None:
+                lent["out"] = self.lend_out("out", out, image)
+            result = _call(function, lent[first], (), {**options, **lent})
+            if not hasattr(result, "dtype"):  # TileTables serve images of any library
+                return result
+            return self.hand_back(result, image) if out is None else out
 
     @contextmanager
     def at_home(self, image: Any) -> Iterator[None]:
@@ -204,6 +220,9 @@ class _Jax(_Guest):
         with jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64():
             if isinstance(result, np.ndarray):
                 return jax.numpy.asarray(result)
+            # Nothing else makes JAX's own streams wait before they use the memory of a lent image again.
+            with result.device:
+                sys.modules["cupy"].cuda.get_current_stream().synchronize()
             return jax.numpy.from_dlpack(result)
 
 
@@ -233,6 +252,30 @@ class _Other(_Guest):
 
     def hand_back(self, result: Array, image: Any) -> Any:
         return result
+
+
+class _Dask(_Guest):
+    """Dask arrays: results are Dask arrays, too, and nothing is computed yet. No backend has a part in it."""
+
+    def call(self, function: Callable[..., Any], first: str, bound: inspect.BoundArguments) -> Any:
+        import histeq._dask as lazy
+
+        bound.apply_defaults()
+        return lazy.call(function, bound.arguments)
+
+
+class _Xarray(_Guest):
+    """DataArrays and Datasets: the array that they hold is lent, and its result labelled.
+
+    An Equalizer does not take them as frames: it knows of these what it was told.
+    """
+
+    def call(self, function: Callable[..., Any], first: str, bound: inspect.BoundArguments) -> Any:
+        if first == "frame":
+            return function(**bound.arguments)
+        import histeq._api.xarray as labels
+
+        return labels.call(any_array(function), bound)
 
 
 def _not_lent(name: str, array: Any, error: Exception) -> TypeError:

@@ -86,6 +86,16 @@ def match(
     RuntimeError
         If the backend asked for is not available here.
 
+    Notes
+    -----
+    A Dask array gives a lazy one, and `out` must be None. Its chunks are read once to be counted and again to
+    be mapped, so that few of them are in memory at once. A floating image must be in one chunk, and so must
+    its reference. `reference` and the masks may be in memory.
+
+    A DataArray or a Dataset of xarray gives one: the names of its dimensions (y, x, band, time, ...) are the
+    layout, `_FillValue`, `missing_value` or `nodata` of its attributes is nodata, unless the arguments say
+    otherwise. Labels that no longer hold are dropped. A Dataset goes variable by variable.
+
     Examples
     --------
     >>> import numpy as np
@@ -99,12 +109,10 @@ def match(
         image, backend, layout=layout, color=color, alpha=alpha, mask=mask, nodata=nodata,
         value_range=value_range,
     )  # fmt: skip
-    if value_range is not None and call.dtype.kind == "f":
-        raise ValueError(
-            f"value_range is for integer images: {call.dtype} is matched value by value; "
-            f"got {shown(value_range)}"
-        )
-    found = _reference(call, reference, backend, layout, color, alpha, reference_mask, reference_nodata)
+    refuse_range(call, value_range)
+    found = request_of_reference(
+        call, reference, backend, layout, color, alpha, reference_mask, reference_nodata
+    )
     model = replace(found.pixels, value_range=call.pixels.value_range)
     result = call.result(out, call.dtype, reference=found.image, reference_mask=model.mask)
     call = call.for_result(call.dtype, -math.inf if call.dtype.kind == "f" else None)
@@ -114,8 +122,7 @@ def match(
         return result
     one = len(model.image) == 1
     wanted = call.backend.histogram(model, None) if one else None
-    dtype = call.dtype.newbyteorder("=")
-    first = rules.whole_range(dtype).first + call.pixels.bins_in_range.start
+    dtype, first = call.dtype.newbyteorder("="), first_value(call)
 
     def match_group(images: slice, group: Request) -> None:
         counts = group.backend.histogram(group.pixels, None)
@@ -128,12 +135,26 @@ def match(
     return result
 
 
-def _reference(
+def refuse_range(call: Request, value_range: Range | None) -> None:
+    """Raise ValueError for a range of floating images."""
+    if value_range is not None and call.dtype.kind == "f":
+        raise ValueError(
+            f"value_range is for integer images: {call.dtype} is matched value by value; "
+            f"got {shown(value_range)}"
+        )
+
+
+def first_value(call: Request) -> int:
+    """Return the value that the first bin of an integer image counts."""
+    return rules.whole_range(call.dtype).first + call.pixels.bins_in_range.start
+
+
+def request_of_reference(
     call: Request,
     reference: AnyArray,
-    backend: BackendName | None,
+    backend: str | None,
     layout: str | None,
-    color: Color,
+    color: str,
     alpha: bool | None,
     mask: AnyArray | None,
     nodata: float | Literal["same"] | None,

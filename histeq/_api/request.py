@@ -54,10 +54,11 @@ class Request:
         """
         if self.dtype.kind != "f":
             return None
-        self._check_number_of(bins, name)
+        self.check_number_of(bins, name)
         return self.backend.bin_edges(self.pixels, bins, value_range)
 
-    def _check_number_of(self, bins: int, name: str) -> None:
+    def check_number_of(self, bins: int, name: str = "bins") -> None:
+        """Raise ValueError where a floating image's histograms would have too many bins in all."""
         images, planes = self.pixels.histograms
         most = max(MOST_BINS, self.pixels.image.size)
         if self.dtype.kind == "f" and images * planes * bins > most:
@@ -70,7 +71,7 @@ class Request:
         self, bins: int, value_range: tuple[float, float] | None
     ) -> Iterator[tuple[slice, Pixels, Array | None]]:
         """Check the number of bins; return groups of images: which ones, their pixels, their edges."""
-        self._check_number_of(bins, "bins")
+        self.check_number_of(bins, "bins")
         size = 8 * bins * self.pixels.histograms[1] if self.dtype.kind == "f" else 0
         return ((images, group.pixels, group.edges(bins, value_range)) for images, group in self.groups(size))
 
@@ -166,12 +167,17 @@ def without_subclass(array: Array) -> Array:
     return np.asarray(array) if isinstance(array, np.ndarray) else array
 
 
-def same_kind(name: str, array: Any, image: Array) -> Array:
-    """Return an array without its subclass; TypeError unless it is of the library of the image."""
+def same_kind(name: str, array: Any, image: Array, of: str = "image") -> Array:
+    """Return an array without its subclass; raise unless it is of the library and on the device of the image.
+
+    `of` is the image's name in errors.
+    """
     dispatch.refuse_masked(type(array), name)
     array = without_subclass(array)
     if type(array) is not type(image):
         raise TypeError(f"{name} must be an array of the image's kind, got {type(array).__name__}")
+    if not isinstance(array, np.ndarray) and array.device != image.device:
+        raise ValueError(f"{name} must be on the {of}'s device {image.device}, got {array.device}")
     return array
 
 
@@ -386,9 +392,7 @@ def _check_nodata(nodata: Any, dtype: np.dtype, name: str) -> float | int:
 
 def _canonical_mask(mask: Any, image: Array, axes: Axes, of: str, name: str) -> Array:
     """Return the mask of the image called `of` as (N or 1, 1, D, H, W), of bool or unsigned."""
-    mask = same_kind(name, mask, image)
-    if not isinstance(mask, np.ndarray) and mask.device != image.device:
-        raise ValueError(f"{name} must be on the {of}'s device {image.device}, got {mask.device}")
+    mask = same_kind(name, mask, image, of)
     if mask.dtype.kind not in "bu":
         raise TypeError(f"{name} must be bool or unsigned (nonzero: counted), got {mask.dtype}")
     sizes = dict(zip(axes.letters, (image.shape[i] for i in axes.order), strict=True))
@@ -426,8 +430,6 @@ def _check_out(out: Any, request: Request, dtype: np.dtype, inputs: dict[str, Ar
     target = same_kind("out", out, image)
     if target.shape != image.shape:
         raise ValueError(f"out must have the image's shape {image.shape}, got {target.shape}")
-    if not isinstance(target, np.ndarray) and target.device != image.device:
-        raise ValueError(f"out must be on the image's device {image.device}, got {target.device}")
     if target.dtype != dtype:
         raise TypeError(f"out must have the result's dtype {dtype}, got {target.dtype}")
     if isinstance(target, np.ndarray) and not target.flags.writeable:
@@ -460,5 +462,6 @@ def _is_same(a: Array, b: Array) -> bool:
 
 
 def _address(array: Array) -> int:
-    interface = "__array_interface__" if isinstance(array, np.ndarray) else "__cuda_array_interface__"
-    return getattr(array, interface)["data"][0]
+    if isinstance(array, np.ndarray):
+        return array.__array_interface__["data"][0]
+    return array.data.ptr

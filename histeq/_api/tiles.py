@@ -207,12 +207,12 @@ class TileHistograms(_Tiles):
 
     def _in(self, box: Box) -> "TileHistograms":
         counts = self._zeros(box)
-        here, there = _overlap(box, self._box)
+        here, there = overlap(box, self._box)
         counts[here] = self._canonical[there]
         return TileHistograms(counts, box[0], self._kind, self._edges)
 
     def _add(self, other: "TileHistograms") -> "TileHistograms":
-        here, there = _overlap(self._box, other._box)
+        here, there = overlap(self._box, other._box)
         self._canonical[here] += other._canonical[there]
         self._nearest.clear()
         return self
@@ -327,7 +327,7 @@ class TileTables(_Tiles):
         tables = self._zeros(box)
         missing = np.ones(tables.shape[:-1], np.bool_)
         for source in sources:
-            here, there = _overlap(box, source._box)
+            here, there = overlap(box, source._box)
             if source._missing is None:
                 tables[here], missing[here] = source._canonical[there], False
                 continue
@@ -335,6 +335,14 @@ class TileTables(_Tiles):
                 tables[here][at], missing[here][at] = source._canonical[there][at], False
         if counted is not None and missing.any():
             self._fill(tables, box, missing, sources, counted.nearest())
+        return replace(self, _canonical=tables, _first=box[0], _missing=missing if missing.any() else None)
+
+    def _in(self, box: Box) -> "TileTables":
+        tables = self._zeros(box)
+        missing = np.ones(tables.shape[:-1], np.bool_)
+        here, there = overlap(box, self._box)
+        tables[here] = self._canonical[there]
+        missing[here] = False if self._missing is None else self._missing[there]
         return replace(self, _canonical=tables, _first=box[0], _missing=missing if missing.any() else None)
 
     def _fill(
@@ -418,7 +426,7 @@ def holds(box: Box, other: Box) -> bool:
     return starts and all(a >= b for a, b in zip(box[1], other[1], strict=True))
 
 
-def _overlap(box: Box, other: Box) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+def overlap(box: Box, other: Box) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     """Return where the tiles that two boxes share are in the arrays of either."""
     first = [max(a, b) for a, b in zip(box[0], other[0], strict=True)]
     stop = [max(a, min(b, c)) for a, b, c in zip(first, box[1], other[1], strict=True)]
@@ -437,6 +445,10 @@ def _check_same(a: _Tiles, b: _Tiles) -> None:
         raise ValueError(
             "counts and tables must be of the same image, dtype, axes, tiles and bins, got "
             f"{_described(a)} and {_described(b)}"
+        )
+    if not isinstance(a._canonical, np.ndarray) and a._canonical.device != b._canonical.device:
+        raise ValueError(
+            f"counts and tables must be on one device, got {a._canonical.device} and {b._canonical.device}"
         )
     if a._edges is not None and not bool((a._edges == b._edges).all()):
         raise ValueError("counts and tables must have the same edges of bins: give value_range")

@@ -7,7 +7,7 @@ import numpy as np
 
 
 class AnyArray(Protocol):
-    """An array of any library: NumPy, CuPy, PyTorch, JAX, or whatever else has a shape and a dtype."""
+    """An array of any library: NumPy, CuPy, PyTorch, JAX, xarray, or whatever has a shape and a dtype."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -16,6 +16,14 @@ class AnyArray(Protocol):
     @property
     def dtype(self) -> object:
         """The type of the elements."""
+
+
+class ArraySet(Protocol):
+    """Arrays by name: a Dataset of xarray's."""
+
+    @property
+    def data_vars(self) -> Any:
+        """The arrays."""
 
 
 class ZarrNode(Protocol):
@@ -33,8 +41,11 @@ class ZarrNode(Protocol):
 FileLike = str | os.PathLike[str] | BinaryIO | ZarrNode
 """What is read or written as an image file."""
 
-ArrayT = TypeVar("ArrayT", bound=AnyArray)
+Images = AnyArray | ArraySet
+ArrayT = TypeVar("ArrayT", bound=Images)
 """An array type: that of the image is that of the result."""
+FrameT = TypeVar("FrameT", bound=AnyArray)
+"""The array type of a frame, which is that of the mapped frame."""
 
 Rule = Literal["opencv", "pillow", "numpy", "skimage", "vips"]
 IntegerRule = Literal["opencv", "pillow", "numpy", "vips"]

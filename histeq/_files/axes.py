@@ -15,14 +15,17 @@ from histeq._files.picture import Unfit, check_size
 DTYPES = ("uint8", "uint16", "int8", "int16", "float16", "float32", "float64")
 
 _NAMES = {
-    "H": ("y", "lat", "latitude", "northing", "row", "rows", "height"),
-    "W": ("x", "lon", "longitude", "easting", "column", "columns", "col", "cols", "width"),
+    "H": ("y", "lat", "latitude", "rlat", "northing", "row", "rows", "line", "lines", "height"),
+    "W": ("x", "lon", "longitude", "rlon", "easting", "column", "columns", "col", "cols", "width"),
     "C": ("c", "ch", "channel", "channels", "band", "bands", "s", "rgb", "rgba"),
     "D": ("z", "depth", "plane"),
     "T": ("t", "time", "frame"),
+    "N": ("n", "scene", "image", "batch"),
 }
-_LETTERS = {name: letter for letter, names in _NAMES.items() for name in names}
-_COLOR = ("s", "rgb", "rgba")  # "s": the samples of a pixel, as tifffile calls them
+LETTERS = {name: letter for letter, names in _NAMES.items() for name in names}
+"""Which letter of a layout the name of an axis stands for."""
+COLOR = ("s", "rgb", "rgba")
+"""What axes are called whose channels are colours; "s": the samples of a pixel, as tifffile calls them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -138,10 +141,10 @@ def axes_of(shape: tuple[int, ...], names: Sequence[Any] | None = None, layout: 
 def _by_names(names: list[Any]) -> tuple[str, bool] | None:
     """Return the letters that axes' names stand for, and whether the channels are colour."""
     lower = [name.lower() if isinstance(name, str) else "" for name in names]
-    letters = "".join(_LETTERS.get(name, "N") for name in lower)
+    letters = "".join(LETTERS.get(name, "N") for name in lower)
     if letters.count("H") != 1 or letters.count("W") != 1 or letters.count("C") > 1:
         return None
-    return letters, any(name in _COLOR for name in lower)
+    return letters, any(name in COLOR for name in lower)
 
 
 def axes_for(header: Header) -> Axes:

@@ -15,6 +15,13 @@ _NODATA = ("_FillValue", "missing_value")
 KNOWN = (*_NODATA, "_ARRAY_DIMENSIONS")
 """Attributes whose meaning other formats hold, too."""
 _STALE = ("scale_factor", "add_offset", "units", "valid_range", "valid_min", "valid_max", "actual_range")
+_STATISTICS = "STATISTICS_"
+"""How the names begin of what GDAL computed of the pixels."""
+
+
+def is_stale(name: object) -> bool:
+    """Tell whether an attribute of this name no longer holds when the pixels have changed."""
+    return isinstance(name, str) and (name in _STALE or name.startswith(_STATISTICS))
 
 
 def nodata(attributes: Mapping[str, Any], dtype: np.dtype[Any]) -> float | None:
@@ -22,7 +29,11 @@ def nodata(attributes: Mapping[str, Any], dtype: np.dtype[Any]) -> float | None:
 
     The fill value of an array is none: zeros that were never written are pixels like others.
     """
-    value: Any = next((attributes[name] for name in _NODATA if name in attributes), None)
+    return representable(next((attributes[name] for name in _NODATA if name in attributes), None), dtype)
+
+
+def representable(value: Any, dtype: np.dtype[Any]) -> float | None:
+    """Return the number that an attribute gives, if the dtype can represent it."""
     if isinstance(value, str):  # xarray writes floats to Zarr 3 so, since JSON has no NaN
         with contextlib.suppress(ValueError, struct.error):
             (value,) = struct.unpack("<d", base64.standard_b64decode(value))
@@ -56,7 +67,7 @@ def kept(
     same : bool
         Whether the new pixels have the dtype of the old ones.
     """
-    stale = [name for name in _STALE if name in attributes]
+    stale = [name for name in attributes if is_stale(name)]
     left = {name: attribute for name, attribute in attributes.items() if name not in stale}
     before = nodata(left, dtype)
     renamed = before != value and not (before != before and value != value)  # NaN is no other than NaN
