@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from io import BytesIO
+from io import BytesIO, StringIO
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import histeq
-from histeq._cli import cli, options, report
+from histeq._cli import batch, cli, options, report
 from histeq._files import read
 
 RANDOM = np.random.default_rng(8)
@@ -110,8 +110,27 @@ class TestStandard:
         with pytest.raises(report.Failure, match="standard input is a terminal"):
             options.standard_input()
         monkeypatch.setattr(sys, "stdout", Stream)
-        with pytest.raises(report.Failure, match="a picture is not written to a terminal"):
+        with pytest.raises(report.Failure, match="not written to a terminal"):
             options.standard_output()
+
+
+@pytest.mark.parametrize("total", [3, 0])
+def test_progress(monkeypatch, total):
+    class Terminal(StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(batch, "_PATIENCE", -1)
+    with batch.progress_of("frames") as show:
+        for done in (1, 2, 3):
+            show(done, total)
+    text = sys.stderr.getvalue()
+    assert "frames/s" in text
+    assert ("100%" in text) == bool(total)
+    monkeypatch.setattr(sys, "stderr", StringIO())
+    with batch.progress_of("frames") as show:
+        assert show is None
 
 
 class TestFolders:

@@ -23,6 +23,7 @@ from numpy.testing import assert_array_equal
 from histeq._files import zarr as files
 from histeq._files.blocks import Header, Options, Window
 from histeq._files.picture import Unfit
+from histeq._files.zarr_place import placed
 
 LIMIT = 10**7
 
@@ -563,11 +564,14 @@ def test_broken_chunks_are_named(tmp_path: Path, kind: str) -> None:
 def test_a_store_is_replaced_as_a_whole(tmp_path: Path) -> None:
     target = tmp_path / "b.zarr"
     for value in (1, 2):
-        with files.replacing(target) as temporary:
+        with placed(target, overwrite=True, shared=None) as (temporary, _, _):
             create(temporary, np.full((9, 9), value), (9, 9))
             assert target.exists() == (value == 2)
         assert (zarr.open(target, mode="r")[...] == value).all()
-    with pytest.raises(OSError, match="full"), files.replacing(target) as temporary:  # noqa: PT012
+    with (  # noqa: PT012
+        pytest.raises(OSError, match="full"),
+        placed(target, overwrite=True, shared=None) as (temporary, _, _),
+    ):
         create(temporary, np.zeros((9, 9)), (9, 9))
         raise OSError("full")
     assert [path.name for path in tmp_path.iterdir()] == ["b.zarr"]
@@ -575,9 +579,9 @@ def test_a_store_is_replaced_as_a_whole(tmp_path: Path) -> None:
     other = tmp_path / "photos"
     other.mkdir()
     (other / "a.png").touch()
-    with pytest.raises(Unfit, match="no Zarr store"), files.replacing(other):
+    with pytest.raises(Unfit, match="no Zarr store"), placed(other, overwrite=True, shared=None):
         pass
-    with pytest.raises(Unfit, match="a file already"), files.replacing(other / "a.png"):
+    with pytest.raises(Unfit, match="a file already"), placed(other / "a.png", overwrite=True, shared=None):
         pass
     assert (other / "a.png").exists()
 
@@ -586,9 +590,9 @@ def test_a_store_is_replaced_as_a_whole(tmp_path: Path) -> None:
 def test_a_killed_process_leaves_the_target_alone(tmp_path: Path) -> None:
     create(tmp_path / "b.zarr", np.full((9, 9), 5, np.uint8), (9, 9))
     script = (
-        "import os, signal, sys, pathlib, zarr; from histeq._files.zarr import replacing\n"
-        "with replacing(pathlib.Path(sys.argv[1])) as path:\n"
-        "    zarr.create_array(path, shape=(9, 9), dtype='u1')[...] = 1\n"
+        "import os, signal, sys, pathlib, zarr; from histeq._files.zarr_place import placed\n"
+        "with placed(pathlib.Path(sys.argv[1]), overwrite=True, shared=None) as place:\n"
+        "    zarr.create_array(place.target, shape=(9, 9), dtype='u1')[...] = 1\n"
         "    os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", script, tmp_path / "b.zarr"], check=False)

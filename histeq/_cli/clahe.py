@@ -29,6 +29,7 @@ from histeq._cli.options import Name
 @options.out_dtype
 @options.backend
 @options.alpha
+@options.cluster
 @options.writing
 @options.pattern
 @options.jobs

@@ -21,6 +21,7 @@ _together = click.option(
 @options.alpha
 @options.pages
 @_together
+@options.cluster
 @options.writing
 @options.pattern
 @options.jobs
@@ -51,6 +52,7 @@ def equalize(inputs: Sequence[Name], output: str, together: bool, **arguments: A
 @options.alpha
 @options.pages
 @_together
+@options.cluster
 @options.writing
 @options.pattern
 @options.jobs

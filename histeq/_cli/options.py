@@ -12,6 +12,7 @@ import click
 from histeq import _files
 from histeq._api import files
 from histeq._cli.report import Failure, one_line
+from histeq._cluster import client as cluster_client
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -29,10 +30,10 @@ class _FileName(click.Path):
 
 
 def standard_input() -> BinaryIO:
-    """Return standard input, unless somebody would have to type a picture."""
+    """Return standard input, unless somebody would have to type what is in it."""
     stream: BinaryIO = sys.stdin.buffer
     if stream.isatty():
-        raise Failure("-: standard input is a terminal: a picture comes from a pipe or by <")
+        raise Failure("-: standard input is a terminal: a picture or video comes from a pipe or by <")
     return stream
 
 
@@ -40,7 +41,7 @@ def standard_output() -> BinaryIO:
     """Return standard output, unless it is a terminal."""
     stream: BinaryIO = sys.stdout.buffer
     if stream.isatty():
-        raise Failure("-: a picture is not written to a terminal: > names a file, | a program")
+        raise Failure("-: pictures and videos are not written to a terminal: > names a file, | a program")
     try:
         number = stream.fileno()
     except io.UnsupportedOperation:
@@ -97,6 +98,21 @@ def _known_format(
 
 
 @contextlib.contextmanager
+def connected(address: str | None) -> Iterator[Any]:
+    """Connect to --cluster, or start it, once for all files."""
+    if address is None:
+        yield None
+        return
+    with contextlib.ExitStack() as stack:
+        with one_line():
+            client = stack.enter_context(cluster_client.connected(address))
+        link = cluster_client.dashboard(client, address)
+        if link is not None:
+            click.echo(f"histeq: note: dashboard at {link}", err=True)
+        yield client
+
+
+@contextlib.contextmanager
 def opened_mask(path: Path | None, max_pixels: int) -> Iterator[Any]:
     """Open --mask before any work is done."""
     with contextlib.ExitStack() as stack:
@@ -109,7 +125,9 @@ def opened_mask(path: Path | None, max_pixels: int) -> Iterator[Any]:
 
 
 def share_memory(arguments: dict[str, Any], jobs: int) -> None:
-    """Divide --memory among files that are processed at the same time."""
+    """Divide --memory among files that are processed at the same time; on a cluster it is a task's."""
+    if arguments.get("cluster") is not None:
+        return
     with one_line():
         arguments["memory"] = max(1 << 20, files.bytes_of(arguments["memory"]) // jobs)
 
@@ -232,6 +250,17 @@ pages = click.option(
     default="each",
     show_default=True,
     help="Whether every page has a histogram of its own, or all have one together.",
+)
+cluster = together(
+    click.option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Have a Dask cluster do the work, on paths that its workers see or URLs, into a Zarr store: "
+        "tcp://host:8786 of a scheduler, or local:N, N processes here.",
+    ),
+    click.option(
+        "--resume", is_flag=True, help="Go on with what a lost run on a cluster has left of OUT, if it has."
+    ),
 )
 writing = together(
     click.option("--overwrite", is_flag=True, help="Replace existing files."),

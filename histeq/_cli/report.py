@@ -37,7 +37,7 @@ def one_line(subject: Path | str | None = None) -> Iterator[None]:
     except FileError as error:
         raise Failure(in_words(str(error))) from error
     except ImportError as error:
-        extras = {"zarr": "zarr", "av": "video", "pydicom": "dicom", "rasterio": "geo"}
+        extras = {"zarr": "zarr", "av": "video", "pydicom": "dicom", "rasterio": "geo", "distributed": "dask"}
         extra = extras.get(error.name or "", "cli")
         raise Failure(f'{error.name or error} is missing: pip install "histeq[{extra}]"') from error
     except MemoryError as error:

@@ -11,11 +11,24 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from histeq._files import coded, dicom, foreign, gdal, metadata, npy, pam, sidecars, tiff, zarr
+from histeq._files import (
+    coded,
+    dicom,
+    foreign,
+    gdal,
+    metadata,
+    npy,
+    pam,
+    sidecars,
+    tiff,
+    urls,
+    zarr,
+    zarr_place,
+)
 from histeq._files.blocks import Damage, Header, Options, Sink, Source, Window
 from histeq._files.errors import File, name_of, reading, writing
 from histeq._files.formats import (
@@ -32,6 +45,7 @@ from histeq._files.naming import check_absent, check_target, replacing, seen
 from histeq._files.picture import FileError, Picture, Unfit
 from histeq._files.streams import can, opened_to_write, poured, seekable
 from histeq._files.whole import WholeSink
+from histeq._files.zarr_place import Shared, placed
 
 __all__ = [
     "MAX_PIXELS",
@@ -40,6 +54,7 @@ __all__ = [
     "Header",
     "Options",
     "Picture",
+    "Shared",
     "Sink",
     "Source",
     "WholeSink",
@@ -131,6 +146,9 @@ def _open(
     damage: Damage,
     stack: contextlib.ExitStack,
 ) -> Source:
+    file = urls.local(file)
+    if urls.address(file) is not None:
+        return zarr.open(file, max_pixels, layout, damage)
     virtual = gdal.address(file)
     if virtual is not None:
         return gdal.GdalSource(virtual, max_pixels, damage)
@@ -185,10 +203,12 @@ def created(
     format: str | None = None,
     blocks: tuple[int, int] | None = None,
     source: File = None,
+    shared: Shared | None = None,
 ) -> Iterator[Sink]:
     """Create an image file; a context that puts it in its place when the sink was finished.
 
-    A failure leaves neither an incomplete file behind nor a file changed that was there before.
+    A failure leaves neither an incomplete file behind nor a file changed that was there before. Only what is
+    `shared` stays, and can be gone on with.
 
     Parameters
     ----------
@@ -205,6 +225,8 @@ def created(
         The rows and columns of the source's blocks: those of a new store are multiples of them.
     source : path, optional
         The file that the image comes from: what belongs to it may lie beside it.
+    shared : Shared, optional
+        How the store is begun where several processes write it; the sink has a journal then.
 
     Raises
     ------
@@ -215,12 +237,15 @@ def created(
     kind, header, notes, beside = _held(file, header, options, format, source)
     with contextlib.ExitStack() as stack:
         with writing(file):
-            target = file
-            if isinstance(file, str | os.PathLike):
-                folder = kind == "Zarr" and Path(file).suffix.lower() != ".zip"
-                placing = zarr.replacing if folder else replacing
-                target = stack.enter_context(placing(Path(file), overwrite=options.overwrite))
-            sink = _sink(target, kind, header, options, blocks, stack)
+            if isinstance(file, str | os.PathLike) and kind == "Zarr" and Path(file).suffix.lower() != ".zip":
+                place = stack.enter_context(placed(file, overwrite=options.overwrite, shared=shared))
+                again = {"again": place.again, "journal": place.journal}
+                sink: Sink = _zarr_sink(place.target, header, options, blocks, stack, **again)
+            else:
+                target = file
+                if isinstance(file, str | os.PathLike):
+                    target = stack.enter_context(replacing(Path(file), overwrite=options.overwrite))
+                sink = _sink(target, kind, header, options, blocks, stack)
             sink.notes[:0] = notes
             _check_strict(options, sink.notes)
         yield sink
@@ -268,7 +293,7 @@ def check(
     """
     kind, header, notes, _ = _held(file, header, options, format, source)
     with writing(file):
-        if isinstance(file, str | os.PathLike):
+        if isinstance(file, str | os.PathLike) and urls.address(file) is None:
             check_target(Path(file), overwrite=options.overwrite)
         if kind == "TIFF":
             notes += tiff.check(header, options)
@@ -282,7 +307,7 @@ def _format_for(file: File, header: Header, asked: str | None) -> str:
     """Return the format that a file is to have; raise `Unfit` if it cannot hold the image."""
     is_path = isinstance(file, str | os.PathLike)
     kind = asked
-    if gdal.address(file) is not None:
+    if gdal.address(file) is not None and urls.address(file) is None:
         raise Unfit("GDAL's virtual file systems are read here, and not written to")
     if kind is None:
         kind = format_of(Path(file)) if is_path else header.format if hasattr(file, "write") else "Zarr"
@@ -301,9 +326,7 @@ def _sink(
     stack: contextlib.ExitStack,
 ) -> Sink:
     if kind == "Zarr":
-        sink = zarr.create(target, header, options, blocks=blocks)
-        stack.callback(sink.close)
-        return sink
+        return _zarr_sink(target, header, options, blocks, stack)
     data: BinaryIO = target
     if isinstance(target, Path):
         data = stack.enter_context(opened_to_write(target))
@@ -315,6 +338,19 @@ def _sink(
             whole.notes += [f"{name} not carried" for name in coded.not_carried(header, options.quality)]
         return whole
     return {"TIFF": tiff, "NPY": npy, "DICOM": dicom}[kind].create(data, header, options)
+
+
+def _zarr_sink(
+    target: File,
+    header: Header,
+    options: Options,
+    blocks: tuple[int, int] | None,
+    stack: contextlib.ExitStack,
+    **again: Any,
+) -> Sink:
+    sink = zarr.create(target, header, options, blocks=blocks, **again)
+    stack.callback(sink.close)
+    return sink
 
 
 def read(path: File, *, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -348,4 +384,4 @@ def write(picture: Picture, path: File, *, quality: int | None = None) -> None:
 
 def is_store(path: Path) -> bool:
     """Tell whether a folder is, or is to be, one image."""
-    return path.suffix.lower() == ".zarr" or zarr.is_store(path)
+    return path.suffix.lower() == ".zarr" or zarr_place.is_store(path)

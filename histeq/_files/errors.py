@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from histeq._files import urls
 from histeq._files.picture import FileError, Unfit
 from histeq._files.reasons import reason as reason_of
 
@@ -50,6 +51,6 @@ def writing(file: File) -> Iterator[None]:
 def name_of(file: File) -> str:
     """Return what a file is called in errors."""
     if isinstance(file, str | os.PathLike):
-        return str(file)
+        return urls.address(file) or str(file)
     name = getattr(file, "name", None)
     return str(name) if isinstance(name, str) and name else f"<{type(file).__name__}>"

@@ -19,7 +19,7 @@ from pathlib import Path
 from histeq._core import stop
 from histeq._files.picture import FileError, Unfit
 
-_EXISTS = "exists already; --overwrite replaces it"
+EXISTS = "exists already; --overwrite replaces it"
 _FASTER = "another process has written it meanwhile"
 _KEPT_ATTRIBUTES = ("user.", "security.selinux", "system.posix_acl_access")
 _NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -42,7 +42,7 @@ def check_absent(path: Path) -> None:
     except OSError as error:  # a folder that is none, a link that leads to itself
         raise FileError(f"{path}: cannot write it: {error.strerror}") from error
     if (found is not None and not _is_stream(found)) or (found is None and path.is_symlink()):
-        raise FileError(f"{path}: {_EXISTS}")
+        raise FileError(f"{path}: {EXISTS}")
 
 
 def check_target(path: Path, *, overwrite: bool) -> None:
@@ -97,7 +97,7 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     if not stat.S_ISREG(found.st_mode):
         raise Unfit("it exists already and is no file")
     if not overwrite:
-        raise Unfit(_EXISTS)
+        raise Unfit(EXISTS)
     with _locked(target, found), _temporary_for(target, found.st_mode & 0o777) as temporary:
         yield temporary
         _check_same(target, found)
@@ -110,17 +110,23 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_folder(
-    path: Path, may_be_replaced: Callable[[Path], bool], *, overwrite: bool = True
+    path: Path,
+    may_be_replaced: Callable[[Path], bool],
+    *,
+    overwrite: bool = True,
+    temporary: Path | None = None,
 ) -> Iterator[Path]:
     """Yield a temporary path, where a folder is to be made that becomes `path` on success.
 
-    `may_be_replaced` tells of a folder that is not empty whether it is one of a kind that is replaced.
+    `may_be_replaced` tells of a folder that is not empty whether it is one of a kind that is replaced. A
+    `temporary` path of the caller's stays on failure.
     """
     found, target = _found(path), Path(os.path.realpath(path))
     if found is not None and not stat.S_ISDIR(found.st_mode):
         raise Unfit("there is a file already, and a Zarr store is a folder")
+    naming = _temporary(target) if temporary is None else contextlib.nullcontext(temporary)
     if found is None or not any(target.iterdir()):
-        with _temporary(target) as temporary:
+        with naming as temporary:
             yield temporary
             stop.check()
             with stop.held():
@@ -130,8 +136,8 @@ def replacing_folder(
     if not may_be_replaced(target):
         raise Unfit("the folder is there already and is no Zarr store")
     if not overwrite:
-        raise Unfit(_EXISTS)
-    with _locked(target, found), _temporary(target) as temporary:
+        raise Unfit(EXISTS)
+    with _locked(target, found), naming as temporary:
         yield temporary
         _check_same(target, found)
         for each in (temporary, *temporary.rglob("*")):

@@ -10,27 +10,24 @@ import itertools
 import math
 import os
 import shutil
-import stat
 import threading
 import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from histeq._files import cf, ome
+from histeq._files import cf, ome, urls
 from histeq._files.axes import Axes, axes_for, axes_of, check_array
 from histeq._files.blocks import Damage, Header, Item, Level, Options, Source, Window
-from histeq._files.naming import replacing_folder, seen
 from histeq._files.picture import Unfit
 from histeq._files.reasons import reason as reason_of
-from histeq._files.zarr_plan import Node, Plan, note, plan
+from histeq._files.zarr_place import METADATA, is_store, unfinished
+from histeq._files.zarr_plan import New, Node, Plan, note, plan
 
-_METADATA = ("zarr.json", ".zarray", ".zgroup")
 _SHARED = 1 << 25
 """Bytes up to which pages that share chunks are decoded together. Those of two rows of chunks are kept."""
 _AT_ONCE = 4096
@@ -108,7 +105,12 @@ class _Level:
         several = any(size > 1 for size in axes.of_pages(self._blocks)) and axes.pages > 1
         # Pages that share a chunk are written one after another.
         self._lock = threading.Lock() if several else contextlib.nullcontext()
+        self._new = new
         self._skips = new and np.dtype(array.dtype).kind != "f"  # floats have two zeros
+
+    def __reduce__(self) -> Any:
+        """Travel to a worker of a cluster; no two of them write one block."""
+        return _unpickled, (self.array, self.axes, self._new)
 
     def blocks(self, page: int) -> tuple[int, int]:
         """Return the rows and columns of a shard, or of a chunk."""
@@ -178,6 +180,10 @@ class _Level:
             except Exception as error:
                 self._damage.found(error, number)
         return found[tuple(slice(None) if isinstance(part, slice) else 0 for part in index)]
+
+
+def _unpickled(array: Any, axes: Axes, new: bool) -> _Level:
+    return _Level(array, axes, new=new)
 
 
 class _Shared:
@@ -250,27 +256,42 @@ def open(store: Any, limit: int, layout: str | None = None, damage: Damage | Non
     damage = damage or Damage()
     if not isinstance(store, str | os.PathLike):
         return ZarrSource(_node(store, None, layout), limit, damage)
-    path = Path(store)
-    if path.is_dir():
+    path, url = Path(store), urls.address(store)
+    if url is not None:
+        opened = urls.store(url, read_only=True)
+    elif path.is_dir():
         if not is_store(path):
-            raise Unfit(f"the folder is no Zarr store: it has no {', '.join(_METADATA)}")
+            raise Unfit(f"the folder is no Zarr store: it has no {', '.join(METADATA)}")
         opened = zarr.storage.LocalStore(path, read_only=True)
     else:
         _check_zip(path)
         opened = zarr.storage.ZipStore(path, mode="r")
     with contextlib.ExitStack() as stack:
         stack.callback(opened.close)
-        with _described():
+        limited = LimitedStore(opened, MOST_METADATA)
+        with _reached(url), _described():
+            # A ZIP file has no journal: it is written by one process, and closed at the end.
+            if not isinstance(opened, zarr.storage.ZipStore) and unfinished(limited):
+                raise Unfit("it is not finished: what writes it was interrupted, or is still at work")
             # Consolidated metadata may be out of date.
-            root = zarr.open(LimitedStore(opened, MOST_METADATA), mode="r", use_consolidated=False)
+            root = zarr.open(limited, mode="r", use_consolidated=False)
         source = ZarrSource(_node(root, path if path.is_dir() else None, layout), limit, damage, opened)
         stack.pop_all()
         return source
 
 
-def is_store(path: Path) -> bool:
-    """Tell whether a folder is an array or a group of Zarr's."""
-    return any(seen(path / name) == stat.S_IFREG for name in _METADATA)
+@contextlib.contextmanager
+def _reached(url: str | None) -> Iterator[None]:
+    """Tell of what is at a URL whether nothing is there, or whether it cannot be reached."""
+    try:
+        yield
+    except Exception as error:
+        if url is None or isinstance(error, Unfit):
+            raise
+        if isinstance(error, FileNotFoundError):
+            raise Unfit(f"there is no Zarr store: it has no {', '.join(METADATA)}") from error
+        reason = reason_of(str(error).partition("\n")[0])  # obstore's go on for a page
+        raise Unfit(f"it cannot be read from there: {reason}") from error
 
 
 def _check_zip(path: Path) -> None:
@@ -280,10 +301,10 @@ def _check_zip(path: Path) -> None:
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 # Python's module decodes these without a limit.
                 raise Unfit(f"in the ZIP file, {info.filename} is neither stored nor deflated")
-    if not any(name in _METADATA for name in names):
+    if not any(name in METADATA for name in names):
         if any(name.endswith(".npy") for name in names):
             raise Unfit("an .npz archive holds several arrays; save the one that is meant with numpy.save")
-        raise Unfit("the ZIP file is no Zarr store: its root has no " + ", ".join(_METADATA))
+        raise Unfit("the ZIP file is no Zarr store: its root has no " + ", ".join(METADATA))
 
 
 @contextlib.contextmanager
@@ -375,6 +396,7 @@ class ZarrSink:
         """What the source has and the sink has not, in words."""
         self.then = contextlib.ExitStack()
         """What is done at last."""
+        self.journal: Any = None
         self._store, self._finished = store, False
 
     def finish(self) -> None:
@@ -391,13 +413,19 @@ class ZarrSink:
 
 
 def create(
-    target: Any, header: Header, options: Options, *, blocks: tuple[int, int] | None = None
+    target: Any,
+    header: Header,
+    options: Options,
+    *,
+    blocks: tuple[int, int] | None = None,
+    again: bool = False,
+    journal: Any = None,
 ) -> ZarrSink:
     """Create an array or a group, or write into one of the caller's.
 
     Parameters
     ----------
-    target : path, or array or group of zarr's
+    target : path, or array, group or store of zarr's
         A folder that is created, or a ZIP file. An array must have the image's shape and dtype; it is written
         by its own chunks or shards. In a group, the image becomes a multiscale one of OME-Zarr.
     header : Header
@@ -406,6 +434,10 @@ def create(
         compression: none, zstd, lz4, blosc, gzip or deflate.
     blocks : tuple of two int, optional
         The blocks of a source of another format: chunks are multiples of them.
+    again : bool
+        Whether everything was created before, and is opened to be written.
+    journal : Journal, optional
+        Of the store, for those who write it.
     """
     import zarr
 
@@ -413,13 +445,15 @@ def create(
         return ZarrSink(header, (_Level(target, _fitting(target, header)),), [])
     in_group = isinstance(target, zarr.Group)
     planned = plan(header, options, blocks, in_group)
-    zipped = not in_group and Path(target).suffix.lower() == ".zip"
+    is_path = isinstance(target, str | os.PathLike)
+    zipped = is_path and Path(target).suffix.lower() == ".zip"
     store = zarr.storage.ZipStore(target, mode="w") if zipped else None
     with contextlib.ExitStack() as stack:
         stack.callback(_abandon, store)
-        sink = ZarrSink(header, _written(store or target, planned), planned.not_carried, store)
+        sink = ZarrSink(header, _written(store or target, planned, again), planned.not_carried, store)
         stack.pop_all()
-    if store is None and not in_group:
+    sink.journal = journal
+    if is_path and not zipped:
         sink.then.callback(_complete, Path(target), planned)
     return sink
 
@@ -448,13 +482,15 @@ def _fitting(array: Any, header: Header) -> Axes:
     return axes
 
 
-def _written(target: Any, planned: Plan) -> list[_Level]:
-    """Create what is planned."""
+def _written(target: Any, planned: Plan, again: bool) -> list[_Level]:
+    """Create what is planned, or open it."""
     import zarr
 
     # zarr itself looks for chunks of nothing but the fill value in one thread, and takes several times as
     # long as for writing them (zarr 3.1).
     config = {"write_empty_chunks": True}
+    if again:
+        return [_reopened(target, new, config) for new in planned.arrays]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of codecs that Zarr 3 does not specify
         if planned.attributes is None:
@@ -474,6 +510,19 @@ def _written(target: Any, planned: Plan) -> list[_Level]:
             array = group.create_array(name, shape=axes.shape, config=config, **of_array)
             levels.append(_Level(array, axes, new=True))
         return levels
+
+
+def _reopened(target: Any, new: New, config: dict[str, Any]) -> _Level:
+    import zarr
+
+    # zarr.open takes a config, and does without it where the array exists (zarr 3.1).
+    array = zarr.open_array(target, path=new.name, mode="r+").with_config(config)
+    stored = {"chunks": array.chunks, "shards": array.shards, "shape": array.shape}
+    planned = {name: new.settings.get(name) for name in ("chunks", "shards")} | {"shape": new.axes.shape}
+    for name, value in planned.items():
+        if stored[name] != value:
+            raise Unfit(f"its array {new.name} has the {name} {stored[name]}, and {value} is to be written")
+    return _Level(array, new.axes, new=True)
 
 
 def _complete(folder: Path, planned: Plan) -> None:
@@ -504,11 +553,6 @@ def _is_consolidated(folder: Path) -> bool:
     with contextlib.suppress(OSError):
         return b'"consolidated_metadata"' in (folder / "zarr.json").read_bytes()
     return False
-
-
-def replacing(path: Path, *, overwrite: bool = True) -> AbstractContextManager[Path]:
-    """Yield a temporary path, where a folder is to be made that becomes `path`; only stores are replaced."""
-    return replacing_folder(path, is_store, overwrite=overwrite)
 
 
 def _settle() -> None:

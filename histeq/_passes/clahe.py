@@ -7,9 +7,11 @@ down as the next rows of pixels need their tables, and forgotten once no more pi
 
 import itertools
 import math
+import operator
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,20 +20,71 @@ import histeq
 from histeq import TileHistograms, TileTables, _files
 from histeq._core import threads
 from histeq._files import File, FileError, Sink, Window, name_of
-from histeq._files.blocks import windows
+from histeq._files.blocks import Level, windows
 from histeq._passes import count
 from histeq._passes.image import Image, as_target
 from histeq._passes.methods import Clahe
 from histeq._passes.run import COPIES, Run
 
+_ALL_TILES = 1 << 26
+"""Bytes of the counts and tables of all tiles of a page up to which workers of a cluster send them around."""
+_TILES_ACROSS = 4
+"""How many tiles lie along a side of what a worker maps by itself: it counts three more."""
+
 
 def page(target: File, run: Run, method: Clahe, image: Image, sink: Sink, number: int) -> None:
     """Equalize a page of an image locally."""
-    work = _Page(target, run, method, image, sink, number, _range(run, method, image, number))
+    given = _range(run, method, image, number)
+    work = _Page(target, run, method, image, sink.levels[0], sink.header.dtype, number, given)
+    if run.spreads and math.prod(work.tiles) * work.bytes_per_tile <= _ALL_TILES:
+        _by_all_tiles(work)
+        return
     if work.may_be_empty:
         work.count_totals()
-    for columns in work.bands():
-        _Band(work, columns).map()
+    if run.spreads:
+        _by_regions(work)
+    else:
+        work.map(Window(number, 0, 0, *work.shape))
+
+
+def _by_all_tiles(page: "_Page") -> None:
+    """Count all tiles of a page, then map its pixels: few tiles are large, and each lies in many windows."""
+    image, number, method = page.image, page.number, page.method
+    work = partial(_tile_counts, method=method, image=image, value_range=page.value_range)
+    counts = count.total_of(page.run, work, operator.iadd, image, [number])
+    one = partial(
+        _map_window, tables=method.tables(counts), image=image, target=page.target, level=page.level,
+        dtype=page.dtype,
+    )  # fmt: skip
+    per_pixel = max(image.header.bytes_per_pixel, image.header.channels * page.dtype.itemsize)
+    pieces = list(windows(page.shape, page.level.blocks(number), number, page.run.window_size(), per_pixel))
+    page.run.over(one, pieces, count.bytes_of(pieces, per_pixel), name_of(image.file))
+
+
+def _by_regions(page: "_Page") -> None:
+    """Map a page region by region, each of which counts the tiles around its pixels: tiles are small."""
+    blocks, tile = page.level.blocks(page.number), page.tile_size
+    side = math.isqrt(page.run.window_size() // page.image.header.bytes_per_pixel)
+    rows, columns = (
+        -(-max(_TILES_ACROSS * size, side) // block) * block for size, block in zip(tile, blocks, strict=True)
+    )
+    height, width = page.shape
+    regions = [
+        Window(page.number, top, left, min(rows, height - top), min(columns, width - left))
+        for top in range(0, height, rows)
+        for left in range(0, width, columns)
+    ]
+    one = partial(
+        _region, target=page.target, method=page.method, image=page.image, level=page.level, dtype=page.dtype,
+        value_range=page.value_range, totals=page.totals,
+    )  # fmt: skip
+    page.run.over(one, regions, 1, name_of(page.image.file))
+
+
+def _region(run: Run, window: Window, totals: TileHistograms | None, **of_page: Any) -> None:
+    page = _Page(run=run, number=window.page, **of_page)
+    page.totals = totals
+    page.map(window)
 
 
 def _range(run: Run, method: Clahe, image: Image, number: int) -> Any:
@@ -58,13 +111,14 @@ class _Page:
         run: Run,
         method: Clahe,
         image: Image,
-        sink: Sink,
+        level: Level,
+        dtype: np.dtype[Any],
         number: int,
         value_range: Any,
     ) -> None:
-        self.target, self.run, self.method, self.image, self.sink = target, run, method, image, sink
+        self.target, self.run, self.method, self.image = target, run, method, image
+        self.level, self.dtype = level, dtype
         self.number, self.value_range = number, value_range
-        self.what = image.selection.of(image.header)
         self.shape = image.header.size
         nothing = method.counts_of_nothing(image.header, value_range)
         self.tiles, self.tile_size = nothing.tiles, nothing.tile_size
@@ -76,13 +130,9 @@ class _Page:
         self.may_be_empty = image.in_part or method.may_be_empty(image.header)
         self.reach = 2 if self.may_be_empty else 1  # an empty tile has the table of a tile beside it
 
-    def counted(self, window: Window, bins: int | None = None) -> TileHistograms:
+    def counted(self, window: Window) -> TileHistograms:
         """Read a window, and return its counts."""
-        with self.run.step("read"):
-            pixels, mask = self.image.read_counted(window)
-        with self.run.step("compute"):
-            origin = window.top, window.left
-            return self.method.counts(self.image.header, pixels, self.value_range, origin, mask, bins)
+        return _tile_counts(self.run, window, self.method, self.image, self.value_range)
 
     def count_totals(self) -> None:
         """Count the pixels of all tiles, to know which are empty."""
@@ -90,26 +140,28 @@ class _Page:
         bins = None if self.value_range is not None and self.image.header.dtype.kind != "f" else 2
         nothing = self.method.counts_of_nothing(self.image.header, self.value_range, bins)
         totals = nothing.totals().part((0, 0), self.tiles)
-        lock = threading.Lock()
-
-        def work(window: Window) -> None:
-            nonlocal totals
-            counts = self.counted(window, bins).totals()
-            with lock:
-                totals += counts
-
+        work = partial(
+            _tile_totals, method=self.method, image=self.image, value_range=self.value_range, bins=bins
+        )
         if bins is not None:
-            count.over_source(self.run, work, self.image, [self.number])
+            totals += count.total_of(self.run, work, operator.iadd, self.image, [self.number])
         else:
             per_pixel = self.image.header.bytes_per_pixel
-            for row in self.windows(self.shape, self.source_blocks(), 0, per_pixel):
-                self.count_rows(work, row)
+            for row in self.windows(Window(self.number, 0, 0, *self.shape), self.source_blocks(), per_pixel):
+                totals += self.run.summed(
+                    work, operator.iadd, row, self.bytes_to_count(row), name_of(self.image.file)
+                )
         self.totals = totals
 
-    def bands(self) -> Iterator[tuple[int, int]]:
-        """Yield the columns of bands, whose counts and tables take at most half of the memory."""
-        width, memory = self.shape[1], self.run.memory
-        height, block = map(min, self.sink.levels[0].blocks(self.number), self.shape)
+    def map(self, region: Window) -> None:
+        """Map the pixels of a part of the page that is made of whole blocks."""
+        for band in self.bands(region):
+            _Band(self, band).map()
+
+    def bands(self, region: Window) -> Iterator[Window]:
+        """Yield columns of a region, whose counts and tables take at most half of the memory."""
+        memory = self.run.memory
+        height, block = map(min, self.level.blocks(self.number), self.shape)
         around = 2 * self.reach + 1
         rows = height // self.tile_size[0] + self.source_blocks()[0] // self.tile_size[0] + around + 1
         across = memory // 2 // (rows * self.bytes_per_tile) - around
@@ -122,8 +174,8 @@ class _Page:
                 f"need {need / 2**20:.0f} MiB of memory for tiles of {self.tile_size[1]} x "
                 f"{self.tile_size[0]}, and --memory allows {memory / 2**20:.0f} MiB"
             )
-        for left in range(0, width, step):
-            yield left, min(left + step, width)
+        for left in range(0, region.width, step):
+            yield region._replace(left=region.left + left, width=min(step, region.width - left))
 
     def most_counted(self) -> int:
         """Return the pixels whose counts, of a window of each thread, take an eighth of the memory."""
@@ -140,9 +192,10 @@ class _Page:
         return rows, columns
 
     def windows(
-        self, shape: tuple[int, int], blocks: tuple[int, int], left: int, bytes_per_pixel: int
+        self, region: Window, blocks: tuple[int, int], bytes_per_pixel: int
     ) -> Iterator[list[Window]]:
-        """Yield rows of windows from a column on, whose counts take little of the memory."""
+        """Yield rows of windows of a region, whose counts take little of the memory."""
+        shape = region.height, region.width
         size = max(1, min(self.run.window_size(), self.most_counted() * bytes_per_pixel))
         smallest = math.prod(map(min, blocks, shape)) * bytes_per_pixel
         while size > smallest:  # a low and wide window touches many tiles
@@ -152,12 +205,11 @@ class _Page:
             size //= 2
         every = windows(shape, blocks, self.number, size, bytes_per_pixel)
         for _, row in itertools.groupby(every, key=lambda window: window.top):
-            yield [window._replace(left=window.left + left) for window in row]
+            yield [w._replace(top=w.top + region.top, left=w.left + region.left) for w in row]
 
-    def count_rows(self, work: Callable[[Window], object], row: list[Window]) -> None:
-        """Call `work`, which counts, for a row of windows; the counts take at most half of the memory."""
-        size = count.bytes_read(self.image, row) + 2 * self.bytes_of_counts(row) // COPIES
-        self.run.over(work, row, size, name_of(self.image.file))
+    def bytes_to_count(self, row: list[Window]) -> int:
+        """Return the bytes of a window whose counts take at most half of the memory."""
+        return count.bytes_read(self.image, row) + 2 * self.bytes_of_counts(row) // COPIES
 
     def bytes_of_counts(self, pieces: Sequence[Window]) -> int:
         """Return the bytes of the counts of the largest window."""
@@ -165,12 +217,45 @@ class _Page:
         return max((w.height // height + 2) * (w.width // width + 2) for w in pieces) * self.bytes_per_tile
 
 
+def _tile_counts(
+    run: Run, window: Window, method: Clahe, image: Image, value_range: Any, bins: int | None = None
+) -> TileHistograms:
+    with run.step("read"):
+        pixels, mask = image.read_counted(window)
+    with run.step("compute"):
+        return method.counts(image.header, pixels, value_range, (window.top, window.left), mask, bins)
+
+
+def _tile_totals(run: Run, window: Window, **of_page: Any) -> TileHistograms:
+    return _tile_counts(run, window, **of_page).totals()
+
+
+def _map_window(
+    run: Run,
+    window: Window,
+    tables: TileTables,
+    image: Image,
+    target: File,
+    level: Level,
+    dtype: np.dtype[Any],
+) -> None:
+    with run.step("read"):
+        pixels = image.read(window)
+    with run.step("compute"):
+        # A source that is in memory is still to be counted, in the next band.
+        out = as_target(pixels, dtype) if image.source.in_blocks else None
+        origin, what = (window.top, window.left), image.selection.of(image.header)
+        result = histeq.apply_tiles(pixels, tables, origin=origin, out=out, **what)
+    with run.step("write"), _files.writing(target):
+        level.write(window, result)
+
+
 @dataclass
 class _Band:
-    """A band of columns."""
+    """A band of columns, from the top to the bottom of a region."""
 
     page: _Page
-    columns: tuple[int, int]
+    region: Window
     counts: dict[int, TileHistograms] = field(default_factory=dict)
     """Of the rows of tiles that are not complete."""
     tables: dict[int, TileTables] = field(default_factory=dict)
@@ -179,8 +264,9 @@ class _Band:
     """Of tiles elsewhere whose tables are those of empty tiles here."""
 
     def __post_init__(self) -> None:
-        left, right = self.columns
-        self.first, self.stop = self._tiles_around(1, left, right)
+        region = self.region
+        self.first, self.stop = self._tiles_around(1, region.left, region.left + region.width)
+        self.rows = range(*self._tiles_around(0, region.top, region.top + region.height))
         self.lock = threading.Lock()
         self.ahead = self._source_rows()
 
@@ -192,42 +278,28 @@ class _Band:
 
     def _source_rows(self) -> Iterator[list[Window]]:
         """Return rows of windows of the source, from the top on, that hold the pixels of the band's tiles."""
-        page = self.page
-        height, width = page.shape
-        tile = page.tile_size[1]
-        left, right = min(self.first * tile, width - 1), min(self.stop * tile, width)
-        if self.stop == page.tiles[1]:  # beyond the border there are reflected pixels
-            left = max(0, min(left, 2 * width - 2 - page.tiles[1] * tile))
-        blocks = page.source_blocks()
-        left -= left % blocks[1]
-        return page.windows((height, right - left), blocks, left, page.image.header.bytes_per_pixel)
+        page, blocks = self.page, self.page.source_blocks()
+        edges: list[tuple[int, int]] = []
+        for axis, (first, stop) in enumerate(((self.rows.start, self.rows.stop), (self.first, self.stop))):
+            tile, tiles, length = page.tile_size[axis], page.tiles[axis], page.shape[axis]
+            start = min(first * tile, length - 1)
+            if stop == tiles:  # beyond the border there are reflected pixels
+                start = max(0, min(start, 2 * length - 2 - tiles * tile))
+            edges.append((start - start % blocks[axis], min(stop * tile, length)))
+        (top, bottom), (left, right) = edges
+        region = Window(page.number, top, left, bottom - top, right - left)
+        return page.windows(region, blocks, page.image.header.bytes_per_pixel)
 
     def map(self) -> None:
         """Map all pixels of the band."""
-        page, (left, right) = self.page, self.columns
-        header, run, level = page.image.header, page.run, page.sink.levels[0]
-        per_pixel = max(header.bytes_per_pixel, page.sink.header.bytes_per_pixel)
-        shape = header.height, right - left
-        for pieces in page.windows(shape, level.blocks(page.number), left, per_pixel):
+        page, image, level = self.page, self.page.image, self.page.level
+        per_pixel = max(image.header.bytes_per_pixel, image.header.channels * page.dtype.itemsize)
+        for pieces in page.windows(self.region, level.blocks(page.number), per_pixel):
             tables = self._tables_for(pieces[0].top, pieces[0].top + pieces[0].height)
-            run.over(
-                lambda window, tables=tables: self._map(window, tables),  # type: ignore[misc]
-                pieces, count.bytes_of(pieces, per_pixel), name_of(page.image.file),
-            )  # fmt: skip
-
-    def _map(self, window: Window, tables: TileTables) -> None:
-        page = self.page
-        run, dtype = page.run, page.sink.header.dtype
-        with run.step("read"):
-            pixels = page.image.read(window)
-        with run.step("compute"):
-            # A source that is in memory is still to be counted, in the next band.
-            out = as_target(pixels, dtype) if page.image.source.in_blocks else None
-            result = histeq.apply_tiles(
-                pixels, tables, origin=(window.top, window.left), out=out, **page.what
+            one = partial(
+                _map_window, tables=tables, image=image, target=page.target, level=level, dtype=page.dtype
             )
-        with run.step("write"), _files.writing(page.target):
-            page.sink.levels[0].write(window, result)
+            page.run.over(one, pieces, count.bytes_of(pieces, per_pixel), name_of(image.file))
 
     def _tables_for(self, top: int, bottom: int) -> TileTables:
         """Return the tables for rows of pixels; count as far as it takes, and forget the rows before."""
@@ -248,16 +320,16 @@ class _Band:
         if row is None:
             complete = page.tiles[0]
         else:
-            page.count_rows(self._count, row)
+            page.run.over(self._count, row, page.bytes_to_count(row), name_of(page.image.file))
             end = row[0].top + row[0].height
             complete = end // page.tile_size[0] if end < page.shape[0] else page.tiles[0]
         for i in range(complete):
             if i in self.counts:
                 self.tables[i] = page.method.tables(self.counts.pop(i))
 
-    def _count(self, window: Window) -> None:
+    def _count(self, run: Run, window: Window) -> None:
         counts = self.page.counted(window)
-        for i in range(counts.first[0], counts.stop[0]):
+        for i in range(max(counts.first[0], self.rows.start), min(counts.stop[0], self.rows.stop)):
             first, stop = max(counts.first[1], self.first), min(counts.stop[1], self.stop)
             if first >= stop:
                 continue

@@ -3,15 +3,20 @@
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from histeq import _files
+from histeq._cluster.begun import begun
+from histeq._cluster.run import ClusterRun
+from histeq._cluster.travel import travelling
 from histeq._core import threads
-from histeq._files import File, FileError, Options, Sink, Window, name_of
-from histeq._files.blocks import Header, windows
+from histeq._files import File, FileError, Options, Shared, Sink, Window, name_of
+from histeq._files.blocks import Header, Level, windows
 from histeq._files.whole import WholeSink
+from histeq._files.zarr import ZarrSink
 from histeq._passes import clahe, levels, wide
 from histeq._passes.count import bytes_of
 from histeq._passes.image import Image, as_target, identity_of
@@ -43,6 +48,7 @@ class Work:
     lenient: bool
     mask: Image | None
     dry_run: bool = False
+    resume: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +80,7 @@ def each(job: Job, work: Work, *, pages_together: bool) -> Done:
         suited = _suited(work, image)
         if work.dry_run:
             return _planned(job, suited, image)
-        with _created(job, suited, image) as sink:
+        with _created(job, suited, image, pages_together) as sink:
             _make(job, suited, image, sink, pages_together=pages_together)
     work.run.end()
     return _done(suited, image, sink)
@@ -145,16 +151,26 @@ def together(jobs: Sequence[Job], work: Work) -> list[Done]:
 @contextlib.contextmanager
 def _opened(job: Job, work: Work) -> Iterator[Image]:
     identity = identity_of(job.source)
-    limits = {"max_pixels": work.max_pixels, "memory": work.run.memory}
-    with _files.opened(job.source, layout=work.layout, lenient=work.lenient, **limits) as source:
+    limits: dict[str, Any] = {"max_pixels": work.max_pixels, "memory": work.run.memory, "layout": work.layout}
+    with _files.opened(job.source, lenient=work.lenient, **limits) as source:
         selection = work.method.selection
         if selection.value_range is None:
             selection = replace(selection, value_range=source.header.value_range)
         image = Image(job.source, source, selection, work.mask, identity)
+        if work.run.spreads:
+            _check_in_blocks(image)
+            image = travelling(image, "src", **limits)
         image = wide.narrowed(image, work.method)
         image.check_mask()
         _check_memory(work, image)
         yield image
+
+
+def _check_in_blocks(image: Image) -> None:
+    """Raise FileError where every worker would decode the whole image."""
+    if not image.source.in_blocks:
+        kind = image.header.format
+        raise FileError(f"{name_of(image.file)}: {kind} cannot be read in blocks, and so not by a cluster")
 
 
 def _check_memory(work: Work, image: Image) -> None:
@@ -201,11 +217,15 @@ def _described(header: Header) -> str:
 
 
 @contextlib.contextmanager
-def _created(job: Job, work: Work, image: Image) -> Iterator[Sink]:
+def _created(job: Job, work: Work, image: Image, pages_together: bool = True) -> Iterator[Sink]:
     header, arguments = _target_of(job, work, image)
+    if work.run.spreads:
+        arguments["shared"] = Shared(begun(job, work, image, pages_together), work.resume)
     with _files.created(job.target, header, work.options, **arguments) as sink:
         if isinstance(sink, WholeSink):
             _check_whole_target(job, work, header)
+        if isinstance(work.run, ClusterRun) and isinstance(sink, ZarrSink):
+            work.run.write_into(name_of(job.target), sink.journal)
         yield wide.widened(sink, image, work.method.check(image.header))
 
 
@@ -262,22 +282,34 @@ def _bytes_per_pixel(image: Image, sink: Sink) -> int:
 
 def _by_page(job: Job, work: Work, image: Image, sink: Sink) -> None:
     """Make new pixels of pages that are in memory, several at a time."""
-    run, header = work.run, image.header
-
-    def one(window: Window) -> None:
-        with run.step("read"):
-            pixels, mask = image.read_counted(window)
-        with run.step("compute"):
-            out = as_target(pixels, sink.header.dtype)
-            arguments = {"image": pixels, "mask": mask, "out": out, **image.selection.of(header)}
-            result = work.method.whole(image, window, **arguments)
-        with run.step("write"), _files.writing(job.target):
-            sink.levels[0].write(window, result)
-
+    header = image.header
+    one = partial(
+        _page, method=work.method, image=image, target=job.target, level=sink.levels[0],
+        dtype=sink.header.dtype,
+    )  # fmt: skip
     pages = [Window(page, 0, 0, header.height, header.width) for page in range(header.pages)]
     # The memory of one that cannot be read in blocks was checked when it was opened.
     size = bytes_of(pages, _bytes_per_pixel(image, sink)) if image.source.in_blocks else 0
-    run.over(one, pages, size + work.method.bytes_beside(header) // COPIES, name_of(image.file))
+    work.run.over(one, pages, size + work.method.bytes_beside(header) // COPIES, name_of(image.file))
+
+
+def _page(
+    run: Run,
+    window: Window,
+    method: Method,
+    image: Image,
+    target: File,
+    level: Level,
+    dtype: np.dtype[Any],
+) -> None:
+    with run.step("read"):
+        pixels, mask = image.read_counted(window)
+    with run.step("compute"):
+        out = as_target(pixels, dtype)
+        arguments = {"image": pixels, "mask": mask, "out": out, **image.selection.of(image.header)}
+        result = method.whole(image, window, **arguments)
+    with run.step("write"), _files.writing(target):
+        level.write(window, result)
 
 
 def _by_blocks(job: Job, work: Work, image: Image, sink: Sink, page: int) -> None:
@@ -292,19 +324,24 @@ def _by_blocks(job: Job, work: Work, image: Image, sink: Sink, page: int) -> Non
 def _map(job: Job, work: Work, image: Image, sink: Sink, pages: Sequence[int], mapped: Map) -> None:
     """Make new pixels of some pages, window by window of the sink's blocks."""
     run, header, level = work.run, image.header, sink.levels[0]
-
-    def one(window: Window) -> None:
-        with run.step("read"):
-            pixels = image.read(window)
-            request = image.selection.request(header, pixels)
-        with run.step("compute"):
-            out = as_target(pixels, sink.header.dtype)
-            out = np.empty(pixels.shape, sink.header.dtype) if out is None else out
-            mapped(request, out)
-        with run.step("write"), _files.writing(job.target):
-            level.write(window, out)
-
+    one = partial(
+        _window, mapped=mapped, image=image, target=job.target, level=level, dtype=sink.header.dtype
+    )
     per_pixel = _bytes_per_pixel(image, sink)
     size = run.window_size()
     pieces = [w for page in pages for w in windows(header.size, level.blocks(page), page, size, per_pixel)]
     run.over(one, pieces, bytes_of(pieces, per_pixel), name_of(image.file))
+
+
+def _window(
+    run: Run, window: Window, mapped: Map, image: Image, target: File, level: Level, dtype: np.dtype[Any]
+) -> None:
+    with run.step("read"):
+        pixels = image.read(window)
+        request = image.selection.request(image.header, pixels)
+    with run.step("compute"):
+        out = as_target(pixels, dtype)
+        out = np.empty(pixels.shape, dtype) if out is None else out
+        mapped(request, out)
+    with run.step("write"), _files.writing(target):
+        level.write(window, out)

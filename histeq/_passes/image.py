@@ -3,7 +3,8 @@
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from histeq import _files
 from histeq._api.request import Request, request
 from histeq._api.types import BackendName
-from histeq._files import FileError, Source, Window
+from histeq._files import FileError, Source, Window, urls
 from histeq._files.blocks import Header
 
 
@@ -191,6 +192,10 @@ def identity_of(file: Any) -> Any:
 
     Nothing tells of open files, and of stores elsewhere than in files.
     """
+    url = urls.address(file)
+    if url is not None:
+        return urls.state(url)
+    file = urls.local(file)
     store = getattr(file, "store", None)
     root = getattr(store, "root", None) or getattr(store, "path", None)  # a folder or a ZIP file
     if isinstance(root, Path):
@@ -201,6 +206,28 @@ def identity_of(file: Any) -> Any:
         path = Path(file)
         return _state(path.stat()), sum(map(hash, _within(file))) if path.is_dir() else 0
     return None
+
+
+def lasting_identity(file: str | os.PathLike[str], *, shallow: bool = False) -> str | None:
+    """Return the same as text that means the same in other processes, and on other machines.
+
+    Of a store it is, if `shallow`, that of its metadata alone: quick, however many chunks there are.
+    """
+    url = urls.address(file)
+    if url is not None:
+        return None if shallow else urls.state(url)
+    path = Path(file)
+    if not path.is_dir():
+        return _lasting([("", *_state(path.stat()))])
+    if not shallow:
+        return _lasting((Path(name).relative_to(path), *state) for name, *state in _within(path))
+    return _lasting((p.name, *_state(p.stat())) for p in path.iterdir() if p.is_file())
+
+
+def _lasting(entries: Iterable[tuple[Any, ...]]) -> str:
+    """Return a sum of names, sizes and times; numbers of devices and files differ from machine to machine."""
+    lines = (f"{os.fspath(name)} {size} {time}" for name, _, _, size, time in entries)
+    return f"{sum(zlib.crc32(line.encode('utf-8', 'replace')) for line in lines):x}"
 
 
 def _within(folder: str | os.PathLike[str]) -> Iterator[tuple[Any, ...]]:

@@ -3,6 +3,7 @@
 The masks of all levels are written here, too. A pixel of a reduced one is valid where any that it covers is.
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -50,17 +51,21 @@ def build(run: Run, image: Image, sink: Sink, target: File, nodata: float | None
 
 
 def _write_mask(run: Run, image: Image, level: Level, page: int, target: File, by: tuple[int, int]) -> None:
-    def one(window: Window) -> None:
-        with run.step("read"):
-            valid = _valid(image, window, by)
-        with run.step("write"), _files.writing(target):
-            if valid is None:
-                valid = np.ones((window.height, window.width), np.bool_)
-            level.write(window, valid.view(np.uint8))
-
+    one = partial(_mask_window, image=image, level=level, target=target, by=by)
     size = max(1, run.window_size() // (by[0] * by[1]))
     pieces = list(windows((level.height, level.width), level.blocks(page), page, size, 1))
     run.over(one, pieces, bytes_of(pieces, 1), name_of(target))
+
+
+def _mask_window(
+    run: Run, window: Window, image: Image, level: Level, target: File, by: tuple[int, int]
+) -> None:
+    with run.step("read"):
+        valid = _valid(image, window, by)
+    with run.step("write"), _files.writing(target):
+        if valid is None:
+            valid = np.ones((window.height, window.width), np.bool_)
+        level.write(window, valid.view(np.uint8))
 
 
 def _valid(image: Image, window: Window, by: tuple[int, int]) -> NDArray[np.bool_] | None:
@@ -102,22 +107,37 @@ def _build(
     upper, lower = pair
     header = sink.header
     factors = _factor(upper.height, lower.height), _factor(upper.width, lower.width)
-    alpha = image.selection.alpha_of(image.header)
-
-    def one(window: Window) -> None:
-        top, left = window.top * factors[0], window.left * factors[1]
-        height = min(window.height * factors[0], upper.height - top)
-        width = min(window.width * factors[1], upper.width - left)
-        with run.step("write"), _files.writing(target):
-            above = Window(page, top, left, height, width)
-            pixels, valid = upper.read(above), _valid(image, above, by)
-            shape = window.height, window.width
-            lower.write(window, reduced(pixels, shape, factors, nodata, by_pixel, alpha, valid))
-
+    one = partial(
+        _reduced_window, image=image, pair=pair, target=target, by=by, factors=factors, nodata=nodata,
+        by_pixel=by_pixel,
+    )  # fmt: skip
     size = max(1, run.window_size() // (factors[0] * factors[1]))
     shape = (lower.height, lower.width)
     pieces = list(windows(shape, lower.blocks(page), page, size, header.bytes_per_pixel))
     run.over(one, pieces, bytes_of(pieces, header.bytes_per_pixel) * factors[0] * factors[1], name_of(target))
+
+
+def _reduced_window(
+    run: Run,
+    window: Window,
+    image: Image,
+    pair: tuple[Level, Level],
+    target: File,
+    by: tuple[int, int],
+    factors: tuple[int, int],
+    nodata: Any,
+    by_pixel: bool,
+) -> None:
+    upper, lower = pair
+    top, left = window.top * factors[0], window.left * factors[1]
+    height = min(window.height * factors[0], upper.height - top)
+    width = min(window.width * factors[1], upper.width - left)
+    alpha = image.selection.alpha_of(image.header)
+    with run.step("write"), _files.writing(target):
+        above = Window(window.page, top, left, height, width)
+        pixels, valid = upper.read(above), _valid(image, above, by)
+        shape = window.height, window.width
+        lower.write(window, reduced(pixels, shape, factors, nodata, by_pixel, alpha, valid))
 
 
 def _factor(upper: int, lower: int) -> int:

@@ -84,7 +84,7 @@ class Equalize:
         counts = _histogram(run, pages, edges)
         table = request.backend.lookup_table(counts, name, request.dtype, levels)
         dtype = rules.result_dtype(name, request.dtype, levels)
-        return _through(table, edges, dtype, None if levels is None else levels.low)
+        return _Through(table, edges, dtype, None if levels is None else levels.low)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class Match:
         wanted = count.histogram(run, self.reference, numbers, None)
         counts = _histogram(run, pages, None)
         first = rules.whole_range(dtype).first + planes.bins_in_range.start
-        return _through(request.backend.match_table(counts, wanted, dtype, first), None, dtype, None)
+        return _Through(request.backend.match_table(counts, wanted, dtype, first), None, dtype, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,11 +248,15 @@ def _edges_of(run: Run, selection: Selection, header: Header, pages: Pages, bins
     return count.edges_of(selection, header, limits, bins)
 
 
-def _through(table: Any, edges: Any, dtype: np.dtype[Any], lowest: float | None) -> Map:
-    """Return what maps pixels through a table."""
+@dataclass(frozen=True, slots=True)
+class _Through:
+    """Maps pixels through a table."""
 
-    def apply(request: Request, out: NDArray[Any]) -> None:
-        call = request.for_result(dtype, lowest)
-        call.backend.apply(call.pixels, table, edges, call.target(out))
+    table: Any
+    edges: Any
+    dtype: np.dtype[Any]
+    lowest: float | None
 
-    return apply
+    def __call__(self, request: Request, out: NDArray[Any]) -> None:
+        call = request.for_result(self.dtype, self.lowest)
+        call.backend.apply(call.pixels, self.table, self.edges, call.target(out))

@@ -4,7 +4,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from histeq._core import stop, threads
 from histeq._core.memory import available_memory
@@ -12,6 +12,8 @@ from histeq._files import FileError
 from histeq._files.blocks import Header, Window
 
 Progress = Callable[[int, int], object]
+Work = Callable[["Run", Window], Any]
+"""What is done with a window. On a cluster it travels to the workers, and the run that it gets is theirs."""
 
 _WINDOW = 1 << 20
 """Bytes of a window: large enough that a call costs little beside it, small enough for the caches."""
@@ -25,6 +27,9 @@ SMALL = 1 << 24
 
 class Run:
     """What the passes of one call share."""
+
+    spreads = False
+    """Whether windows go to other processes, which share no memory: on a cluster."""
 
     def __init__(self, memory: int, progress: Progress | None, on_device: bool) -> None:
         self.memory = memory
@@ -53,7 +58,7 @@ class Run:
         """Return how many bytes a window should have."""
         return max(1, min(self._target, self.memory // (2 * COPIES * threads.num_threads())))
 
-    def over(self, work: Callable[[Window], object], windows: Iterable[Window], size: int, name: str) -> None:
+    def over(self, work: Work, windows: Iterable[Window], size: int, name: str) -> None:
         """Call `work` for every window, on all threads.
 
         Parameters
@@ -66,7 +71,7 @@ class Run:
         pieces = list(windows)
 
         def one(window: Window) -> None:
-            work(window)
+            work(self, window)
             self.advance(window.height * window.width)
 
         several = min(threads.num_threads(), len(pieces), self.memory // max(1, COPIES * size))
@@ -85,6 +90,27 @@ class Run:
 
         with threads.threads(several):
             threads.run(alone, pieces)
+
+    def summed(
+        self, work: Work, add: Callable[[Any, Any], Any], windows: Iterable[Window], size: int, name: str
+    ) -> Any:
+        """Return the sum of what `work` returns for every window; `add` may add in place.
+
+        Parameters are those of `over`.
+        """
+        total: list[Any] = []
+        lock = threading.Lock()
+
+        def one(run: Run, window: Window) -> None:
+            part = work(run, window)
+            with run.step("compute"), lock:
+                if total:
+                    total[0] = add(total[0], part)
+                else:
+                    total.append(part)
+
+        self.over(one, windows, size, name)
+        return total[0]
 
     def end(self) -> None:
         """Report that everything is done: how much there is to do is known roughly."""

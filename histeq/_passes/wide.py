@@ -30,6 +30,10 @@ class Narrow:
         self.damage, self.mask = source.damage, source.mask
         self._source, self._limits = source, np.array([low, high], source.header.dtype)
 
+    def __reduce__(self) -> Any:
+        """Travel to a worker of a cluster."""
+        return Narrow, (self._source, *self._limits.tolist(), self.nodata, self.offset)
+
     def read(self, window: Window) -> NDArray[Any]:
         """Return the pixels of a window."""
         pixels = np.clip(self._source.read(window), *self._limits)

@@ -1,0 +1,1 @@
+"""Files on a cluster of dask.distributed: paths travel, and workers read and write their own blocks."""
