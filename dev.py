@@ -94,9 +94,9 @@ def test() -> None:
             partial(run, "-m", "pytest", "-k", f"not ({CUDA} or {FILES})", quietly=True),
             partial(run, "-m", "pytest", "-k", CUDA, quietly=True),
             partial(run, "-m", "pytest", "-k", f"({FILES}) and not ({CUDA})", quietly=True),
-            partial(test_kernels, f"{caches}/checked", NUMBA_BOUNDSCHECK="1", NUMBA_OPT="1"),
-            partial(test_kernels, f"{caches}/generic", NUMBA_CPU_NAME="generic"),
-            partial(run, "tests/mutate_cuda.py", quietly=True),
+            partial(test_kernels, KERNELS, f"{caches}/checked", NUMBA_BOUNDSCHECK="1", NUMBA_OPT="1"),
+            partial(test_kernels, KERNELS[:-1], f"{caches}/generic", NUMBA_CPU_NAME="generic"),
+            partial(run, "tests/mutate_cuda.py", "--half", quietly=True),
             cover_kernels,
             check_types,
         )
@@ -130,9 +130,9 @@ def check_types() -> None:
     run("-m", "mypy", quietly=True)
 
 
-def test_kernels(cache: str, **environment: str) -> None:
-    """Run the kernels' tests, compiled anew in another way."""
-    run(*KERNELS, quietly=True, NUMBA_CACHE_DIR=cache, **environment)
+def test_kernels(command: tuple[str, ...], cache: str, **environment: str) -> None:
+    """Run tests of the kernels, compiled anew in another way."""
+    run(*command, quietly=True, NUMBA_CACHE_DIR=cache, **environment)
 
 
 def cover_kernels() -> None:

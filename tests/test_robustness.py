@@ -127,6 +127,7 @@ def test_fork_while_another_thread_imports_and_compiles(tmp_path):
     assert run(FORKS_WHILE_COMPILING + code, NUMBA_CACHE_DIR=str(tmp_path)) == "{0}"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_pool_that_a_thread_forks_while_another_compiles(tmp_path):
     """As PyTorch's DataLoader does."""
