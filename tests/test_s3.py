@@ -1,10 +1,12 @@
 """Stores in S3 and on a web server, real ones on this machine, with and without a cluster: on demand."""
 
 import functools
+import gc
 import http.server
 import importlib.util
 import threading
 import urllib.request
+import warnings
 
 import fsspec
 import numpy as np
@@ -58,6 +60,10 @@ def s3(monkeypatch):
     yield system
     server.stop()
     fsspec.get_filesystem_class("s3").clear_instance_cache()
+    with warnings.catch_warnings():  # s3fs leaves it to the garbage collector to close its sessions
+        warnings.simplefilter("ignore")
+        del system
+        gc.collect()
 
 
 @pytest.fixture
