@@ -1,4 +1,4 @@
-"""Arrays that no backend holds itself (PyTorch, JAX, Dask, DLPack, xarray), lent to one without a copy.
+"""Arrays that no backend holds itself (PyTorch, JAX, DLPack, Dask, xarray), and how one gets at them.
 
 A public function that is given one calls itself once more with the backend's own arrays. PyTorch, JAX, Dask,
 xarray and CuPy are never imported here unless the caller holds one of their arrays or asks for the backend.

@@ -88,8 +88,6 @@ static inline T exchange(T* at, T value) {
 template <class T>
 static inline T atomicAdd(T* at, std::common_type_t<T> value) { return exchange<T>(at, *at + value); }
 template <class T>
-static inline T atomicSub(T* at, std::common_type_t<T> value) { return exchange<T>(at, *at - value); }
-template <class T>
 static inline T atomicMax(T* at, std::common_type_t<T> value) { return exchange<T>(at, *at < value ? value : *at); }
 static inline unsigned atomicInc(unsigned* at, unsigned top) { return exchange(at, *at >= top ? 0u : *at + 1); }
 

@@ -208,16 +208,6 @@ __device__ __forceinline__ void for_each_vector(const Layout& at, const Share& s
     });
 }
 
-// Call visit(value) for this block's share of the values of one plane whose rows are contiguous.
-template <class T, class Visit>
-__device__ __forceinline__ void for_each_value(const Layout& at, const char* plane, Visit visit) {
-    const auto whole = [&](const Vector<T>& vector) {
-#pragma unroll
-        for (int e = 0; e < IN_VECTOR<T>; ++e) visit(vector.element[e]);
-    };
-    for_each_vector<T>(at, Share::of_grid(), plane, whole, visit);
-}
-
 // Where the row of a stretch begins.
 struct RowOffsets {
     i64 image, out, mask;
