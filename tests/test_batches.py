@@ -107,6 +107,29 @@ def test_small_images_of_interleaved_channels(size, channels, color, backend):
         assert same(own, right)
 
 
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_grey_images_and_planes(dtype, threads, backend, monkeypatch):
+    """Many in a call of a kernel, where they follow each other in memory."""
+    from histeq._backends.numba import views
+
+    rng = np.random.default_rng(4)
+    batch = rng.integers(0, 256, (7, 3, 20, 33)).astype(dtype)
+    right = np.stack([histeq.equalize(each, layout="NHW", backend="numpy") for each in batch])
+    monkeypatch.setattr(views, "PIECE", 2000)
+    how = {"layout": "NCHW", "color": "channels", "alpha": False, "backend": backend}
+    with histeq.threads(threads):
+        assert same(histeq.equalize(batch, **how), right)
+        assert same(histeq.equalize(batch[::-2], **how), right[::-2])
+        assert same(histeq.equalize(batch[:, 0], layout="NHW", backend=backend), right[:, 0])
+        out = np.zeros((7, 4, 20, 33), dtype)
+        histeq.equalize(batch, out=out[:, :3], **how)
+        assert same(out[:, :3], right)
+        assert not out[:, 3].any()
+        histeq.equalize(batch, out=batch, **how)
+    assert same(batch, right)
+
+
 def test_small_images_within_larger_ones(backend):
     """Rows with a gap, flipped rows and reversed channels are not for the kernels of small images."""
     rng = np.random.default_rng(2)

@@ -25,7 +25,10 @@ from histeq_kernels.cpu.fused.window import equalize_frame
 from histeq_kernels.cpu.fused.workspace import MEMORY
 from histeq_kernels.cpu.histogram import pairs
 from histeq_kernels.cpu.histogram.bitplane_vectors import split_block_portable
-from histeq_kernels.cpu.histogram.grey import histogram, histogram_16
+from histeq_kernels.cpu.histogram.extremes import extremes_rows
+from histeq_kernels.cpu.histogram.float_bins import histogram_few_bins_rows
+from histeq_kernels.cpu.histogram.grey import histogram, histogram_16, histogram_masked
+from histeq_kernels.cpu.histogram.intervals import BLOCK
 from histeq_kernels.cpu.histogram.workspace import SCRATCH, ZEROS
 from histeq_kernels.cpu.lut import grey as lut
 from histeq_kernels.cpu.lut.lookup import WORKSPACE as LOOKUP
@@ -165,6 +168,26 @@ def test_histogram(tier, size):
     histogram.variant("u8", tier)(image, scratch, counts)
     assert same(counts, np.bincount(image.ravel(), minlength=256) + 1)
     assert not scratch[:ZEROS].any()
+
+
+@pytest.mark.parametrize("size", [*SIZES, *([] if INTERPRETED else [40_000])])
+@pytest.mark.parametrize("tier", TIERS, ids=name)
+def test_histogram_of_valid_pixels(tier, size):
+    rng = np.random.default_rng(size)
+    image = rows_of(rng, (2, 2, size))
+    masks = [
+        rows_of(rng, image.shape, most=2),
+        np.zeros_like(image),
+        np.ones_like(image),
+        np.repeat(rng.integers(0, 2, (2, 2, size // 50 + 1), np.uint8), 50, axis=2)[..., :size],
+        rng.choice(np.array([0, 1, 255], np.uint8), image.shape),
+    ]
+    kernel = histogram_masked.variant("u8", tier)
+    for mask in masks:
+        scratch, counts = counters(), np.ones(256, np.int64)
+        kernel(image, mask, np.zeros(PIXELS, np.uint8), scratch, counts)
+        assert same(counts, np.bincount(image[mask != 0], minlength=256) + 1)
+        assert not scratch[:ZEROS].any()
 
 
 @pytest.mark.parametrize("joined", [False, True])
@@ -309,11 +332,13 @@ def test_whole(kernel, shape, tier):
     shape = shape if not INTERPRETED else (shape[0], min(shape[1], 9))
     rng = np.random.default_rng(3)
     memory = np.zeros(MEMORY, np.uint32)
-    for most in (1, 2, 40, 256):
-        image = rng.integers(0, most, shape, np.uint8)
-        out = np.empty_like(image)
-        kernel.variant("u8", tier)(image, memory, out)
-        assert same(out, histeq.equalize(image, backend="numpy"))
+    for most, count in ((1, 1), (2, 3), (40, 1), (256, 2)):
+        images = rng.integers(0, most, (count, *shape), np.uint8)
+        out = Guarded((1, 1, images.size), np.uint8)
+        stacked, new = images.reshape(-1, shape[1]), out.inside.reshape(-1, shape[1])
+        kernel.variant("u8", tier)(stacked, count, memory, new)
+        assert same(new.reshape(images.shape), histeq.equalize(images, layout="NHW", backend="numpy"))
+        assert out.intact()
         assert not memory[:ZEROS].any()
 
 
@@ -396,10 +421,11 @@ def test_whole_16_bit(shape, rule):
     rng = np.random.default_rng(4)
     memory = np.zeros(MEMORY, np.uint32)
     for most in (1, 2, 500, 65536):
-        image = rng.integers(0, most, shape).astype(np.uint16)
-        out = np.empty_like(image)
-        kernel_of_rule(image.dtype, image.size, rule)(image, memory, out)
-        assert same(out, histeq.equalize(image, rule=rule, backend="numpy"))
+        images = rng.integers(0, most, (2, *shape)).astype(np.uint16)
+        out = np.empty_like(images)
+        stacked, new = (array.reshape(-1, shape[1]) for array in (images, out))
+        kernel_of_rule(images.dtype, images[0].size, rule)(stacked, 2, memory, new)
+        assert same(out, histeq.equalize(images, layout="NHW", rule=rule, backend="numpy"))
         assert not memory[:ZEROS].any()
 
 
@@ -504,28 +530,28 @@ def test_many_pixels_of_color(count, stride, tier):
 )
 def test_small_color(shape, count, stride, color_mode, tier):
     rng = np.random.default_rng(shape[1])
-    image = rng.integers(20, 20 + rng.integers(1, 236), (*shape, stride), np.uint8)
-    image[..., 1] //= 2
+    images = rng.integers(20, 20 + rng.integers(1, 236), (2, *shape, stride), np.uint8)
+    images[..., 1] //= 2
     memory, workspace = np.zeros(MEMORY, np.uint32), np.zeros(PIXELS, np.uint8)
     if color_mode == "channels":
         kernel, k = color.equalize_channels.variant("u8", tier), (count, stride)
-        each = [histeq.equalize(image[..., c], backend="numpy") for c in range(count)]
-        expected = np.stack([*each, *(image[..., c] for c in range(count, stride))], axis=-1)
+        each = [histeq.equalize(images[..., c], layout="NHW", backend="numpy") for c in range(count)]
+        expected = np.stack([*each, *(images[..., c] for c in range(count, stride))], axis=-1)
     else:
         kernel = color.equalize_luma.variant("u8", tier)
         k = stride, COEFFICIENTS["rgb" if color_mode == "luma" else "bgr"]
-        expected = image.copy()
-        expected[..., :3] = histeq.equalize(image[..., :3], layout="HWC", color=color_mode, backend="numpy")
-    watched = np.full(image.size + 2 * GUARD, 0x5A, np.uint8)
-    out = watched[GUARD:-GUARD].reshape(image.shape)
-    rows, new = (array.reshape(len(image), -1) for array in (image, out))
-    kernel(rows, *k, memory, workspace, new)
+        expected = images.copy()
+        expected[..., :3] = histeq.equalize(images[..., :3], layout="NHWC", color=color_mode, backend="numpy")
+    watched = np.full(images.size + 2 * GUARD, 0x5A, np.uint8)
+    out = watched[GUARD:-GUARD].reshape(images.shape)
+    rows, new = (array.reshape(2 * shape[0], -1) for array in (images, out))
+    kernel(rows, 2, *k, memory, workspace, new)
     assert same(out, expected)
     assert (watched[:GUARD] == 0x5A).all()
     assert (watched[-GUARD:] == 0x5A).all()
     assert not memory[:ZEROS].any()
-    np.copyto(out, image)
-    kernel(new, *k, memory, workspace, new)
+    np.copyto(out, images)
+    kernel(new, 2, *k, memory, workspace, new)
     assert same(out, expected)
 
 
@@ -676,6 +702,41 @@ def test_floats(dtype):
     for keywords in ({}, {"bins": 1}, {"bins": 7, "value_range": (-1, 1)}, {"nodata": 0.5}, {"mask": mask}):
         got, expected = (histeq.equalize(image, backend=b, **keywords) for b in ("numba", "numpy"))
         assert same(got, expected)
+
+
+@each_tier
+@pytest.mark.parametrize("size", [0, 1, 511, 513, 9000])
+def test_few_bins(size, tier):
+    rng = np.random.default_rng(size)
+    for dtype in SOME_FLOATS:
+        image = rng.normal(size=(2, 2, size // 8 if INTERPRETED else size)).astype(dtype)
+        image[..., 3::7] = rng.choice(np.array([np.nan, np.inf, -np.inf, 0, -1, 1, 9], dtype))
+        kernel = histogram_few_bins_rows.variant(f"f{8 * image.itemsize}", tier)
+        for bins in (1, 7, 256):
+            edges, counts, scratch = np.linspace(-1, 1, bins + 1, dtype=dtype), np.ones(256, int), counters()
+            kernel(image, edges, np.zeros(BLOCK, np.int32), np.zeros(PIXELS, np.uint8), scratch, counts)
+            assert same(counts[:bins], np.histogram(image, edges)[0] + 1)
+            assert (counts[bins:] == 1).all()
+            assert not scratch[:ZEROS].any()
+
+
+@pytest.mark.parametrize("dtype", SOME_FLOATS)
+def test_extremes_of_rows(dtype):
+    rng = np.random.default_rng(6)
+    special = np.array([np.nan, -np.nan, np.inf, -np.inf, 0, -0.0], dtype)
+    for size in (0, 1, 2, 15, 16, 17, 33, 100):
+        image = np.concatenate([rng.choice(special, size), rng.normal(size=size // 2).astype(dtype)])
+        image *= rng.choice(np.array([1e-40, 1, -1e30], dtype))
+        ranks = np.dtype(f"i{image.itemsize}")
+        limits = np.array([np.iinfo(ranks).max, np.iinfo(ranks).min], ranks)
+        kernel = getattr(extremes_rows, f"i{8 * image.itemsize}")
+        kernel(image.view(ranks).reshape(1, 1, -1), limits)
+        finite = image[np.isfinite(image)]
+        if finite.size == 0:
+            assert limits[0] > limits[1]
+        else:
+            found = np.where(limits < 0, limits ^ np.iinfo(ranks).max, limits).view(dtype)
+            assert tuple(found) == (finite.min(), finite.max())
 
 
 @pytest.mark.parametrize("dtype", SOME_FLOATS)

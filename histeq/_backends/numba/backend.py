@@ -35,7 +35,18 @@ from histeq._backends.numba import fast_path
 from histeq._backends.numba import parallel as _parallel
 from histeq._backends.numba.clahe import apply_tiles, clahe, tables_of_tiles, tile_tables
 from histeq._backends.numba.frames import PlainFrames
-from histeq._backends.numba.views import add_up, bits, mask_of, native, rows, served, split, tag, workspace
+from histeq._backends.numba.views import (
+    add_up,
+    bits,
+    contiguous,
+    mask_of,
+    native,
+    rows,
+    served,
+    split,
+    tag,
+    workspace,
+)
 from histeq._backends.numpy import backend as _reference
 from histeq._backends.numpy.backend import (
     as_mask,
@@ -225,16 +236,17 @@ def equalize(pixels: Pixels, rule: str, out_range: OutRange | None, edges: Array
         default = rule == "opencv" and out_range is None
         _parallel.equalize(together[0], table_of, together[1], _threads.num_threads(), default)
         return
+    if rule == "opencv" and out_range is None and (small := _colors.small_images(pixels, out)) is not None:
+        _threads.run(small.equalize, contiguous(small.old, small.new))
+        return
     kernel = _fused_kernel(pixels, rule, out_range, out)
-    small = _colors.small_images(pixels, out) if rule == "opencv" and out_range is None else None
+    if kernel is not None:
+        planes = _planes(pixels.image, out)
+        if len(planes) == 2 and len(planes[0]) >= _threads.num_threads():
+            _threads.run(functools.partial(_equalize_planes, kernel), contiguous(*planes))
+            return
 
     def work(at: At, parts: int) -> None:
-        if small is not None:
-            small.equalize(at[0])
-            return
-        if kernel is not None and parts == 1 and len(at) == 2:
-            _equalize_plane(kernel, pixels.image[at], out[at])
-            return
         table = lookup_table(_count_unit(pixels, edges, at, parts), rule, dtype, out_range)
         _apply_unit(pixels, table, edges, at, out, parts)
 
@@ -274,12 +286,21 @@ def histogram_distance(histogram: NDArray[np.int64], shares: NDArray[np.int64]) 
 _UNIT = float(_shots.UNIT)
 
 
-def _equalize_plane(kernel: Callable[..., None], plane: Array, out: Array) -> None:
-    """Equalize a contiguous plane in one call."""
+def _equalize_planes(kernel: Callable[..., None], piece: tuple[Array, ...]) -> None:
+    """Equalize (N, D, H, W) contiguous planes, of image and output, in one call."""
+    planes, out = piece
     new = out if served(out) else np.empty(out.shape, out.dtype.newbyteorder("="))
-    kernel(native(plane).reshape(-1, plane.shape[-1]), workspace().memory, new.reshape(-1, plane.shape[-1]))
+    rows = (-1, planes.shape[-1])
+    kernel(native(planes).reshape(rows), len(planes), workspace().memory, new.reshape(rows))
     if new is not out:
         np.copyto(out, new)
+
+
+def _planes(*images: Array) -> list[Array]:
+    """Return (N, C, D, H, W) images as (N * C, D, H, W) views, as many as can be."""
+    if all(image.flags.c_contiguous for image in images):
+        return [image.reshape(-1, *image.shape[2:]) for image in images]
+    return [image[:, 0] for image in images if image.shape[1] == 1]
 
 
 def _fused_kernel(
@@ -330,7 +351,9 @@ def _count_bits(pixels: Pixels, at: At, parts: int) -> NDArray[np.int64]:
     """Count a plane of 8- or 16-bit elements by their bit pattern."""
     plane = bits(pixels.image[at])
     levels = _rules.levels_of(plane.dtype)
-    in_rows = rows(plane, join=_tiers.in_use().joins_rows) if pixels.mask is None else None
+    if pixels.mask is not None:
+        return _count_masked(plane, mask_of(pixels, at[0], plane), parts)
+    in_rows = rows(plane, join=_tiers.in_use().joins_rows)
     if in_rows is None:
         kernel = getattr(_histogram.histogram_strided, tag(plane))
         return add_up(kernel, split(parts, plane, mask_of(pixels, at[0], plane)), (levels,))
@@ -342,11 +365,35 @@ def _count_bits(pixels: Pixels, at: At, parts: int) -> NDArray[np.int64]:
     return add_up(count, split(parts, in_rows[0]), (levels,))
 
 
+def _count_masked(plane: Array, mask: Array, parts: int) -> NDArray[np.int64]:
+    """Count the pixels of a plane of unsigned integers whose mask is not zero."""
+    levels = (_rules.levels_of(plane.dtype),)
+    in_rows = rows(plane, mask) if plane.dtype == _UINT8 else None
+    if in_rows is None:
+        kernel = getattr(_histogram.histogram_strided, tag(plane))
+        return add_up(kernel, split(parts, plane, mask), levels)
+    by_rows = _histogram.histogram_masked.u8
+
+    def count(pixels: Array, valid: Array, counts: NDArray[np.int64]) -> None:
+        space = workspace()
+        by_rows(pixels, valid, space.pixels, space.counters, counts)
+
+    return add_up(count, split(parts, *in_rows), levels)
+
+
 def _count_bins(pixels: Pixels, at: At, edges: Array, parts: int) -> NDArray[np.int64]:
     """Count a float32 or float64 plane by bin."""
     plane = native(pixels.image[at])
     plain_rows = pixels.mask is None and pixels.nodata is None and len(edges) <= 1 << 15
     in_rows = rows(plane) if plain_rows else None
+    if in_rows is not None and len(edges) <= 257:
+        few_bins = getattr(_float_bins.histogram_few_bins_rows, tag(plane))
+
+        def count_few(piece: Array, counts: NDArray[np.int64]) -> None:
+            space = workspace()
+            few_bins(piece, edges, space.found, space.pixels, space.counters, counts)
+
+        return add_up(count_few, split(parts, in_rows[0]), (256,))[: len(edges) - 1]
     if in_rows is not None:
         by_rows = getattr(_float_bins.histogram_bins_rows, tag(plane))
 
@@ -374,17 +421,29 @@ def _extremes_of(pixels: Pixels, at: At, parts: int) -> tuple[Any, Any]:
     """Return the smallest and largest finite counted value; 0 and 1 where there is none."""
     plane = native(pixels.image[at])
     in_rows = rows(plane) if pixels.mask is None and pixels.nodata is None else None
-    pieces: list[tuple[Any, ...]]
     if in_rows is not None:
-        kernel = getattr(_extremes.extremes_rows, tag(plane))
-        pieces = split(parts, in_rows[0])
-    else:
-        kernel, nodata = getattr(_extremes.extremes, tag(plane)), _nan(pixels)
-        pieces = [(*piece, nodata) for piece in split(parts, plane, mask_of(pixels, at[0], plane))]
+        return _extremes_of_rows(in_rows[0], parts)
+    kernel, nodata = getattr(_extremes.extremes, tag(plane)), _nan(pixels)
+    pieces = [(*piece, nodata) for piece in split(parts, plane, mask_of(pixels, at[0], plane))]
     limits = np.tile(np.array([np.inf, -np.inf], plane.dtype), (len(pieces), 1))
     _threads.run(lambda i: kernel(*pieces[i], limits[i]), range(len(pieces)))
     low, high = limits[:, 0].min(), limits[:, 1].max()
     return (low, high) if low <= high else (0.0, 1.0)
+
+
+def _extremes_of_rows(plane: Array, parts: int) -> tuple[Any, Any]:
+    """Return the smallest and largest finite value of contiguous rows; 0 and 1 where there is none."""
+    ranks = np.dtype(f"i{plane.itemsize}")
+    least, most = _limits(ranks)
+    pieces = split(parts, plane.view(ranks))
+    limits = np.tile(np.array([most, least], ranks), (len(pieces), 1))
+    kernel = getattr(_extremes.extremes_rows, tag(limits))
+    _threads.run(lambda i: kernel(*pieces[i], limits[i]), range(len(pieces)))
+    ends = np.array([limits[:, 0].min(), limits[:, 1].max()])
+    if ends[0] > ends[1]:
+        return 0.0, 1.0
+    low, high = (ends ^ (ends >> (8 * ranks.itemsize - 1) & most)).view(plane.dtype) + 0  # no -0
+    return low, high
 
 
 def _extremes_of_halves(pixels: Pixels, at: At, parts: int) -> tuple[Any, Any]:

@@ -81,7 +81,7 @@ def apply_luma(pixels: Pixels, n: int, table: Array, out: Array, parts: int) -> 
 
 
 class SmallImages(NamedTuple):
-    """A batch of small images of interleaved channels, each equalized by one call of a kernel."""
+    """A batch of small images of interleaved channels, which one call of a kernel equalizes."""
 
     old: Array
     """(N, rows, bytes of a row)"""
@@ -92,18 +92,21 @@ class SmallImages(NamedTuple):
     """The coefficients of the luma; None: each channel is an image."""
     channels: int
 
-    def equalize(self, n: int) -> None:
-        """Equalize one image by the default rule."""
-        equalize_small(self.old[n], self.channels, self.stride, self.k, self.new[n])
+    def equalize(self, piece: tuple[Array, ...]) -> None:
+        """Equalize contiguous images, of `old` and of `new`, by the default rule."""
+        old, new = (images.reshape(-1, images.shape[-1]) for images in piece)
+        equalize_small(old, len(piece[0]), self.channels, self.stride, self.k, new)
 
 
-def equalize_small(old: Array, channels: int, stride: int, k: NDArray[np.int16] | None, new: Array) -> None:
-    """Equalize an image of few pixels by the default rule: rows of bytes, the parameters of `SmallImages`."""
+def equalize_small(
+    old: Array, count: int, channels: int, stride: int, k: NDArray[np.int16] | None, new: Array
+) -> None:
+    """Equalize images of few pixels by the default rule: rows of bytes, the parameters of `SmallImages`."""
     space = workspace()
     if k is None:
-        _fused.equalize_channels.u8(old, channels, stride, space.memory, space.pixels, new)
+        _fused.equalize_channels.u8(old, count, channels, stride, space.memory, space.pixels, new)
     else:
-        _fused.equalize_luma.u8(old, stride, k, space.memory, space.pixels, new)
+        _fused.equalize_luma.u8(old, count, stride, k, space.memory, space.pixels, new)
 
 
 def small_images(pixels: Pixels, out: Array) -> SmallImages | None:

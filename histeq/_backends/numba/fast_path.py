@@ -54,7 +54,7 @@ def equalize(image: Array, rule: Any, layout: Any, color: Any, alpha: Any, out: 
     elif not is_output(out, image):
         return None
     if threads == 1:
-        kernel(image, workspace().memory, out)
+        kernel(image, 1, workspace().memory, out)
     else:
         shape = _shape(image)
         _parallel.equalize(
@@ -86,7 +86,7 @@ def _equalize_small_color(
     elif not is_output(out, image):
         return None
     pixels, new = (array.reshape(height, width * channels) for array in (image, out))
-    _colors.equalize_small(pixels, colors, channels, k, new)
+    _colors.equalize_small(pixels, 1, colors, channels, k, new)
     return out
 
 

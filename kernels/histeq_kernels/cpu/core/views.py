@@ -29,6 +29,12 @@ def _as_one_row(image):
     return image.reshape(1, 1, image.size)
 
 
+def _one_of(images, n, count):
+    """Return the n-th of `count` images one below the other in a contiguous 2-D array."""
+    height = images.shape[0] // count
+    return images[n * height : (n + 1) * height]
+
+
 def _part(element: Any) -> Any:
     """Return the function that returns a part of a contiguous array as elements of another type."""
 
@@ -102,6 +108,20 @@ def as_one_slice(typingctx, image):
     return result(image), codegen
 
 
+@intrinsic
+def _one_of_ir(typingctx, images, n, count):
+    result = types.Array(images.dtype, 2, "C", readonly=not images.mutable)
+
+    def codegen(context, builder, signature, args):
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        height, width = cgutils.unpack_tuple(builder, array.shape, 2)
+        height = builder.udiv(height, args[2])
+        offset = builder.mul(builder.mul(args[1], height), cgutils.unpack_tuple(builder, array.strides, 2)[0])
+        return _view(context, builder, result, array, offset, [height, width])
+
+    return result(images, types.int64, types.int64), codegen
+
+
 def _part_ir(element: Any) -> Any:
     result = types.Array(element, 1, "C")
 
@@ -172,6 +192,7 @@ def address_in(typingctx, memory, i):
 
 row = _row if config.DISABLE_JIT else _row_ir
 line = _line if config.DISABLE_JIT else _line_ir
+one_of = _one_of if config.DISABLE_JIT else _one_of_ir
 as_one_row = _as_one_row if config.DISABLE_JIT else _as_one_row_ir
 part = _part if config.DISABLE_JIT else _part_ir
 part_8, part_16, part_32 = part(types.uint8), part(types.uint16), part(types.uint32)

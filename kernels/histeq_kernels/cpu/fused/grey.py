@@ -1,5 +1,8 @@
 """Equalization of grey images of fewer than 2**31 pixels in one call, which counts, makes the table and maps.
 
+A call takes one image or many, one below the other in a 2-D array: a line of Python for each image of a batch
+would take half as long as a small image itself.
+
 Small images take less time than the calls themselves. For large images calls are expensive as well: the
 pixels evict the interpreter from the caches, and a line of Python then takes ten times as long.
 """
@@ -18,7 +21,7 @@ from histeq_kernels.cpu.core.operations import (
     prepare_table,
     rows_to_count,
 )
-from histeq_kernels.cpu.core.views import line, part_8, part_16, part_32
+from histeq_kernels.cpu.core.views import line, one_of, part_8, part_16, part_32
 from histeq_kernels.cpu.fused.tables import empty_counts, fill_from_counters, table_of_counts, table_of_small
 from histeq_kernels.cpu.fused.workspace import LEVELS, TABLE
 from histeq_kernels.cpu.histogram.pairs import count_long_row_16
@@ -28,27 +31,34 @@ from histeq_kernels.cpu.lut.lookup import map_row_16, map_row_single
 from histeq_kernels.cpu.tiers import in_use, tiered_kernel
 
 _UINT8, _UINT16 = np.dtype(np.uint8), np.dtype(np.uint16)
-_IMAGE = "void(Array(uint8, 2, 'C', readonly=True), uint32[::1], uint8[:, ::1])"
-_IMAGE_16 = "void(Array(uint16, 2, 'C', readonly=True), uint32[::1], uint16[:, ::1])"
+_IMAGES = "void(Array(uint8, 2, 'C', readonly=True), int64, uint32[::1], uint8[:, ::1])"
+_IMAGES_16 = "void(Array(uint16, 2, 'C', readonly=True), int64, uint32[::1], uint16[:, ::1])"
 
 
-@tiered_kernel(u8=_IMAGE)
-def equalize_small(image, memory, out):
-    """Equalize an image of few pixels by the default rule; `memory` is that of `fused/workspace.py`."""
-    pixels, table = line(image), part_8(memory, TABLE, 256)
-    count_row_small(pixels, memory)
-    table_of_small(0, pixels.size, memory, table)
-    map_image(pixels, table, memory, line(out))
+@tiered_kernel(u8=_IMAGES)
+def equalize_small(images, count, memory, out):
+    """Equalize each of `count` images of few pixels by the default rule.
+
+    The rows of an image follow those of the one before; `memory` is that of `fused/workspace.py`.
+    """
+    table = part_8(memory, TABLE, 256)
+    for n in range(count):
+        pixels = line(one_of(images, n, count))
+        count_row_small(pixels, memory)
+        table_of_small(0, pixels.size, memory, table)
+        map_image(pixels, table, memory, line(one_of(out, n, count)))
 
 
-@tiered_kernel(u8=_IMAGE)
-def equalize(image, memory, out):
-    """Equalize an image by the default rule; `memory` is that of `fused/workspace.py`."""
-    pixels, table, counts = line(image), part_8(memory, TABLE, 256), empty_counts(memory)
-    count_rows(rows_to_count(image), memory, counts)
-    fold_rows(memory, counts)
-    table_of_counts(counts, memory, table)
-    map_image(pixels, table, memory, line(out))
+@tiered_kernel(u8=_IMAGES)
+def equalize(images, count, memory, out):
+    """Equalize each of `count` images by the default rule: see `equalize_small`."""
+    table = part_8(memory, TABLE, 256)
+    for n in range(count):
+        image, counts = one_of(images, n, count), empty_counts(memory)
+        count_rows(rows_to_count(image), memory, counts)
+        fold_rows(memory, counts)
+        table_of_counts(counts, memory, table)
+        map_image(line(image), table, memory, line(one_of(out, n, count)))
 
 
 @inline
@@ -62,35 +72,37 @@ def map_image(pixels, table, memory, new):
         map_row(pixels, table, workspace, pixels.size >= PAST_CACHES, new)
 
 
-@kernel(u16=_IMAGE_16)
-def equalize_opencv(image, memory, out):
-    """Equalize 16 bits by the rule "opencv"."""
-    equalize_16(image, (rules.opencv_number, rules.opencv_level), memory, out)
+@kernel(u16=_IMAGES_16)
+def equalize_opencv(images, count, memory, out):
+    """Equalize images of 16 bits by the rule "opencv": see `equalize_small`."""
+    equalize_16(images, count, (rules.opencv_number, rules.opencv_level), memory, out)
 
 
-@kernel(u16=_IMAGE_16)
-def equalize_numpy(image, memory, out):
-    """Equalize 16 bits by the rule "numpy"."""
-    equalize_16(image, (rules.numpy_number, rules.numpy_level), memory, out)
+@kernel(u16=_IMAGES_16)
+def equalize_numpy(images, count, memory, out):
+    """Equalize images of 16 bits by the rule "numpy"."""
+    equalize_16(images, count, (rules.numpy_number, rules.numpy_level), memory, out)
 
 
-@kernel(u16=_IMAGE_16)
-def equalize_pillow(image, memory, out):
-    """Equalize 16 bits by the rule "pillow"."""
-    equalize_16(image, (rules.pillow_number, rules.pillow_level), memory, out)
+@kernel(u16=_IMAGES_16)
+def equalize_pillow(images, count, memory, out):
+    """Equalize images of 16 bits by the rule "pillow"."""
+    equalize_16(images, count, (rules.pillow_number, rules.pillow_level), memory, out)
 
 
 @inline
-def equalize_16(image, rule, memory, out):
-    """Equalize 16 bits by the two functions of a rule."""
-    pixels, levels = line(image), part_16(memory, LEVELS, 65536)
-    count_long_row_16(pixels, memory)
-    fill_from_counters(part_32(memory, 0, 65536), pixels.size, rule, memory, levels)
-    map_row_16(pixels, levels, line(out))
+def equalize_16(images, count, rule, memory, out):
+    """Equalize each of `count` images of 16 bits by the two functions of a rule."""
+    levels = part_16(memory, LEVELS, 65536)
+    for n in range(count):
+        pixels = line(one_of(images, n, count))
+        count_long_row_16(pixels, memory)
+        fill_from_counters(part_32(memory, 0, 65536), pixels.size, rule, memory, levels)
+        map_row_16(pixels, levels, line(one_of(out, n, count)))
 
 
 def kernel_of_rule(dtype: np.dtype, pixels: int, rule: str) -> Callable[..., None] | None:
-    """Return the fastest kernel that equalizes a contiguous 2-D image of a dtype and size by a rule.
+    """Return the fastest kernel that equalizes contiguous 2-D images of a dtype and size by a rule.
 
     Return None if there is none, as for the rule "vips", whose highest level depends on the image.
     """

@@ -4,7 +4,9 @@ import numpy as np
 
 from histeq_kernels.cpu import rules
 from histeq_kernels.cpu.core.kernel import inline
-from histeq_kernels.cpu.core.views import part_32, part_f64, part_i64
+from histeq_kernels.cpu.core.prefix_sums import accumulate
+from histeq_kernels.cpu.core.rounding import rounded
+from histeq_kernels.cpu.core.views import part_32, part_f64, part_i32, part_i64
 from histeq_kernels.cpu.fused.workspace import CUMULATIVE, LEVELS
 from histeq_kernels.cpu.histogram.bitplane_vectors import SUMS
 from histeq_kernels.cpu.histogram.bitplanes import fold_sums
@@ -14,10 +16,30 @@ from histeq_kernels.cpu.rules import fill, fill_occupied, occupied, opencv_level
 
 @inline
 def table_of_small(c, pixels, memory, table):
-    """Write the levels of the values that occur, from the c-th four tables of `small.py`, which are reset."""
+    """Write the levels of all values, from the c-th four tables of `small.py`, which are reset."""
+    counters, sums = part_32(memory, c * TABLES, 256), part_i32(memory, c * TABLES, 256)
     merge_small(part_32(memory, c * TABLES, TABLES))
-    counters = part_32(memory, c * TABLES, 256)
-    fill_from_counters(counters, np.int64(pixels), (opencv_number, opencv_level), memory, table)
+    accumulate(sums, np.uint64(0), np.uint64(256), np.int32(0))
+    table_of_sums(sums, np.int32(pixels), table)
+    for value in range(np.uint64(256)):
+        counters[value] = 0
+
+
+@inline
+def table_of_sums(sums, pixels, table):
+    """Write the levels of all values from their cumulative counts, int32, in loops that become vectors."""
+    darkest = pixels
+    for value in range(np.uint64(256)):
+        darkest = min(darkest, sums[value] if sums[value] else pixels)
+    rest = np.int32(pixels - darkest)
+    if rest == 0:
+        for value in range(np.uint64(256)):
+            table[value] = value
+        return
+    number, top = np.float32(255) / np.float32(rest), np.int32(255)
+    for value in range(np.uint64(256)):
+        above = max(np.int32(sums[value] - darkest), np.int32(0))
+        table[value] = min(rounded(np.float32(above) * number), top)
 
 
 @inline

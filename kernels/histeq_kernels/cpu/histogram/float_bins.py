@@ -3,8 +3,43 @@
 import numpy as np
 
 from histeq_kernels.cpu.core.kernel import COUNTS_OUT, flat, kernel, plane
+from histeq_kernels.cpu.core.operations import count_block, fold_blocks
 from histeq_kernels.cpu.core.views import row
 from histeq_kernels.cpu.histogram import intervals
+from histeq_kernels.cpu.tiers import tiered_kernel
+from histeq_kernels.cpu.ycrcb.blocks import FEW, LARGEST_BLOCK
+
+
+@tiered_kernel(
+    f32=f"void({plane('float32')}, {flat('float32')}, int32[::1], uint8[::1], uint32[::1], {COUNTS_OUT})",
+    f64=f"void({plane('float64')}, {flat('float64')}, int32[::1], uint8[::1], uint32[::1], {COUNTS_OUT})",
+)
+def histogram_few_bins_rows(image, edges, found, workspace, scratch, counts):
+    """Add the counts of a floating image with contiguous rows, in up to 256 bins, to 256 counts.
+
+    The bins are written to the workspace, which is that of `ycrcb/blocks.py`, and counted as a grey image.
+    """
+    low, high, scale = edges[0], edges[edges.size - 1], intervals.scale_of(edges)
+    doubt, few = intervals.doubt_of(edges, scale), np.uint64(image.size) < np.uint64(FEW)
+    one, block, filled = np.uint64(1), np.uint64(intervals.BLOCK), np.uint64(0)
+    for z in range(np.uint64(image.shape[0])):
+        for y in range(np.uint64(image.shape[1])):
+            values = row(image, z, y)
+            for start in range(np.uint64(0), np.uint64(values.size), block):
+                size = min(block, np.uint64(values.size) - start)
+                intervals.guess(values, start, size, np.nan, edges, scale, doubt, found)
+                for i in range(size):
+                    if found[i] >= 0:
+                        workspace[filled] = found[i]
+                        filled += one
+                    elif low <= values[start + i] <= high:
+                        workspace[filled] = intervals.bin_of(values[start + i], edges, scale)
+                        filled += one
+                if filled > np.uint64(LARGEST_BLOCK) - block:
+                    count_block(workspace, one, filled, filled, 0, few, scratch, counts)
+                    filled = np.uint64(0)
+    count_block(workspace, one, filled, filled, 0, few, scratch, counts)
+    fold_blocks(0, few, scratch, counts)
 
 
 @kernel(

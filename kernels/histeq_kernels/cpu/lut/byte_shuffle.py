@@ -35,9 +35,12 @@ def map_row(pixels, table, workspace, past_caches, new):
 @inline
 def fill_steps(table, steps):
     """Write the steps of a table: the differences (xor) between its successive sixteenths, in each half."""
-    for i in range(np.uint64(256)):
-        first = i & np.uint64(127) < np.uint64(16)
-        steps[i] = table[i] if first else table[i] ^ table[i - np.uint64(16)]
+    sixteenth = np.uint64(16)
+    for i in range(np.uint64(256) - sixteenth):
+        steps[i + sixteenth] = table[i + sixteenth] ^ table[i]
+    for i in range(sixteenth):
+        steps[i] = table[i]
+        steps[i + np.uint64(128)] = table[i + np.uint64(128)]
 
 
 @inline

@@ -34,7 +34,7 @@ TIER = Tier(
         "fold_blocks": blocks.fold_blocks_by_rows,
         "table_of_blocks": tables.table_of_small,
         # YCrCb
-        **luma_operations(arithmetic.Portable),
+        **luma_operations(arithmetic.PORTABLE),
         # CLAHE
         "min_pixels_of_counted_tile": tile_pairs.MIN_PIXELS,
         "count_tile": tile_pairs.count_tile,

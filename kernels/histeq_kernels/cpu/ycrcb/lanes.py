@@ -2,7 +2,7 @@
 
 from llvmlite import ir
 
-from histeq_kernels.cpu.core.llvm import I16, I32, splat
+from histeq_kernels.cpu.core.llvm import I32, splat
 
 WIDTH = 32
 """The number of pixels that vector instructions process together."""
@@ -34,8 +34,8 @@ def join(builder, parts):
 
 
 def clamp(builder, value, low, high):
-    """Clamp 16-bit lanes."""
+    """Clamp lanes of integers."""
     for bound, sign in ((low, "<"), (high, ">")):
-        limit = constant(I16, bound)
+        limit = ir.Constant(value.type, [bound] * value.type.count)
         value = builder.select(builder.icmp_signed(sign, value, limit), limit, value)
     return value

@@ -10,7 +10,7 @@ from numba.extending import intrinsic
 from histeq_kernels.cpu.core.kernel import inline
 from histeq_kernels.cpu.core.llvm import I8, I16, I64, load, pointer_to, store
 from histeq_kernels.cpu.ycrcb.interleave import interleave, separate
-from histeq_kernels.cpu.ycrcb.lanes import WIDTH, clamp, vector_of
+from histeq_kernels.cpu.ycrcb.lanes import WIDTH, vector_of
 from histeq_kernels.cpu.ycrcb.scalar import luma_of, with_luma
 
 
@@ -51,7 +51,7 @@ def _replace_32(stride: int, arithmetic: Any) -> Any:
                 for which in (3, 4)
             )
             factor = _factors(context, builder, signature, args)
-            result = _replaced(builder, pixels, old, new, factor, arithmetic) + pixels[3:]
+            result = arithmetic.replaced(builder, pixels[:3], old, new, factor) + pixels[3:]
             if stride > 1:
                 result = [interleave(builder, result)]
             for c, value in enumerate(result):
@@ -81,22 +81,6 @@ def _pointer_to_channel(context, builder, signature, args, which, c, kind):
         context, builder, builder.extract_value(args[which], c)
     )
     return builder.bitcast(builder.gep(rows.data, [args[1]]), kind.as_pointer())
-
-
-def _replaced(builder, channels, old, new, factor, arithmetic):
-    """Return the three channels with Y replaced, as vectors of bytes."""
-    y, new = (builder.zext(value, vector_of(I16)) for value in (old, new))
-    difference, ends = [], []
-    for channel, to_difference, back in zip(
-        (channels[0], channels[2]), factor[3:5], factor[5:7], strict=True
-    ):
-        distance = builder.sub(builder.zext(channel, vector_of(I16)), y)
-        d = clamp(builder, arithmetic.scale(builder, distance, to_difference), -128, 127)
-        difference.append(d)
-        ends.append(builder.add(new, builder.add(d, arithmetic.scale(builder, d, back))))
-    middle = builder.add(new, arithmetic.mix(builder, *difference, *factor[7:9]))
-    result = [clamp(builder, value, 0, 255) for value in (ends[0], middle, ends[1])]
-    return [builder.trunc(value, vector_of(I8)) for value in result]
 
 
 def _factors(context, builder, signature, args):
