@@ -28,7 +28,7 @@ import histeq
 # (what is wrong, file, right text, faulty text)
 FAULTS = [
     ("no barrier between clearing and counting", "counters.cuh",
-     "counters.clear(counts);\n        __syncthreads();", "counters.clear(counts);"),
+     "counters.clear();\n        __syncthreads();", "counters.clear();"),
     ("no barrier between counting and folding", "counters.cuh",
      "count_plane(Plane(at, index), counters);\n        __syncthreads();",
      "count_plane(Plane(at, index), counters);"),
@@ -171,7 +171,7 @@ FAULTS = [
     ("no barrier before the copies are used", "fused.cu",
      "parts - 1);\n            __syncthreads();", "parts - 1);"),
     ("no barrier between clearing and counting a part", "fused.cu",
-     "counters.clear(nullptr);\n                __syncthreads();", "counters.clear(nullptr);"),
+     "counters.clear();\n                __syncthreads();", "counters.clear();"),
     ("counters are thought clear", "fused.cu", "is_clear = false;", ""),
     ("no barrier between counting and folding a part", "fused.cu",
      "pixels, counters);\n            __syncthreads();", "pixels, counters);"),
@@ -180,8 +180,26 @@ FAULTS = [
     ("unaligned results are stored as aligned", "lookup.cuh",
      "reinterpret_cast<u64>(target) % VECTOR == 0", "true"),
     ("the sign bit of int16 is not flipped", "common.cuh", "return value ^ flip;", "return value;"),
-    ("the counts of int8 begin at 0", "counters.cuh", "static_cast<u32>(i) / 8 ^ flip", "static_cast<u32>(i) / 8"),
-    ("values out of range count in a tile", "clahe.cu", "counted = bin == nearest;", "counted = true;"),
+    ("the counts of int8 begin at 0", "counters.cuh", "counts[value ^ flip]", "counts[value]"),
+    ("values out of range count in a tile", "clahe.cu", "if (bin < levels.bins && value != nodata) atomicAdd(&counts[bin], sum);",
+     "if (value != nodata) atomicAdd(&counts[min(bin, static_cast<u32>(levels.bins - 1))], sum);"),
+    ("nodata counts in a tile", "clahe.cu", "if (bin < levels.bins && value != nodata)", "if (bin < levels.bins)"),
+    ("nodata of 16 bits counts in a tile", "clahe.cu", "add(value == nodata ? ~0u : bin)", "add(bin)"),
+    ("tiles of int8 count from 0", "clahe.cu",
+     "levels.bin(bin_of(value, static_cast<u32>(levels.flip)));\n            if", "levels.bin(value);\n            if"),
+    ("rows of a tile are thought aligned", "clahe.cu", "-static_cast<u32>(reinterpret_cast<u64>(row)) % VECTOR", "0"),
+    ("rows of a tile are thought to begin alike", "clahe.cu", "const bool alike = stride % VECTOR == 0;", "const bool alike = true;"),
+    ("a vector ends in the next tile", "clahe.cu", "its < tile.rows && before <= behind;", "its < tile.rows;"),
+    ("a vector ends beyond the image", "clahe.cu", "min(tiles.size[2], tiles.shape[2] - x)", "tiles.size[2]"),
+    ("the rows of a tile end too late", "clahe.cu", "its < tile.rows && before <= behind;", "before <= behind;"),
+    ("vectors beyond the image are not folded back", "clahe.cu", "tile.row(its) * stride", "min(tile.y + its, tile.high - 1) * stride"),
+    ("the pixels before a vector are dropped", "clahe.cu", "i < before / SIZE ? i : i + skipped", "i + skipped"),
+    ("pixels beside vectors are missed in some rows", "clahe.cu",
+     "tile.columns - vectors.count(vectors.most)", "tile.columns - vectors.count(vectors.least)"),
+    ("threads that are left over count", "clahe.cu",
+     "mine < abreast ? static_cast<i64>(blockIdx.x) * abreast + mine : rows;", "static_cast<i64>(blockIdx.x) * abreast + mine;"),
+    ("every layer of a tile is the first", "clahe.cu", "folded(z + i, tiles.shape[0])", "z"),
+    ("a tile's mask is ignored", "clahe.cu", "tile.mask == nullptr || masked[", "true || masked["),
     ("tables of a range begin at the lowest value", "clahe.cu", "(place >> bin_shift) - first", "(place >> bin_shift)"),
     ("16 bits stay", "clahe.cu", "if (levels.narrow)", "if (false)"),
     ("chroma is not limited", "luma.cu", "limited((11682", "((11682"),
@@ -196,6 +214,9 @@ FAULTS = [
     ("no barrier between counting a tile and folding", "clahe.cu",
      "        __syncthreads();\n        counters.fold_into", "        counters.fold_into"),
     ("the rest of what is clipped is lost", "clahe.cu", "at % every == 0 && at / every < rest", "false"),
+    ("a warp begins without the rest that those before it got", "clahe.cu", " + min(some, rest);", ";"),
+    ("a warp begins with what those before it lost", "clahe.cu", "return counted - beyond +", "return counted +"),
+    ("a warp begins without its first bin", "clahe.cu", "mine.begin + lane_id(); start < mine.end", "mine.begin + WARP + lane_id(); start < mine.end"),
     ("a clip limit of one pixel at the least", "clahe.cu", "max(__double2ll_rz(limit), 1ll)", "__double2ll_rz(limit)"),
     ("the sums of a tile mix with the next ones", "clahe.cu",
      "    __syncthreads();  // nobody reads the scratch's former content any more\n"
@@ -207,7 +228,7 @@ FAULTS = [
     ("another of two nearest tiles in a row", "clahe.cu", "after - x < x - found[x]", "after - x <= x - found[x]"),
     ("the wrong slice of a tile's bins", "counters.cuh", "blockIdx.z * length", "0"),
     ("bins of another slice count", "counters.cuh",
-     "if (bin - first < static_cast<u32>(copied.bins)) copied.add(bin - first);", "copied.add((bin - first) % copied.bins);"),
+     "min(bin, static_cast<u32>(bins)) * copies", "bin % static_cast<u32>(bins) * copies"),
     ("a table's row of bins forgets the one before it", "clahe.cu", "upto += __shfl_sync(0xffffffffu, scanned[i]", "if (i) upto += __shfl_sync(0xffffffffu, scanned[i]"),
     ("the tables of a cell are exchanged", "cells.cu", "table_at(y.before, x.after),\n", "table_at(y.after, x.before),\n"),
     ("an entry lies in another lane of its word", "cells.cu", "<< i * BITS", "<< (i ^ 1) * BITS"),
@@ -435,6 +456,29 @@ def probe_cells():
     assert np.array_equal(result, histeq.clahe(image, tiles=(1, 1), backend="numpy"))
 
 
+def probe_tiles():
+    """The same for the counts of tiles."""
+    rng = np.random.default_rng(7)
+    fake_cupy.Machine.shuffled = 1
+    machine(multiprocessors=20)
+    for dtype in ("uint8", "int8", "int16"):
+        memory = rng.integers(0, 100, (60, 272)).astype(dtype)
+        unlike = rng.integers(0, 100, (70, 141)).astype(dtype)
+        few = {"bins": 64, "tiles": (1, 2)}
+        for image, keywords in (
+            (memory, few),
+            (memory[:, 3:], {"tiles": (7, 2), "nodata": 50, "bins": 64}),
+            (unlike, {**few, "value_range": (20, 90), "bins": None}),
+            (unlike[:, :96], few),
+            (unlike.reshape(7, 10, 141), {"layout": "DHW", "tiles": (2, 1, 2), "bins": 64}),
+            (memory, {**few, "mask": memory > 30}),
+        ):
+            lent = {n: fake_cupy.ndarray.of(v) if n == "mask" else v for n, v in keywords.items()}
+            result = histeq.tile_histograms(fake_cupy.ndarray.of(image), **lent).counts.array
+            expected = histeq.tile_histograms(image, backend="numpy", **keywords).counts
+            assert np.array_equal(result, expected)
+
+
 def probe_clahe():
     """The same for CLAHE."""
     rng = np.random.default_rng(2)
@@ -496,6 +540,18 @@ PROBES = {
     "sliced.cuh": probe_wide, "fused_u16.cu": probe_wide, "cells.cu": probe_cells,
     "the wrong slice of a tile's bins": probe_cells, "bins of another slice count": probe_cells,
     "a table's row of bins forgets the one before it": probe_cells,
+    **dict.fromkeys(
+        (
+            "values out of range count in a tile", "nodata counts in a tile", "nodata of 16 bits counts in a tile",
+            "tiles of int8 count from 0", "rows of a tile are thought aligned",
+            "rows of a tile are thought to begin alike", "a vector ends in the next tile",
+            "a vector ends beyond the image", "the rows of a tile end too late",
+            "vectors beyond the image are not folded back", "the pixels before a vector are dropped",
+            "pixels beside vectors are missed in some rows", "threads that are left over count",
+            "every layer of a tile is the first", "a tile's mask is ignored",
+        ),
+        probe_tiles,
+    ),
     "a word of the table is where another is looked up": probe_wide,
     "the two levels of a word are exchanged": probe_wide,
     "a table of int16 is not turned round": probe_wide,

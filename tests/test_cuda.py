@@ -787,6 +787,22 @@ def test_work_of_a_launch(cupy, monkeypatch):
     assert plan(9, 1, 1, 5, 7).lag == 7
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(1080, 1920), (2160, 3840), (1 << 15, 1 << 15), (5, 9)])
+def test_work_of_a_launch_of_16_bits(cupy, monkeypatch, rows, columns):
+    """Every multiprocessor counts at most one item, and maps at most one."""
+    histeq.equalize(on_gpu(np.zeros((3, 4), np.uint16)))
+    fused = sys.modules["histeq._backends.cupy.fused_u16"]
+    region_of = sys.modules["histeq._backends.cupy.layout"].merged_region_of
+    monkeypatch.setattr(Machine, "multiprocessors", 132)
+    gpu = device_module().Device(0)
+    image = on_gpu(np.broadcast_to(np.uint16(0), (1, 1, 1, rows, columns)))
+    plan = fused.plan_of(gpu, region_of(image))
+    stretches = -(-(2 * rows * columns + 30) // 2048)  # that the kernel finds
+    mapping, counting = -(-stretches // plan.stretches), -(-stretches // (2 * plan.stretches)) * 2
+    assert max(mapping, counting) <= 132
+    assert min(mapping, counting) > 120 or rows == 5
+
+
 def test_workspace_after_one_launch(cupy):
     image = np.random.default_rng(9).integers(0, 256, (60, 70), np.uint8)
     for _ in range(3):

@@ -34,6 +34,14 @@ def call(request, monkeypatch):
         yield on_device if request.param == "device" else from_host
 
 
+def dtypes_and_ways(dtypes):
+    """Parametrize by dtypes, from the device and from the host, where some are alike."""
+    ways = [(dtype, way) for dtype in dtypes for way in ("device", "host")]
+    alike = {(dtype, "host") for dtype in ("int8", "int16", "float16", "float64")}
+    cases = [pytest.param(*case, marks=[pytest.mark.exhaustive] * (case in alike)) for case in ways]
+    return pytest.mark.parametrize(("dtype", "call"), cases, indirect=["call"])
+
+
 def fewer_bins(dtype, keywords):
     """Spare the CPU 65,536 bins a tile where there are many tiles."""
     few = keywords.get("tiles") in ((1, 1), (1, 2))
@@ -46,7 +54,7 @@ def image_of(rng, dtype, shape):
     return random_values(rng, int(np.prod(shape)), dtype).reshape(shape)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@dtypes_and_ways(DTYPES)
 def test_grids_and_limits(dtype, call):
     rng = np.random.default_rng(0)
     for shape in ((61, 87), (3, 200), (1, 1)):
@@ -68,7 +76,7 @@ def cells(call, monkeypatch):
     monkeypatch.setattr(module, "_CELL_ROWS", 4)
 
 
-@pytest.mark.parametrize("dtype", INTEGERS)
+@dtypes_and_ways(INTEGERS)
 def test_cells(dtype, call, cells):
     """Rows whose ends are aligned and not; cells of a pixel; tables in shared memory and not; nodata."""
     rng = np.random.default_rng(6)
@@ -86,7 +94,44 @@ def test_cells(dtype, call, cells):
             assert same(call(histeq.clahe, image, **keywords), expected), keywords
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_counts_of_tiles(dtype, monkeypatch):
+    """Vectors and the pixels beside them: rows that begin alike and not, tiles smaller than a vector."""
+    monkeypatch.setattr(Machine, "shuffled", 2)
+    monkeypatch.setattr(Machine, "multiprocessors", 20)  # blocks share a tile
+    rng = np.random.default_rng(8)
+    memory = image_of(rng, dtype, (150, 400))
+    aligned, unlike = memory[:, :368], image_of(rng, dtype, (150, 143))
+    value = int(memory[3, 3])
+    few = {"bins": 64} if dtype.endswith("16") else {}
+    cases = [
+        (aligned, {"tiles": (1, 2)}), (aligned[1:, 16:], {"tiles": (1, 2), "nodata": value}),
+        (aligned[:, 3:-2], {"tiles": (2, 3)}), (aligned[:90], {"tiles": (7, 4), "nodata": value}),
+        (unlike, {"tiles": (1, 1), **few}), (unlike[:, 5:], {"tiles": (2, 2), "bins": 16, "nodata": value}),
+        (unlike[::-1, ::-1], {"tiles": (1, 2), **few}), (unlike[::2, ::3], {"tiles": (2, 2), **few}),
+        (aligned[:20], {"tile_size": (9, 13), **few}), (unlike[:9, :8], {"tile_size": (1, 1), **few}),
+        (unlike[:7, :90], {"tiles": (5, 40), **few}), (unlike[:2, :3], {"tiles": (4, 9), **few}),
+        (unlike[:, :96], {"tiles": (1, 2)}), (unlike, {"tiles": (2, 2), "value_range": (20, 90)}),
+        (memory.reshape(3, 50, 400)[:, 1:, 1:], {"layout": "NHW", "tiles": (2, 2), **few}),
+        (memory.reshape(3, 50, 400)[..., :240], {"layout": "DHW", "tiles": (2, 2, 1), **few}),
+        (unlike.reshape(15, 10, 143), {"layout": "DHW", "tiles": (2, 1, 2), **few}),
+    ]  # fmt: skip
+    wide = image_of(rng, dtype, (12, 9001))
+    cases += [(wide, {"tiles": (1, 1), **few}), (wide[:, :9000], {"tiles": (5, 1), **few})]
+    with fake_cupy.installed():
+        for image, keywords in cases:
+            counts = histeq.tile_histograms(fake_cupy.ndarray.of(image), **keywords)
+            expected = histeq.tile_histograms(image, backend="numpy", **keywords)
+            assert same(counts.counts.array, expected.counts), (image.shape, keywords)
+        mask = memory > 50
+        counts = histeq.tile_histograms(
+            fake_cupy.ndarray.of(memory), mask=fake_cupy.ndarray.of(mask), tiles=(2, 3), **few
+        )
+        expected = histeq.tile_histograms(memory, mask=mask, tiles=(2, 3), backend="numpy", **few)
+        assert same(counts.counts.array, expected.counts)
+
+
+@dtypes_and_ways(DTYPES)
 def test_masks_nodata_and_ranges(dtype, call):
     rng = np.random.default_rng(1)
     image = rng.integers(0, 99, (70, 90)).astype(dtype)

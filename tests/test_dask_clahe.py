@@ -317,7 +317,7 @@ def test_cupy_chunks(gpu):
     mask = MASK[37:61, :20]
     for pixels, options in (
         (array, {"tiles": 3}), (array, {"tile_size": 5, "mask": mask}),
-        (array.astype(np.uint16), {"tile_size": 2, "bins": 256}), (array.astype(np.float32), {"tiles": 2}),
+        (array.astype(np.uint16), {"tile_size": 4, "bins": 256}), (array.astype(np.float32), {"tiles": 2}),
     ):  # fmt: skip
         on_device = dict(options, mask=gpu.asarray(mask)) if "mask" in options else options
         result = histeq.clahe(da.from_array(gpu.asarray(pixels), chunks=(14, 11), asarray=False), **on_device)

@@ -100,8 +100,13 @@ def test_color(dtype, channels, color, pieces):
     check(np.ascontiguousarray(np.moveaxis(image, -1, 1)), layout="NCHW", color=color, nodata=5)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
-@pytest.mark.parametrize("share", [0.75, 1.5, 4])
+SHARES = [(1.5, "uint8"), (1.5, "int16"), (1.5, "float32"), (4, "uint8"), (0.75, "float32")]
+ALIKE = [(4, "int16"), (4, "float32"), (0.75, "uint8"), (0.75, "int16")]
+
+
+@pytest.mark.parametrize(
+    ("share", "dtype"), [*SHARES, *(pytest.param(*case, marks=pytest.mark.exhaustive) for case in ALIKE)]
+)
 def test_images_larger_than_the_device(share, dtype, cupy):
     """The fake device refuses what it has no memory for."""
     image = random_image(np.random.default_rng(4), dtype, (700, 1900 // np.dtype(dtype).itemsize))
@@ -128,8 +133,8 @@ def test_clahe_of_images_larger_than_the_device(dtype, cupy, monkeypatch):
     few = {"bins": 512} if dtype == "int16" else {}
     mask = np.zeros(image.shape, np.bool_)
     mask[:140, 300:] = image[:140, 300:] > np.median(image)
-    cases = [{"tiles": (2, 3)}, {"tiles": (2, 3), "mask": mask}, {"tiles": 2, "nodata": image[5, 5].item()}]
-    for keywords in cases:
+    cases = [{"tiles": (2, 3), "mask": mask}, {"tiles": 2, "nodata": image[5, 5].item()}]
+    for keywords in cases[:1] if dtype == "int16" else cases:
         expected = histeq.clahe(image, backend="numpy", **keywords, **few)
         histeq.clahe(image[:9], backend="cupy", **{**keywords, "mask": None}, **few)  # workspaces stay
         Machine.memory = Machine.with_left(1 << 22 if dtype == "int16" else image.nbytes - 1000)

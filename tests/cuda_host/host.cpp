@@ -38,20 +38,45 @@ static const char* error;
 static std::vector<uint64_t> snapshot;  // what the fibers brought to the latest rendezvous
 uint64_t seed;
 
+// The turn of a warp: its lanes run one after another, each until it pauses.
+constexpr unsigned LANES = 32;
+static struct {
+    Fiber* first;
+    const uint64_t* brought;  // to the latest shuffle
+    unsigned thread;          // of the first lane, in its block
+    unsigned start, step;     // the order of the lanes
+    unsigned next, resumed;
+} turn;
+
 __attribute__((noinline)) static void to_scheduler() { __builtin_longjmp(scheduler, 1); }
 __attribute__((noinline)) static void to_fiber() { __builtin_longjmp(running->registers, 1); }
+// Go on with the next lane that is ready, or with the scheduler after the last one.
+__attribute__((noinline)) static void to_next() {
+    while (turn.next < LANES) {
+        const unsigned lane = (turn.start + turn.next++ * turn.step) % LANES;
+        if (turn.first[lane].state != READY) continue;
+        ++turn.resumed;
+        running = turn.first + lane;
+        threadIdx.x = turn.thread + lane;
+        if (running->has_begun) to_fiber();
+        running->has_begun = true;
+        setcontext(&starts[running - fibers.data()]);
+    }
+    to_scheduler();
+}
 __attribute__((noinline)) void pause(State state) {
     running->state = state;
-    if (!__builtin_setjmp(running->registers)) to_scheduler();
+    if (!__builtin_setjmp(running->registers)) to_next();
 }
 static void fail(const char* message) {
     error = message;
     to_scheduler();
 }
 static void body() {
-    call(kernel, arguments);
-    running->state = DONE;
-    to_scheduler();
+    while (true) {
+        call(kernel, arguments);
+        pause(DONE);  // until it has another block's thread to run: to begin anew asks the system, which takes longer
+    }
 }
 uint64_t at_barrier(uint64_t value) {
     running->value = value;
@@ -62,7 +87,7 @@ uint64_t shuffle(unsigned mask, uint64_t value, unsigned from) {
     if (mask != 0xffffffffu) fail("a shuffle names fewer than 32 lanes");
     running->value = value;
     pause(AT_SHUFFLE);
-    return snapshot[(running - fibers.data()) / 32 * 32 + from];
+    return turn.brought[from];
 }
 void sleep() {
     if (++sleeps > 200000) fail("some threads wait for what never comes");
@@ -77,39 +102,25 @@ static void release(size_t begin, size_t end, bool combine) {
         fibers[i].state = READY;
     }
 }
-// Let a fiber run until it pauses; false: the launch failed.
-__attribute__((noinline)) static bool resume(Fiber* fiber, unsigned thread) {
-    running = fiber;
-    threadIdx = {thread, 0, 0};
-    if (!__builtin_setjmp(scheduler)) {
-        if (running->has_begun) to_fiber();
-        running->has_begun = true;
-        setcontext(&starts[running - fibers.data()]);
-    }
-    return error == nullptr;
-}
 // What the fibers of a warp wait for, after those that are ready have run until they pause.
 struct Waiting {
     size_t at_barrier, at_shuffle, done, resumed;
 };
-static Waiting run_warp(size_t warp) {
-    const size_t first = warp * 32, block = first / threads, lanes = 32;
+__attribute__((noinline)) static Waiting run_warp(size_t warp) {
+    const size_t first = warp * LANES, block = first / threads;
     const unsigned number = first_block + static_cast<unsigned>(block);
     blockIdx = {number % grid[0], number / grid[0] % grid[1], number / grid[0] / grid[1]};
     shared_memory = memories[block].data();
-    const size_t steps[] = {1, lanes - 1, 5, lanes - 11};  // odd: each goes to every lane
-    const size_t start = seed ? draw(lanes) : 0, step = seed ? steps[draw(4)] : 1;
+    const unsigned steps[] = {1, LANES - 1, 5, LANES - 11};  // odd: each goes to every lane
+    const unsigned start = seed ? draw(LANES) : 0, step = seed ? steps[draw(4)] : 1;
+    turn = {&fibers[first], &snapshot[first], static_cast<unsigned>(first - block * threads), start, step, 0, 0};
+    if (!__builtin_setjmp(scheduler)) to_next();
     Waiting result = {};
-    for (size_t n = 0; n < lanes; ++n) {
-        const size_t lane = (start + n * step) % lanes;
-        Fiber& fiber = fibers[first + lane];
-        if (fiber.state == READY) {
-            ++result.resumed;
-            if (!resume(&fiber, static_cast<unsigned>(first % threads + lane))) break;
-        }
-        result.at_barrier += fiber.state == AT_BARRIER;
-        result.at_shuffle += fiber.state == AT_SHUFFLE;
-        result.done += fiber.state == DONE;
+    result.resumed = turn.resumed;
+    for (const Fiber* fiber = turn.first; fiber < turn.first + LANES; ++fiber) {
+        result.at_barrier += fiber->state == AT_BARRIER;
+        result.at_shuffle += fiber->state == AT_SHUFFLE;
+        result.done += fiber->state == DONE;
     }
     return result;
 }
@@ -120,8 +131,8 @@ static bool run_blocks(unsigned first, size_t blocks, unsigned shared) {
     sleeps = 0;
     for (size_t i = 0; i < blocks; ++i) memset(memories[i].data(), 0xA5, shared + 64);
     for (size_t i = 0; i < all; ++i) {
+        fibers[i].has_begun &= fibers[i].state == DONE;  // not those that a failed launch has left
         fibers[i].state = READY;
-        fibers[i].has_begun = false;
     }
     const size_t lagging = seed ? draw(blocks) : 0, lagging_warp = seed && draw(2) ? draw(warps) : warps;
     std::vector<Waiting> waiting(blocks);

@@ -190,7 +190,7 @@ def count_whole(pixels: Pixels, grid: Grid, levels: Levels, edges: Array | None,
     region = region_of(red_first(pixels, image), pixels.mask, luma=pixels.luma is not None)
     histograms = region.planes * math.prod(grid.tiles)
     tiles, mapping = _tiles(grid), _levels(levels, pixels, 0.0)
-    copies, slices, shared = gpu.counters_of(levels.bins)
+    copies, slices, shared = gpu.counters_of(256 if image.itemsize == 1 else levels.bins)
     count = (
         region.layout, tiles, mapping, region.image, region.mask, np.uint64(address(edges)),
         np.int64(copies), counts,
@@ -208,11 +208,11 @@ def _tables_of(gpu: Device, counts: Array, mapping: np.ndarray, tables: Array, e
 def _blocks_per_tile(gpu: Device, grid: Grid, histograms: int) -> int:
     """Return how many blocks share a tile, or a slice of its bins.
 
-    They fill the device, but there is none for less than some rows.
+    They fill the device, but there is none for less than some rows. A few more would run after all others.
     """
     rows = grid.tile[0] * grid.tile[1]
     area = rows * grid.tile[2]
-    fill = -(-gpu.multiprocessors * RESIDENT_BLOCKS // histograms)
+    fill = gpu.multiprocessors * RESIDENT_BLOCKS // histograms
     return max(min(fill, rows // _ROWS), -(-area // _device.MOST_COUNTED), 1)
 
 

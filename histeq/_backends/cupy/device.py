@@ -109,10 +109,10 @@ class Device:
         """Return how many blocks share a plane of `size` bytes and `pixels` pixels.
 
         Together with the other planes they fill the device, which holds `resident_blocks` on each
-        multiprocessor, but none has less than a stretch to read.
+        multiprocessor, but none has less than a stretch to read. A few more would run after all others.
         """
         fill = self.multiprocessors * resident_blocks
-        blocks = min(-(-size // STRETCH), -(-fill // max(planes, 1)))
+        blocks = min(-(-size // STRETCH), fill // max(planes, 1))
         return max(blocks, -(-pixels // MOST_COUNTED), 1)
 
     def slices(self) -> int:
@@ -127,10 +127,11 @@ class Device:
         """Return how `bins` are counted: copies of each counter, slices of the bins, bytes of shared memory.
 
         Few bins have several copies, and many are cut into slices, each of them for blocks of its own.
+        There is one counter more, for what is in no bin of the slice.
         """
         copies = next((n for n in (32, 16, 8, 4, 2) if n * bins <= _COUNTERS), 1)
-        slices = 1 if bins <= _COUNTERS else -(-4 * bins // (self.shared - SCRATCH))
-        return copies, slices, SCRATCH + 4 * copies * -(-bins // slices)
+        slices = 1 if bins <= _COUNTERS else -(-bins // ((self.shared - SCRATCH) // 4 - 1))
+        return copies, slices, SCRATCH + 4 * copies * (-(-bins // slices) + 1)
 
     def holds_wide_table(self, size: int) -> bool:
         """Tell whether blocks that map `size` bytes each load a table of 16 bits into their shared memory.

@@ -77,7 +77,7 @@ class Plan:
 
 def plan_of(gpu: Device, region: Region) -> Plan:
     """Cut the work so that all multiprocessors have some, and what is mapped is in the L2 cache."""
-    stretches = region.stretches(WARP * VECTORS * VECTOR)
+    stretches = region.stretches(WARP * VECTORS * VECTOR, 1)
     # Blocks of half the size where those of full size would leave multiprocessors idle.
     small = region.planes * stretches <= gpu.multiprocessors * (THREADS // 2 // WARP)
     threads = THREADS // 2 if small else THREADS

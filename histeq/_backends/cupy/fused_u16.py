@@ -68,7 +68,7 @@ class Plan:
 
 def plan_of(gpu: Device, region: Region) -> Plan:
     """Cut the work into one item of each kind for every multiprocessor: its shared memory holds one block."""
-    stretches, slices = region.stretches(WARP * VECTORS * VECTOR), gpu.slices()
+    stretches, slices = region.stretches(WARP * VECTORS * VECTOR, 2), gpu.slices()
     most = _device.MOST_COUNTED // (WARP * VECTORS * VECTOR)  # that a block can count
     part = min(max(-(-stretches // gpu.multiprocessors), _WARPS // slices, 1), most // slices)
     mapping = -(-stretches // part)

@@ -36,10 +36,10 @@ class Region:
     is_contiguous: bool
     """No mask, and contiguous rows in the image and in the result, whose pixels are as large."""
 
-    def stretches(self, length: int) -> int:
-        """Return how many stretches of `length` bytes a plane of contiguous rows is cut into."""
-        rows = int(self.layout["layers"] * self.layout["rows"])
-        return rows * -(-(int(self.layout["columns"]) + 2 * (VECTOR - 1)) // VECTOR // (length // VECTOR))
+    def stretches(self, length: int, pixel_size: int) -> int:
+        """Return how many stretches of `length` bytes kernels cut a plane of contiguous rows into."""
+        vectors = (int(self.layout["columns"]) * pixel_size + 2 * (VECTOR - 1)) // VECTOR
+        return int(self.layout["layers"] * self.layout["rows"]) * -(-vectors // (length // VECTOR))
 
     def grid(
         self, gpu: Device, pixel_size: int, slices: int = 1, resident_blocks: int = RESIDENT_BLOCKS

@@ -26,27 +26,78 @@ struct Levels {
     double low, range;         // floating: what level 0 stands for, and how much more level 65535
     double clip_limit;
 
-    // The bin of an integer, by its place among all values; those out of range go to the first or the last.
-    __device__ __forceinline__ u32 bin(u32 place, bool& counted) const {
+    // The bin of an integer, by its place among all values: one of the table's in the range, less than `bins`.
+    __device__ __forceinline__ u32 bin(u32 place) const {
+        return (place >> bin_shift) - static_cast<u32>(first);
+    }
+    // The same for any place: those out of range go to the first or the last bin.
+    __device__ __forceinline__ u32 nearest_bin(u32 place) const {
         const i64 bin = static_cast<i64>(place >> bin_shift) - first;
-        const i64 nearest = max(0ll, min(bin, bins - 1));
-        counted = bin == nearest;
-        return static_cast<u32>(nearest);
+        return static_cast<u32>(max(0ll, min(bin, bins - 1)));
     }
     // The integer of a level, by its place among all values.
     __device__ __forceinline__ i64 place(i64 level) const { return (level << shift) + offset; }
 };
 
-// A kind of pixel: bin() tells whether a pixel is mapped, its bin, and whether it counts; put() writes the pixel of a
-// level, or the same pixel again. `edges` are those of the plane.
+// Counters of the bins of a tile.
+
+// Integers by their bits. Which bin a value of 8 bits belongs to is asked once a value, not once a pixel.
+template <class T>
+struct ValueCounters {
+    SlicedCopies sliced;
+    const Levels& levels;
+    u32 nodata;  // not counted; of more bits than a pixel: there is none
+
+    __device__ __forceinline__ ValueCounters(const Levels& all, i64 copies, i64 left_out)
+        : sliced(all.bins, copies), levels(all), nodata(static_cast<u32>(left_out)) {}
+    __device__ __forceinline__ void clear() const { sliced.clear(); }
+    __device__ __forceinline__ void add(T value) const {
+        const u32 bin = levels.bin(bin_of(value, static_cast<u32>(levels.flip))) - sliced.first;
+        sliced.copied.add(value == nodata ? ~0u : bin);
+    }
+    __device__ __forceinline__ void add_vector(const Vector<T>& pixels) const {
+#pragma unroll
+        for (int e = 0; e < IN_VECTOR<T>; ++e) add(pixels.element[e]);
+    }
+    __device__ __forceinline__ void fold_into(u64* counts) const { sliced.fold_into(counts); }
+};
+template <>
+struct ValueCounters<u8> {
+    LaneCounters lanes;
+    const Levels& levels;
+    u32 nodata;
+
+    __device__ __forceinline__ ValueCounters(const Levels& all, i64, i64 left_out)
+        : levels(all), nodata(static_cast<u32>(left_out)) {}
+    __device__ __forceinline__ void clear() const { lanes.clear(); }
+    __device__ __forceinline__ void add(u8 value) const { lanes.add(value); }
+    __device__ __forceinline__ void add_vector(const Vector<u8>& pixels) const { lanes.add_vector(pixels.whole); }
+    __device__ __forceinline__ void fold_into(u64* counts) const {
+        lanes.fold([&](u32 value, u64 sum) {
+            const u32 bin = levels.bin(bin_of(value, static_cast<u32>(levels.flip)));
+            if (bin < levels.bins && value != nodata) atomicAdd(&counts[bin], sum);
+        });
+    }
+};
+
+// A kind of pixel: count() counts it, in counters(); bin() tells its bin and whether it is mapped; put() writes the pixel
+// of a level, or the same pixel again. `edges` are those of the plane.
 
 template <class T>
 struct Integers {
     typedef T Edge;
+    typedef ValueCounters<T> Counters;
+    static constexpr bool IN_VECTORS = true;  // where they can be, they are counted so
     __device__ __forceinline__ Integers(const Levels&, const T*, const Strides&, const Strides&) {}
-    __device__ __forceinline__ bool bin(const Levels& levels, const char* at, u32& bin, bool& counted) const {
+    static __device__ __forceinline__ Counters counters(const Levels& levels, i64 copies) {
+        return Counters(levels, copies, levels.nodata);
+    }
+    __device__ __forceinline__ void count(const Levels&, const char* at, const Counters& counters) const {
+        counters.add(*reinterpret_cast<const T*>(at));
+    }
+    __device__ __forceinline__ bool bin(const Levels& levels, const char* at, u32& bin) const {
         const T value = *reinterpret_cast<const T*>(at);
-        bin = levels.bin(bin_of(value, static_cast<u32>(levels.flip)), counted);
+        bin = levels.nearest_bin(bin_of(value, static_cast<u32>(levels.flip)));
         return value != levels.nodata;
     }
     __device__ __forceinline__ void put(const Levels& levels, const char* from, char* to, bool maps, i64 level) const {
@@ -68,12 +119,21 @@ struct Integers {
 template <class T>
 struct Luma {
     typedef T Edge;
+    typedef ValueCounters<T> Counters;
+    static constexpr bool IN_VECTORS = false;
     i64 to_next, to_next_out;
     __device__ __forceinline__ Luma(const Levels&, const T*, const Strides& image, const Strides& out)
         : to_next(image.plane), to_next_out(out.plane) {}
-    __device__ __forceinline__ bool bin(const Levels& levels, const char* at, u32& bin, bool& counted) const {
+    static __device__ __forceinline__ Counters counters(const Levels& levels, i64 copies) {
+        return Counters(levels, copies, -1);
+    }
+    __device__ __forceinline__ void count(const Levels& levels, const char* at, const Counters& counters) const {
         const Pixel<T> pixel(at, to_next);
-        bin = levels.bin(static_cast<u32>(pixel.luma()), counted);
+        if (!pixel.is(levels.nodata)) counters.add(static_cast<T>(pixel.luma()));
+    }
+    __device__ __forceinline__ bool bin(const Levels& levels, const char* at, u32& bin) const {
+        const Pixel<T> pixel(at, to_next);
+        bin = levels.nearest_bin(static_cast<u32>(pixel.luma()));
         return !pixel.is(levels.nodata);
     }
     __device__ __forceinline__ void put(const Levels& levels, const char* from, char* to, bool maps, i64 level) const {
@@ -89,13 +149,21 @@ struct Luma {
 template <class T>
 struct Floats {
     typedef T Edge;
+    typedef SlicedCopies Counters;
     typedef typename Number<T>::Fraction Fraction;
+    static constexpr bool IN_VECTORS = false;
     Bins<T> bins;
     __device__ __forceinline__ Floats(const Levels& levels, const T* edges, const Strides&, const Strides&)
         : bins(edges, levels.bins) {}
-    __device__ __forceinline__ bool bin(const Levels& levels, const char* at, u32& bin, bool& counted) const {
+    static __device__ __forceinline__ Counters counters(const Levels& levels, i64 copies) {
+        return Counters(levels.bins, copies);
+    }
+    __device__ __forceinline__ void count(const Levels& levels, const char* at, const Counters& counters) const {
+        u32 its;
+        if (bin(levels, at, its) && bins.has(Number<T>::load(at))) counters.add(its);
+    }
+    __device__ __forceinline__ bool bin(const Levels& levels, const char* at, u32& bin) const {
         const typename Number<T>::Value value = Number<T>::load(at);
-        counted = bins.has(value);
         const bool maps = is_finite(widen(value)) && widen(value) != levels.nodata_value;
         bin = maps ? static_cast<u32>(bins.of(value)) : 0;
         return maps;
@@ -113,8 +181,101 @@ __device__ __forceinline__ i64 folded(i64 at, i64 size) {
     if (at < size) return at;
     if (size < 2) return 0;
     const i64 period = 2 * (size - 1);
-    at %= period;
+    while (at >= period) at -= period;  // seldom: to divide makes the code of every pixel long
     return min(at, period - at);
+}
+
+// Vectors in the rows of a tile: those that begin at aligned addresses, and end within the tile and the image.
+struct RowVectors {
+    i64 bytes;        // of a row that vectors may hold; 0: there are none
+    int least, most;  // of `before`, in all rows
+
+    __device__ __forceinline__ RowVectors(i64 of_row, const char* row, i64 stride) : bytes(of_row) {
+        const bool alike = stride % VECTOR == 0;
+        least = alike ? before(row) : 0;
+        most = alike ? before(row) : VECTOR - 1;
+    }
+    // The bytes of a row before its first aligned address.
+    static __device__ __forceinline__ int before(const char* row) {
+        return static_cast<int>(-static_cast<u32>(reinterpret_cast<u64>(row)) % VECTOR);
+    }
+    __device__ __forceinline__ i64 count(int before) const { return max(bytes - before, 0ll) / VECTOR; }
+};
+
+// What a thread takes of the rows of a tile: `length` threads take what lies side by side in a row, and then what follows
+// there; a block takes as many rows at a time as it has threads for.
+struct RowShare {
+    i64 first, step;          // in a row
+    i64 first_row, row_step;  // of the tile
+
+    __device__ __forceinline__ RowShare(i64 length, i64 rows) : step(max(min(length, static_cast<i64>(blockDim.x)), 1ll)) {
+        const int across = static_cast<int>(step), abreast = blockDim.x / across, mine = threadIdx.x / across;
+        first = threadIdx.x - mine * across;
+        first_row = mine < abreast ? static_cast<i64>(blockIdx.x) * abreast + mine : rows;  // some are left over
+        row_step = static_cast<i64>(gridDim.x) * abreast;
+    }
+};
+
+// A layer of a tile.
+struct TileLayer {
+    i64 rows, columns;  // of the tile
+    i64 y, x;           // where it begins in the image, of which it may end beyond
+    i64 high, wide;     // of the image
+    const char* pixels;
+    const u8* mask;     // null: all pixels count
+
+    __device__ __forceinline__ i64 row(i64 i) const { return folded(y + i, high); }
+    __device__ __forceinline__ i64 column(i64 i) const { return folded(x + i, wide); }
+};
+
+// Count the vectors of a layer.
+template <class T, class Counters>
+__device__ __forceinline__ void count_vectors(const TileLayer& tile, const RowVectors& vectors, i64 stride,
+                                              const Counters& counters) {
+    const i64 in_row = vectors.count(vectors.least);
+    const RowShare share(in_row, tile.rows);
+    for (i64 i = share.first; i < in_row; i += share.step) {
+        const char* const start = tile.pixels + tile.x * static_cast<i64>(sizeof(T)) + i * VECTOR;
+        const int behind = static_cast<int>(min(vectors.bytes - (i + 1) * VECTOR, static_cast<i64>(VECTOR)));
+        for (i64 row = share.first_row; row < tile.rows; row += VECTORS * share.row_step) {
+            Vector<T> loaded[VECTORS];
+            bool is_whole[VECTORS];
+#pragma unroll
+            for (int k = 0; k < VECTORS; ++k) {
+                const i64 its = row + k * share.row_step;
+                const char* const from = start + tile.row(its) * stride;
+                const int before = vectors.before(from);
+                is_whole[k] = its < tile.rows && before <= behind;
+                if (is_whole[k]) loaded[k].whole = __ldg(reinterpret_cast<const uint4*>(from + before));
+            }
+#pragma unroll
+            for (int k = 0; k < VECTORS; ++k)
+                if (is_whole[k]) counters.add_vector(loaded[k]);
+        }
+    }
+}
+
+// Count the other pixels of a layer, one by one: those beside the vectors, or all.
+template <class Kind>
+__device__ __forceinline__ void count_singles(const Layout& at, const TileLayer& tile, const RowVectors& vectors,
+                                              const Kind& kind, const Levels& levels,
+                                              const typename Kind::Counters& counters) {
+    constexpr int SIZE = sizeof(typename Kind::Edge);
+    const i64 most = tile.columns - vectors.count(vectors.most) * (VECTOR / SIZE);
+    if (most == 0) return;
+    const RowShare share(min(most, static_cast<i64>(WARP)), tile.rows);
+    for (i64 row = share.first_row; row < tile.rows; row += share.row_step) {
+        const i64 y = tile.row(row);
+        const char* const from = tile.pixels + y * at.image.row;
+        const u8* const masked = tile.mask + y * at.mask.row;
+        const int before = vectors.before(from + tile.x * at.image.column);
+        const i64 skipped = vectors.count(before) * (VECTOR / SIZE);
+        for (i64 i = share.first; i < tile.columns - skipped; i += share.step) {
+            const i64 x = tile.column(i < before / SIZE ? i : i + skipped);
+            if (tile.mask == nullptr || masked[x * at.mask.column])
+                kind.count(levels, from + x * at.image.column, counters);
+        }
+    }
 }
 
 // Count the pixels of every tile. Grid: x parts of a tile, y tiles of all planes (in steps of gridDim.y), z slices of
@@ -123,32 +284,29 @@ template <class Kind>
 __device__ __forceinline__ void tile_histogram(const Layout& at, const Tiles& tiles, const Levels& levels,
                                                const char* image, const u8* mask, const typename Kind::Edge* edges,
                                                i64 copies, u64* counts) {
-    const SlicedCopies counters(levels.bins, copies);
+    typedef typename Kind::Edge T;
+    const typename Kind::Counters counters = Kind::counters(levels, copies);
     for (i64 index = blockIdx.y; index < at.images * at.planes * tiles.all(); index += gridDim.y) {
         const i64 which = index / tiles.all(), tile = index - which * tiles.all();
         const Plane plane(at, which);
         const Kind kind(levels, edges + which * (levels.bins + 1), at.image, at.image);
         const char* const pixels = image + plane.offset(at.image);
         const u8* const masked = plane.mask_of(mask, at);
-        const i64 z0 = tile / (tiles.count[1] * tiles.count[2]) * tiles.size[0];
-        const i64 y0 = tile / tiles.count[2] % tiles.count[1] * tiles.size[1];
-        const i64 x0 = tile % tiles.count[2] * tiles.size[2];
-        counters.clear(counts + index * levels.bins);
+        const i64 z = tile / (tiles.count[1] * tiles.count[2]) * tiles.size[0];
+        const i64 y = tile / tiles.count[2] % tiles.count[1] * tiles.size[1];
+        const i64 x = tile % tiles.count[2] * tiles.size[2];
+        counters.clear();
         __syncthreads();
-        const i64 step = static_cast<i64>(gridDim.x) * warps();
-        for (i64 row = static_cast<i64>(blockIdx.x) * warps() + warp_id(); row < tiles.size[0] * tiles.size[1];
-             row += step) {
-            const i64 layer = row / tiles.size[1];
-            const i64 z = folded(z0 + layer, tiles.shape[0]);
-            const i64 y = folded(y0 + row - layer * tiles.size[1], tiles.shape[1]);
-            for (i64 i = lane_id(); i < tiles.size[2]; i += WARP) {
-                const i64 x = folded(x0 + i, tiles.shape[2]);
-                if (masked != nullptr && !masked[z * at.mask.layer + y * at.mask.row + x * at.mask.column]) continue;
-                u32 bin;
-                bool counted;
-                const char* const pixel = pixels + z * at.image.layer + y * at.image.row + x * at.image.column;
-                if (kind.bin(levels, pixel, bin, counted) && counted) counters.add(bin);
-            }
+        for (i64 i = 0; i < tiles.size[0]; ++i) {
+            const i64 layer = folded(z + i, tiles.shape[0]);
+            const TileLayer its{tiles.size[1], tiles.size[2], y, x, tiles.shape[1], tiles.shape[2],
+                                pixels + layer * at.image.layer,
+                                masked == nullptr ? nullptr : masked + layer * at.mask.layer};
+            const bool is_dense = Kind::IN_VECTORS && masked == nullptr && at.image.column == sizeof(T);
+            const RowVectors vectors(is_dense ? max(min(tiles.size[2], tiles.shape[2] - x), 0ll) * sizeof(T) : 0,
+                                     its.pixels + its.row(0) * at.image.row + x * at.image.column, at.image.row);
+            if constexpr (Kind::IN_VECTORS) count_vectors<T>(its, vectors, at.image.row, counters);
+            count_singles<Kind>(at, its, vectors, kind, levels, counters);
         }
         __syncthreads();
         counters.fold_into(counts + index * levels.bins);
@@ -156,16 +314,36 @@ __device__ __forceinline__ void tile_histogram(const Layout& at, const Tiles& ti
     }
 }
 
-// The sum over all threads of a block.
-__device__ __forceinline__ u64 block_sum(u64 value) {
+// The sum over all threads of a block; `before` becomes that over the warps before this one.
+__device__ __forceinline__ u64 block_sum(u64 value, u64& before) {
 #pragma unroll
     for (int distance = WARP / 2; distance > 0; distance /= 2)
         value += __shfl_xor_sync(0xffffffffu, value, distance);
     __syncthreads();  // nobody reads the scratch's former content any more
     if (lane_id() == 0) scratch()->sums[warp_id()] = value;
     __syncthreads();
+    u64 sum = before = 0;
+    for (int w = 0; w < warps(); ++w) {
+        if (w == warp_id()) before = sum;
+        sum += scratch()->sums[w];
+    }
+    return sum;
+}
+
+// Bins of a lane whose counts are loaded, or scanned, at a time: they do not wait for one another.
+constexpr int AHEAD = 4;
+
+// The sum over a lane's bins of value(count), where value(0) is 0.
+template <class Value>
+__device__ __forceinline__ u64 sum_of_bins(const u64* counts, const WarpBins& mine, Value value) {
     u64 sum = 0;
-    for (int w = 0; w < warps(); ++w) sum += scratch()->sums[w];
+    for (i64 start = mine.begin + lane_id(); start < mine.end; start += WARP * AHEAD) {
+        u64 here[AHEAD];
+#pragma unroll
+        for (int i = 0; i < AHEAD; ++i) here[i] = start + i * WARP < mine.end ? counts[start + i * WARP] : 0;
+#pragma unroll
+        for (int i = 0; i < AHEAD; ++i) sum += value(here[i]);
+    }
     return sum;
 }
 
@@ -181,6 +359,11 @@ struct Clip {
         const u32 at = static_cast<u32>(bin), every = static_cast<u32>(step);
         return min(count, limit) + per_bin + (rest && at % every == 0 && at / every < rest);
     }
+    // How many pixels the bins before one have then, of which `counted` were counted there, `beyond` above the limit.
+    __device__ __forceinline__ u64 before(i64 bin, u64 counted, u64 beyond) const {
+        const u64 some = (static_cast<u64>(bin) + step - 1) / step;  // that may get one more
+        return counted - beyond + per_bin * static_cast<u64>(bin) + min(some, rest);
+    }
 };
 
 __device__ __forceinline__ u64 clip_count(double clip_limit, u64 area, i64 bins) {
@@ -190,14 +373,15 @@ __device__ __forceinline__ u64 clip_count(double clip_limit, u64 area, i64 bins)
     return limit >= pixels ? 0 : static_cast<u64>(max(__double2ll_rz(limit), 1ll));
 }
 
-// The clipping of a tile of `area` counted pixels.
-__device__ __forceinline__ Clip clip_of(const u64* counts, u64 area, const Levels& levels) {
+// The clipping of a tile of `area` counted pixels. `beyond` becomes the number of those above the limit in the bins of the
+// warps before this one.
+__device__ __forceinline__ Clip clip_of(const u64* counts, const WarpBins& mine, u64 area, const Levels& levels,
+                                        u64& beyond) {
     Clip clip{clip_count(levels.clip_limit, area, levels.bins), 0, 0, 1};
+    beyond = 0;
     if (clip.limit) {
-        u64 beyond = 0;
-        for (i64 bin = threadIdx.x; bin < levels.bins; bin += blockDim.x)
-            beyond += counts[bin] - min(counts[bin], clip.limit);
-        const u64 excess = block_sum(beyond);
+        const auto above = [&](u64 count) { return count - min(count, clip.limit); };
+        const u64 excess = block_sum(sum_of_bins(counts, mine, above), beyond);
         const u64 bins = static_cast<u64>(levels.bins);
         clip.per_bin = excess / bins;
         clip.rest = excess % bins;
@@ -206,26 +390,18 @@ __device__ __forceinline__ Clip clip_of(const u64* counts, u64 area, const Level
     return clip;
 }
 
-constexpr int AHEAD = 4;
-
 // Write the table of a tile, one block for each; leave zeros in the counts. `empty` tells of tiles without pixels.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS)
 tile_table(u64* all_counts, i64 histograms, const __grid_constant__ Levels levels, char* tables, u8* empty) {
     for (i64 index = blockIdx.x; index < histograms; index += gridDim.x) {
         u64* const counts = all_counts + index * levels.bins;
-        u64 sum = 0;
-        for (i64 bin = threadIdx.x; bin < levels.bins; bin += blockDim.x) sum += counts[bin];
-        const u64 area = block_sum(sum);
-        const Clip clip = clip_of(counts, area, levels);
         // Every warp takes a stretch of the bins: it adds it up, learns what lies before, and goes through it again.
         const WarpBins mine(levels.bins);
-        u64 clipped = 0;
-        for (i64 bin = mine.begin + lane_id(); bin < mine.end; bin += WARP) clipped += clip(counts[bin], bin);
-        block_sum(clipped);
-        u64 upto = 0;
-        for (int w = 0; w < warp_id(); ++w) upto += scratch()->sums[w];
+        u64 counted, beyond;
+        const u64 area = block_sum(sum_of_bins(counts, mine, [](u64 count) { return count; }), counted);
+        const Clip clip = clip_of(counts, mine, area, levels, beyond);
+        u64 upto = clip.before(mine.begin, counted, beyond);
         const float scale = divide(__ll2float_rn(levels.span), __ll2float_rn(static_cast<i64>(area)));
-        // Several bins a lane at a time: their loads and scans do not wait for one another.
         for (i64 start = mine.begin + lane_id(); start - lane_id() < mine.end; start += WARP * AHEAD) {
             u64 scanned[AHEAD];
 #pragma unroll
@@ -395,8 +571,7 @@ __device__ __forceinline__ void apply_tiles(const Layout& at, const Tiles& tiles
                 const char* const from = pixels + row.image + i * at.image.column;
                 const Between x(tiles, 2, i, by[2]);
                 u32 bin;
-                bool counted;  // of no interest here
-                const bool maps = kind.bin(levels, from, bin, counted);
+                const bool maps = kind.bin(levels, from, bin);
                 const i64 before = (x.before - tiles.first[2]) * bins + bin;
                 const i64 after = (x.after - tiles.first[2]) * bins + bin;
                 const auto along = [&](const Level* row) {

@@ -44,19 +44,25 @@ __device__ __forceinline__ int lane_id() { return threadIdx.x % WARP; }
 __device__ __forceinline__ int warp_id() { return threadIdx.x / WARP; }
 __device__ __forceinline__ int warps() { return blockDim.x / WARP; }
 
+// The address of shared memory that loops count from: one number to the compiler, which else adds its parts up anew for
+// every pixel.
+__device__ __forceinline__ u32 shared_address(const void* place) {
+    u32 address = static_cast<u32>(__cvta_generic_to_shared(place));
+    asm("" : "+r"(address));
+    return address;
+}
+__device__ __forceinline__ u32& shared_word(u32 address) {
+    return *static_cast<u32*>(__cvta_shared_to_generic(address));
+}
+
 // Shared memory in which every lane of a warp has a bank of its own: a word for each lane and each value of 8 bits, that
 // of lane l at byte value << 7 | l << 2. An access by any 32 values takes one turn, and an address two instructions: a
 // byte is taken out of a word, lowest first, then shifted and added to the address of the lane.
 struct LaneWords {
     u32 lane;
 
-    __device__ __forceinline__ LaneWords()
-        : lane(static_cast<u32>(__cvta_generic_to_shared(behind_scratch<u32>() + lane_id()))) {
-        asm("" : "+r"(lane));  // one number to the compiler, which else adds its parts up anew for every pixel
-    }
-    __device__ __forceinline__ u32& of(u32 value) const {
-        return *static_cast<u32*>(__cvta_shared_to_generic(lane + (value << LANE_BITS)));
-    }
+    __device__ __forceinline__ LaneWords() : lane(shared_address(behind_scratch<u32>() + lane_id())) {}
+    __device__ __forceinline__ u32& of(u32 value) const { return shared_word(lane + (value << LANE_BITS)); }
     template <int BYTE>
     __device__ __forceinline__ u32& of_byte(u32 word) const { return of(__byte_perm(word, 0, 0x4440 + BYTE)); }
 };

@@ -5,17 +5,23 @@
 // copy models at 10 to 14 updates a clock of the 16.5 that keep up with memory (and 2 to 8 copies do not
 // help). The result of atomicAdd is not used: it compiles to ATOMS.POPC.INC, which merges equal addresses.
 struct CopiedCounters {
-    u32* counters;
     i64 bins;
     int copies;  // a power of two up to 32
+    u32 mine;    // the address of this lane's copy of the first counter
 
-    __device__ __forceinline__ void clear(u64*) const {
+    __device__ __forceinline__ CopiedCounters(i64 count, int of_each)
+        : bins(count), copies(of_each), mine(shared_address(behind_scratch<u32>() + (lane_id() & (of_each - 1)))) {}
+    __device__ __forceinline__ void clear() const {
+        u32* const counters = behind_scratch<u32>();
         for (i64 i = threadIdx.x; i < bins * copies; i += blockDim.x) counters[i] = 0;
     }
+    // Count in a bin. Those beyond the last one share one more counter, which nobody reads: that costs less than to
+    // skip them.
     __device__ __forceinline__ void add(u32 bin) const {
-        atomicAdd(&counters[bin * copies + (lane_id() & (copies - 1))], 1u);
+        atomicAdd(&shared_word(mine + min(bin, static_cast<u32>(bins)) * copies * static_cast<u32>(sizeof(u32))), 1u);
     }
     __device__ __forceinline__ void fold_into(u64* counts) const {
+        const u32* const counters = behind_scratch<u32>();
         for (i64 bin = threadIdx.x; bin < bins; bin += blockDim.x) {
             u64 sum = 0;
             // Neighbouring threads begin with different copies: in different banks.
@@ -30,7 +36,7 @@ struct LaneCounters {
     LaneWords words;
     u32 flip = 0;  // turns a counter's number into its bin
 
-    __device__ __forceinline__ void clear(u64*) const {
+    __device__ __forceinline__ void clear() const {
         uint4* const all = behind_scratch<uint4>();
         for (int i = threadIdx.x; i < COUNTERS_U8 / VECTOR; i += blockDim.x) all[i] = uint4{0, 0, 0, 0};
     }
@@ -48,16 +54,20 @@ struct LaneCounters {
         add_word(pixels.z);
         add_word(pixels.w);
     }
-    // Eight lanes add up the copies of a counter, four each.
-    __device__ __forceinline__ void fold_into(u64* counts) const {
+    // Call visit(value, how many there are). Eight lanes add up the copies of a counter, four each.
+    template <class Visit>
+    __device__ __forceinline__ void fold(Visit visit) const {
         const uint4* const all = behind_scratch<uint4>();
         for (int i = threadIdx.x; i < COUNTERS_U8 / VECTOR; i += blockDim.x) {
             const uint4 four = all[i];
             u32 sum = four.x + four.y + four.z + four.w;
 #pragma unroll
             for (int distance = 4; distance > 0; distance /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, distance);
-            if (sum && i % 8 == 0) atomicAdd(&counts[static_cast<u32>(i) / 8 ^ flip], static_cast<u64>(sum));
+            if (sum && i % 8 == 0) visit(static_cast<u32>(i) / 8, static_cast<u64>(sum));
         }
+    }
+    __device__ __forceinline__ void fold_into(u64* counts) const {
+        fold([&](u32 value, u64 sum) { atomicAdd(&counts[value ^ flip], sum); });
     }
 };
 
@@ -74,15 +84,13 @@ struct SlicedCopies {
     CopiedCounters copied;
     u32 first;  // of the slice
 
-    __device__ __forceinline__ SlicedCopies(i64 bins, i64 copies) : copied{behind_scratch<u32>(), 0, static_cast<int>(copies)} {
+    __device__ __forceinline__ SlicedCopies(i64 bins, i64 copies) : copied(0, static_cast<int>(copies)) {
         const i64 length = (bins + gridDim.z - 1) / gridDim.z;
         first = static_cast<u32>(blockIdx.z * length);
         copied.bins = min(length, bins - first);
     }
-    __device__ __forceinline__ void clear(u64* counts) const { copied.clear(counts); }
-    __device__ __forceinline__ void add(u32 bin) const {
-        if (bin - first < static_cast<u32>(copied.bins)) copied.add(bin - first);
-    }
+    __device__ __forceinline__ void clear() const { copied.clear(); }
+    __device__ __forceinline__ void add(u32 bin) const { copied.add(bin - first); }
     __device__ __forceinline__ void fold_into(u64* counts) const { copied.fold_into(counts + first); }
 };
 
@@ -100,7 +108,7 @@ __device__ __forceinline__ void count_planes(const Layout& at, Counters counters
                                              const Results& results, CountPlane count_plane) {
     for (i64 index = blockIdx.y; index < at.images * at.planes; index += gridDim.y) {
         u64* const counts = results.counts + index * rule.bins;
-        counters.clear(counts);
+        counters.clear();
         __syncthreads();
         count_plane(Plane(at, index), counters);
         __syncthreads();

@@ -64,7 +64,7 @@ equalize_u8(const __grid_constant__ Layout at, const char* image, const __grid_c
     const auto draw = [&] { return atomicInc(work.tickets, items + gridDim.x - 1); };
 
     const u32 first = threadIdx.x == 0 ? draw() : 0;
-    counters.clear(nullptr);  // while the first ticket is on its way
+    counters.clear();  // while the first ticket is on its way
     bool is_clear = true;
     u32 ticket = announced(first);
     while (ticket < items) {
@@ -98,7 +98,7 @@ equalize_u8(const __grid_constant__ Layout at, const char* image, const __grid_c
             }
         } else {
             if (!is_clear) {
-                counters.clear(nullptr);
+                counters.clear();
                 __syncthreads();
             }
             count_bytes(at, share, pixels, counters);

@@ -77,15 +77,24 @@ struct CachedTable {
 // 65,536 levels of 16 bits in shared memory, two a word. Pixels whose low bits are zeros, such as 12 bits at the top of
 // 16, would meet in few banks: words are moved within 32 that lie side by side.
 struct WideTable {
+    static constexpr u32 AHEAD = 8;  // words of a thread: 65,536 / 2 are a multiple of those of a block
     u16* levels;
 
     __device__ __forceinline__ void load(const u16* table, const Tables& all) const {
         const Apart<u16> apart(all);
-        for (u32 word = threadIdx.x; word < 65536 / 2; word += blockDim.x) {
-            const u32 two = __ldcg(reinterpret_cast<const u32*>(table) + word);
-            const u32 low = apart(2 * word, static_cast<u16>(two)), high = apart(2 * word + 1, static_cast<u16>(two >> 16));
-            const u32 place = word ^ all.flip / 2;
-            reinterpret_cast<u32*>(levels)[place ^ (place >> 6 & 31u)] = low | high << 16;
+        // Several words at a time: their loads do not wait for one another.
+#pragma unroll 1
+        for (u32 first = threadIdx.x; first < 65536 / 2; first += AHEAD * blockDim.x) {
+            u32 words[AHEAD];
+#pragma unroll
+            for (u32 i = 0; i < AHEAD; ++i) words[i] = __ldcg(reinterpret_cast<const u32*>(table) + first + i * blockDim.x);
+#pragma unroll
+            for (u32 i = 0; i < AHEAD; ++i) {
+                const u32 word = first + i * blockDim.x, two = words[i];
+                const u32 low = apart(2 * word, static_cast<u16>(two)), high = apart(2 * word + 1, static_cast<u16>(two >> 16));
+                const u32 place = word ^ all.flip / 2;
+                reinterpret_cast<u32*>(levels)[place ^ (place >> 6 & 31u)] = low | high << 16;
+            }
         }
     }
     __device__ __forceinline__ u16 operator()(u16 value) const { return levels[value ^ (value >> 6 & 0x3eu)]; }
