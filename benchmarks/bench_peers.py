@@ -105,7 +105,7 @@ def facts(run: Run) -> dict[str, Any]:
 
 def figures(run: Run, image: Array, result_bytes: int, times: dict[str, Array]) -> dict[str, Any]:
     """Return what was found. Bytes are those of the image read once and the result written once."""
-    pixels = image.shape[0] * image.shape[1]
+    pixels = run.case.pixels
     median = {name: float(np.median(taken)) for name, taken in times.items()}
     taken = median[run.implementation]
     found = {

@@ -1,7 +1,7 @@
 """Instructions a pixel of the CUDA kernels, without a GPU: python -m benchmarks.instructions.
 
 Each kernel is compiled by NVRTC as CuPy compiles it and disassembled (`pip install nvidia-cuda-nvrtc
-nvidia-cuda-nvdisasm`); the instructions of its loops over pixels are counted. Written to
+nvidia-cuda-nvdisasm`); the instructions of its loops are counted. Written to
 benchmarks/results/instructions.md, beside the same for the kernels of an earlier commit (--before).
 """
 
@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
 
@@ -91,47 +91,142 @@ def _blocks(text: str) -> list[Block]:
 
 # Counting --------------------------------------------------------------------------------------------
 
-_WIDE = re.compile(r"\bLDG?\.E\.(?:\w+\.)*128\b")
-_NARROW = re.compile(r"\b(LDG|LD|STG|ST)\.E(?:\.(?!128)\w+)*\s")
-_LOAD = re.compile(r"\bLDG?\.E(?!\.U8)")  # a byte is the mask's
+_LOAD = r"\bLDG?\.E"
+_WIDE = {
+    16: re.compile(_LOAD + r"\.(?:\w+\.)*128\b"),
+    8: re.compile(_LOAD + r"\.(?:\w+\.)*64\b"),
+    4: re.compile(_LOAD + r"(?!\.(?:[US]\d|64|128))\S*\s"),
+}
+"""Loads of so many bytes."""
+_NARROW = re.compile(r"\b(?:LDG?|STG?)\.E(?:\.(?!128)\w+)*\s")
+_PIXEL = re.compile(_LOAD + r"(?!\.U8)")  # a byte is the mask's
 _STORE = re.compile(r"\bSTG?\.E")
 _COUNT = re.compile(r"\bATOMS\b")
 _EFFECT = re.compile(r"\bSTG?\.E|\bATOMS\b")
-_RARE = re.compile(r"\b(RED|REDG|ATOM|ATOMG)\b")  # a 16-bit counter overflows
+_RARE = re.compile(r"\b(?:RED|REDG|ATOM|ATOMG)\b")  # a 16-bit counter overflows
+_GATHER = re.compile(r"\bLDG\.E\.U16\.CONSTANT\b")  # from tables in global memory
+_ADD_COUNTS = re.compile(r"\b(?:RED|ATOM)G?\.E\.ADD\.64\b")
+_COUNTS = re.compile(r"\bLDG?\.E\.64\b")
+_SHARED_LOAD = re.compile(r"\bLDS\b")
+_SHARED_STORE = re.compile(r"\bSTS\b")
+_ANY_LOAD = re.compile(r"\bLD[GS]?\.|\bLDS\b")
 
-PHASES = {"count": _COUNT, "map": _STORE}
-"""What the loop of a phase does, by which it is known. A loop over pixels that does neither reads them."""
+
+class Loop(NamedTuple):
+    """What a loop takes."""
+
+    instructions: float
+    """Of a thread, for each pixel or word."""
+    at_once: float
+    """Pixels or words of one turn: they are loaded before the first of them is used."""
 
 
 def _found(what: re.Pattern[str], blocks: Iterable[Block]) -> int:
     return sum(bool(what.search(code)) for block in blocks for code in block.code)
 
 
-def per_pixel(
-    blocks: list[Block], itemsize: int, channels: int, effect: re.Pattern[str] | None = None
-) -> float | None:
-    """Return the instructions a pixel in the loop over pixels that has an effect; None where there is none.
+def _length(blocks: Iterable[Block]) -> int:
+    return sum(len(block.code) for block in blocks)
 
-    The loop is the innermost that loads 16 bytes at a time; of it count the blocks outside of further loops
-    that do not load or store piecemeal. Without such a loop, it is the innermost that loads at all.
-    """
-    loops = [(b.target, b.start) for b in blocks if b.target is not None and b.target <= b.start]
-    best: tuple[bool, bool, float] | None = None
+
+def _loops(blocks: list[Block]) -> list[tuple[int, int]]:
+    return [(b.target, b.start) for b in blocks if b.target is not None and b.target <= b.start]
+
+
+def _own(blocks: list[Block], loop: tuple[int, int], loops: list[tuple[int, int]]) -> list[Block]:
+    """Return the blocks of a loop outside of further loops."""
+    begin, end = loop
+    nested = [(s, e) for s, e in loops if (s, e) != loop and begin <= s and e <= end]
+    return [b for b in blocks if begin <= b.start <= end and not any(s <= b.start <= e for s, e in nested)]
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """How a kernel's loops over pixels are recognised."""
+
+    itemsize: int
+    channels: int = 1
+    vector: int = 16
+    """Bytes that a thread loads at once."""
+
+    def loop(
+        self, blocks: list[Block], effect: re.Pattern[str] | None = None, *, gathers: bool = False
+    ) -> Loop | None:
+        """Return the loop that has an effect; None where there is none.
+
+        It is the innermost that loads vectors; of it count the blocks outside of further loops that do not
+        load or store piecemeal, but for loads from tables if it `gathers`. Without such a loop, it is the
+        innermost that loads at all.
+        """
+        loops = _loops(blocks)
+        best: tuple[bool, bool, float, Loop] | None = None
+        for loop in loops:
+            own = [b for b in _own(blocks, loop, loops) if not _found(_RARE, [b])]
+            wide = [b for b in own if _found(_WIDE[self.vector], [b])]
+            if wide:
+                own = [b for b in own if b in wide or not self._is_piecemeal(b, gathers)]
+                pixels = _found(_WIDE[self.vector], own) * self.vector / self.itemsize / self.channels
+            else:
+                # A pixel has one effect, a counter or as many stores as channels; without any, one load.
+                effects = _found(_EFFECT, own) / (self.channels if _found(_STORE, own) else 1)
+                pixels = effects or _found(_PIXEL, own)
+            if pixels and (effect is None or _found(effect, own)):
+                each = _length(own) / pixels
+                found = (bool(wide), bool(_found(_EFFECT, own)), -each, Loop(each, pixels))
+                best = found if best is None else max(best, found)
+        return None if best is None else best[3]
+
+    def _is_piecemeal(self, block: Block, gathers: bool) -> bool:
+        """Tell whether a block loads or stores less than a vector."""
+        narrow = [code for code in block.code if _NARROW.search(code) and not _WIDE[self.vector].search(code)]
+        if self.vector < 16:  # stores are as long as loads
+            narrow = [code for code in narrow if re.search(r"\.[US](?:8|16)\b", code)]
+        return any(not (gathers and _GATHER.search(code)) for code in narrow)
+
+
+def words_of(code: str) -> int:
+    """Return the words of 4 bytes that an instruction moves."""
+    return 4 if ".128" in code else 2 if ".64" in code else 1
+
+
+def _words(what: re.Pattern[str], blocks: list[Block]) -> int:
+    return sum(words_of(code) for block in blocks for code in block.code if what.search(code))
+
+
+def fold_loop(blocks: list[Block]) -> Loop | None:
+    """Return the loop that adds up counters in shared memory, a word of them each."""
+    found = []
+    for begin, end in _loops(blocks):
+        inside = [b for b in blocks if begin <= b.start <= end]
+        if _found(_ADD_COUNTS, inside) and (words := _words(_SHARED_LOAD, inside)):
+            found.append((_length(inside), Loop(_length(inside) / words, words)))
+    return min(found)[1] if found else None
+
+
+def load_loop(blocks: list[Block]) -> Loop | None:
+    """Return the loop that loads a table into shared memory, a word each."""
+    loops = _loops(blocks)
+    found = []
+    for loop in loops:
+        own = _own(blocks, loop, loops)
+        if _found(_ANY_LOAD, own) and not _found(_COUNT, own) and (words := _words(_SHARED_STORE, own)):
+            found.append((_length(own), Loop(_length(own) / words, words)))
+    return min(found)[1] if found else None
+
+
+def table_loops(blocks: list[Block]) -> Loop | None:
+    """Return all loops over counts that make a table, taken together, a bin each."""
+    loops = _loops(blocks)
+    found = []
     for begin, end in loops:
-        nested = [(s, e) for s, e in loops if (s, e) != (begin, end) and begin <= s and e <= end]
-        own = [b for b in blocks if begin <= b.start <= end and not any(s <= b.start <= e for s, e in nested)]
-        own = [b for b in own if not _found(_RARE, [b])]
-        wide = [b for b in own if _found(_WIDE, [b])]
-        if wide:
-            own = [b for b in own if b in wide or not _found(_NARROW, [b])]
-            pixels = _found(_WIDE, own) * 16 / itemsize / channels
-        else:
-            # A pixel has one effect, a counter or as many stores as channels; without any, one load.
-            pixels = _found(_EFFECT, own) / (channels if _found(_STORE, own) else 1) or _found(_LOAD, own)
-        if pixels and (effect is None or _found(effect, own)):
-            found = (bool(wide), bool(_found(_EFFECT, own)), -sum(len(b.code) for b in own) / pixels)
-            best = found if best is None else max(best, found)
-    return None if best is None else -best[2]
+        if any((s, e) != (begin, end) and begin <= s and e <= end for s, e in loops):
+            continue
+        inside = [b for b in blocks if begin <= b.start <= end]
+        if counts := _found(_COUNTS, inside):
+            found.append(Loop(_length(inside) / counts, counts))
+    if not found:
+        return None
+    return Loop(sum(loop.instructions for loop in found), 1 / sum(1 / loop.at_once for loop in found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,28 +237,33 @@ class Row:
     registers: int
     stack: int
     """Bytes a thread."""
-    phases: dict[str, float]
-    """Instructions a pixel, by the names of PHASES, or "read"."""
+    phases: dict[str, Loop]
+    """By the names of PHASES."""
 
 
-def handles_pixels(name: str) -> bool:
-    """Tell whether a kernel loops over pixels, not over bins or tiles alone."""
-    return re.match("histogram|apply|equalize|edges_of_image|tile_histogram", name) is not None
+PHASES = ("count", "map", "gather", "read", "fold", "load", "table")
+"""What loops are for."""
 
 
 def row_of(name: str, usage: Any, blocks: list[Block]) -> Row:
     """Count one kernel's instructions. Its name says how large its pixels are."""
     size = {"u8": 1, "16": 2, "32": 4, "64": 8}[(re.findall(r"u8|16|32|64", name) or ["64"])[0]]
-    channels = 3 if "luma" in name else 1
-    phases: dict[str, float | None] = {}
-    if handles_pixels(name):
-        phases = {phase: per_pixel(blocks, size, channels, effect) for phase, effect in PHASES.items()}
-        if not name.startswith(("apply", "equalize")):
-            phases["map"] = None  # it stores counts or edges
-        if phases["count"] is phases["map"] is None:
-            phases["read"] = per_pixel(blocks, size, channels)
-    known = {phase: count for phase, count in phases.items() if count is not None}
-    return Row(name, usage.registers, usage.stack, known)
+    pixels = Pixels(size, 3 if "luma" in name else 1, 4 * size if "cells" in name else 16)
+    counts = re.match("histogram|equalize|tile_histogram", name) is not None
+    maps = re.match("apply|equalize", name) is not None
+    makes = re.match("equalize_u16|finish|tile_table", name) is not None
+    phases = {
+        "count": pixels.loop(blocks, _COUNT) if counts else None,
+        "fold": fold_loop(blocks) if counts else None,
+        "table": table_loops(blocks) if makes else None,
+        "load": load_loop(blocks) if maps else None,
+        "map": pixels.loop(blocks, _STORE) if maps else None,
+        "gather": pixels.loop(blocks, _STORE, gathers=True) if "cells" in name else None,
+        "read": pixels.loop(blocks) if name.startswith("edges_of_image") else None,
+    }
+    if phases["gather"] == phases["map"]:
+        phases["gather"] = None
+    return Row(name, usage.registers, usage.stack, {k: loop for k, loop in phases.items() if loop})
 
 
 def survey(architecture: str, kernels: Path = ROOT / "kernels") -> list[Row]:
@@ -174,7 +274,8 @@ def survey(architecture: str, kernels: Path = ROOT / "kernels") -> list[Row]:
         command = [sys.executable, "-m", "benchmarks.instructions", f"--kernels={kernels}"]
         command += [f"--architecture={architecture}", "--json"]
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-        return [Row(**row) for row in json.loads(done.stdout)]
+        rows = json.loads(done.stdout)
+        return [Row(**row | {"phases": {k: Loop(*v) for k, v in row["phases"].items()}}) for row in rows]
     nvrtc: Any = importlib.import_module("cuda_host.nvrtc")
     compiler = nvrtc.Nvrtc()
     options = (*cuda.OPTIONS, "-ftz=true")  # as CuPy compiles
@@ -200,22 +301,24 @@ def survey_of(commit: str, architecture: str) -> list[Row]:
 
 # The report ------------------------------------------------------------------------------------------
 
-TEXT = """# Instructions a pixel of the CUDA kernels
+TEXT = """# Instructions of the CUDA kernels' loops
 
 Counted in the machine code for {architecture}, not measured: no GPU has run these kernels.
 `python -m benchmarks.instructions{option}` writes this table.
 
-In the innermost loop over pixels of each phase: of a grey or floating pixel, or of one with three channels in
-the kernels of luma. Vectors of 16 bytes where the kernel loads them; not the pixels at the ends of rows. Of
-branches (masks, the order of channels) all instructions count; of loops whose length depends on the data, as
-the search for a floating pixel's bin, those of one turn or none.
+Count, map, gather, read: those of a thread for each pixel, grey or floating, or of three channels in the
+kernels of luma, in the innermost loop. Vectors where the kernel loads them; not the pixels at the ends of
+rows. Of branches (masks, the order of channels, nodata) all instructions count; of loops whose length depends
+on the data, as the search for a floating pixel's bin, those of one turn or none. Gather: a map whose tables
+are too large for shared memory. Fold: for each word of the counters that are added up. Load: for each word of
+a table in shared memory. Table: for each bin of which a table is made, in all loops over the bins.
 {arrow}
-| kernel | registers | stack | count | map | read |
-| --- | ---: | ---: | ---: | ---: | ---: |
+| kernel | registers | stack | {phases} |
+| --- | ---: | ---: |{marks}
 {rows}
 """
 ARROW = """
-Before an arrow: the kernels of commit {before}. A dash: there was, or is, no such kernel.
+Before an arrow: the kernels of commit {before}. A dash: there was, or is, none.
 """
 
 
@@ -226,7 +329,7 @@ def _change(before: object, after: object) -> str:
 def _cells(row: Row | None) -> dict[str, str]:
     if row is None:
         return {}
-    counts = {phase: f"{count:.2f}" for phase, count in row.phases.items()}
+    counts = {phase: f"{loop.instructions:.2f}" for phase, loop in row.phases.items()}
     return {"registers": str(row.registers), "stack": str(row.stack), **counts}
 
 
@@ -235,15 +338,19 @@ def report(architecture: str, rows: list[Row], before: str | None, rows_before: 
     old = {row.kernel: row for row in rows_before}
     new = {row.kernel: row for row in rows}
     lines = []
-    for name in filter(handles_pixels, {**new, **old}):
+    for name in {**new, **old}:
+        if not any(name in rows and rows[name].phases for rows in (new, old)):
+            continue
         cells, cells_before = _cells(new.get(name)), _cells(old.get(name))
         if before is None:
             cells_before = cells
-        columns = ("registers", "stack", "count", "map", "read")
+        columns = ("registers", "stack", *PHASES)
         changes = [_change(cells_before.get(column, ""), cells.get(column, "")) for column in columns]
         lines.append(f"| {' | '.join((name, *changes))} |")
     return TEXT.format(
         architecture=architecture,
+        phases=" | ".join(PHASES),
+        marks=" ---: |" * len(PHASES),
         option="" if before is None else f" --before={before}",
         arrow="" if before is None else ARROW.format(before=before),
         rows="\n".join(lines),

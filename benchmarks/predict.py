@@ -1,245 +1,132 @@
-"""What 8 bits should take on a GPU, without one: python -m benchmarks.predict. It measures nothing.
+"""What calls should take on a GPU, without one: python -m benchmarks.predict. It measures nothing.
 
-From the instructions a pixel of each loop (`benchmarks.instructions`), from how the backend cuts the work
-into blocks and items (its own code, on the stand-in for CuPy), and from assumptions, each a range from a bad
-to a good value. Written to benchmarks/results/prediction.md.
+From the instructions of each loop (`benchmarks.instructions`), from what the backend launches (its own code,
+on the stand-in for CuPy), and from assumptions, each a range from a bad to a good value (`benchmarks.model`).
+Written to benchmarks/results/prediction.md.
 """
 
 import argparse
-import importlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from benchmarks.gpu.device import cupy_module
-from benchmarks.instructions import ROOT, survey
+from benchmarks.instructions import ROOT, Loop, survey
+from benchmarks.model import BAD, BANKS, CHIPS, GOOD, ISSUE, Assumed, Case, Chip, launches_of, seconds_of
 
-# Assumptions -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Chip:
-    """What a prediction starts from, as published or as others have measured it."""
-
-    multiprocessors: int
-    clock: float
-    """Hz."""
-    copy: float
-    """Bytes a second of a device copy, read and written."""
-    cache: int
-    """Bytes of L2 cache."""
-
-
-CHIPS = {
-    "H100": Chip(132, 1.98e9, 3.0e12, 50 << 20),
-    "H200": Chip(132, 1.98e9, 4.3e12, 60 << 20),
-}
-ISSUE = 4 * 32
-"""Instructions of threads that a multiprocessor issues a clock."""
-BANKS = 32
-"""Words of shared memory that a multiprocessor loads or stores a clock."""
-
-
-@dataclass(frozen=True, slots=True)
-class Assumed:
-    """What nobody has measured for these kernels."""
-
-    atomics: float
-    """Updates of counters without bank conflicts, a clock and multiprocessor."""
-    cache_rate: float
-    """Bytes a second from and to the L2 cache."""
-    kept: float
-    """The share of the L2 cache that keeps what was read until it is read again."""
-    round_trip: float
-    """Seconds of an atomic or a load in the L2 cache, with the barrier that waits for it."""
-    latency: float
-    """Seconds until the first bytes come from memory."""
-    table: float
-    """Seconds in which a block makes a table of 256 levels."""
-    launch: float
-    """Seconds that a launch in a graph takes by itself."""
-    overlap: float
-    """The share of an item's waits that other blocks of the multiprocessor fill with work."""
-    tail: float
-    """Items of work in whose time some blocks are idle in the end."""
-
-
-BAD = Assumed(12, 3.5e12, 0.3, 1.0e-6, 1.0e-6, 1.0e-6, 2.5e-6, 0.5, 1.5)
-GOOD = Assumed(32, 7.0e12, 0.8, 0.5e-6, 0.6e-6, 0.4e-6, 1.5e-6, 1.0, 0.5)
-UNITS = {
-    "atomics": ("counter updates a clock and multiprocessor", 1),
-    "cache_rate": ("TB/s of the L2 cache", 1e-12),
-    "kept": ("of the L2 cache keep what is read twice", 1),
-    "round_trip": ("µs of a round trip to the L2 cache", 1e6),
-    "latency": ("µs until memory answers", 1e6),
-    "table": ("µs for a table", 1e6),
-    "launch": ("µs of a launch in a graph", 1e6),
-    "overlap": ("of an item's waits are filled with other blocks' work", 1),
-    "tail": ("items of work while blocks run out of it", 1),
-}
-
-CASES = {
+SIZES = {
     "1080p": (1, 1080, 1920),
     "4K": (1, 2160, 3840),
     "2^30": (1, 1 << 15, 1 << 15),
     "64 x 1080p": (64, 1080, 1920),
     "16 x 4K": (16, 2160, 3840),
 }
+CALLS = (
+    ("equalize", "uint8", "1080p"),
+    ("equalize", "uint8", "4K"),
+    ("equalize", "uint8", "2^30"),
+    ("equalize", "uint8", "64 x 1080p"),
+    ("equalize", "uint8", "16 x 4K"),
+    ("histogram", "uint8", "2^30"),
+    ("apply", "uint8", "2^30"),
+    ("equalize", "uint16", "1080p"),
+    ("equalize", "uint16", "1080p", "noise"),
+    ("equalize", "uint16", "4K"),
+    ("equalize", "uint16", "2^30"),
+    ("equalize", "uint16", "2^30", "noise"),
+    ("equalize", "uint16", "2^30", "constant"),
+    ("equalize", "uint16", "16 x 4K"),
+    ("clahe", "uint8", "1080p"),
+    ("clahe", "uint8", "4K"),
+    ("clahe", "uint8", "2^30"),
+    ("clahe", "uint16", "1080p", "natural", 4096),
+    ("clahe", "uint16", "1080p", "natural", 65536),
+    ("clahe", "uint16", "1080p", "noise", 65536),
+)
+"""Operation, dtype, size, content ("natural" where it is left out, or does not matter), bins."""
+CASES = tuple(Case(*call[:3], *SIZES[call[2]], *call[3:]) for call in CALLS)
 MOST = 1 << 30
-"""The size from which on a single image is read from memory twice: the bound counts 3 bytes a pixel."""
+"""Bytes from which on an image is read from memory twice: the bound counts them."""
+UNITS = {
+    "atomics": ("counter updates a clock and multiprocessor, without conflicts", 1, True),
+    "cache_rate": ("TB/s of the L2 cache", 1e-12, True),
+    "kept": ("of the L2 cache keep what is read twice", 1, True),
+    "additions": ("thousand million counts a second added up in the L2 cache", 1e-9, False),
+    "round_trip": ("µs of a round trip to the L2 cache, with a barrier", 1e6, False),
+    "latency": ("µs until memory answers", 1e6, False),
+    "cached": ("µs until the L2 cache answers", 1e6, False),
+    "table": ("µs for a table of 8 bits", 1e6, False),
+    "launch": ("µs of a launch in a graph", 1e6, False),
+    "overlap": ("of waits are filled with other warps' work", 1, False),
+    "tail": ("items of work while blocks run out of it", 1, False),
+    "apart": ("clocks from one instruction of a warp to the next, where a table is made", 1, False),
+    "sectors": ("sectors that the L1 cache looks up a clock", 1, False),
+    "missing": ("of the sectors of tables are not in the L1 cache", 1, False),
+}
+"""What each assumption is, what it is multiplied by, and whether `benchmarks.gpu.rates` measures it."""
 
-# How the backend cuts the work -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """A launch of equalize_u8."""
-
-    images: int
-    size: int
-    """Pixels of an image."""
-    plan: Any
-    """The Plan of histeq/_backends/cupy/fused.py."""
-    item: int
-    """Pixels of an item of work."""
-    lookahead: int
-    """Pixels that are counted between the count of one and its mapping."""
-
-    @property
-    def items(self) -> int:
-        """Items of each kind."""
-        return self.images * -(-self.size // self.item)
+Loops = dict[str, dict[str, Loop]]
 
 
-def work_of(chip: Chip, images: int, rows: int, columns: int) -> Work:
-    """Ask the backend, on the stand-in for CuPy, how it cuts a batch."""
-    fake: Any = importlib.import_module("cuda_host.fake_cupy")
-    fused: Any = importlib.import_module("histeq._backends.cupy.fused")
-    layout: Any = importlib.import_module("histeq._backends.cupy.layout")
-    interface: Any = importlib.import_module("histeq_kernels.cuda.interface")
-    image = fake.ndarray.of(np.broadcast_to(np.uint8(0), (images, 1, 1, rows, columns)))
-    plan = fused.plan_of(chip, layout.merged_region_of(image))
-    item = min(plan.stretches * interface.WARP * interface.VECTORS * interface.VECTOR, rows * columns)
-    return Work(images, rows * columns, plan, item, plan.lag * rows * columns)
+def seconds(chip: Chip, a: Assumed, case: Case, loops: Loops) -> float:
+    """Return what a call takes."""
+    return sum(each for _, each in seconds_of(chip, a, case, loops))
 
 
-# Times -----------------------------------------------------------------------------------------------
-
-COUNTERS = 256 * 32
-"""Words of a block's counters, and of its table."""
-
-
-def clocks(instructions: float, shared: float) -> float:
-    """Return the clocks of a multiprocessor that issues instructions and serves shared memory beside."""
-    return max(instructions / ISSUE, shared)
+def floor(chip: Chip, case: Case) -> float:
+    """Return the seconds that memory alone takes."""
+    size = case.pixels * case.itemsize
+    reads = 2 if case.images == 1 and size >= MOST and case.operation in ("equalize", "clahe") else 1
+    return size * (reads + (case.operation != "histogram")) / chip.copy
 
 
-def equalize_seconds(chip: Chip, a: Assumed, work: Work, phases: dict[str, float]) -> float:
-    """Return the seconds of one launch of equalize_u8."""
-    pixels, plan = work.images * work.size, work.plan
-    # Shared memory, clocks a pixel: an item's counters are cleared and folded, or its table is filled.
-    counting = 1 / a.atomics + 2 * COUNTERS / BANKS / work.item
-    mapping = 1 / BANKS + COUNTERS / BANKS / work.item
-    start = a.launch + a.round_trip + a.latency  # the first ticket, the first pixels
-    kept = a.kept * chip.cache
-    if work.images == 1:
-        # The longest of all multiprocessors' shares.
-        if work.items <= plan.blocks:
-            share = 1.0 * -(-work.items // chip.multiprocessors) * work.item
-        else:
-            share = pixels / chip.multiprocessors + a.tail * work.item
-        count = share * clocks(phases["count"], counting) / chip.clock
-        count = max(count, pixels / chip.copy, pixels / a.cache_rate)
-        again = max(pixels - kept, 0)
-        mapped = share * clocks(phases["map"], mapping) / chip.clock
-        mapped = max(mapped, (again + pixels) / chip.copy, 2 * pixels / a.cache_rate)
-        # Counts are added up and said to be there; others see it and load them; pixels come from the cache.
-        between = 4 * a.round_trip + a.table
-        return start + count + between + mapped + a.round_trip
-    again = pixels if work.lookahead > kept else 0
-    moved = max((2 * pixels + again) / chip.copy, 3 * pixels / a.cache_rate)
-    busy = clocks(phases["count"] + phases["map"], counting + mapping) * pixels
-    steady = max(moved, busy / chip.multiprocessors / chip.clock)
-    waits = (4 * a.round_trip + a.table) * work.items / plan.blocks  # of an item to count and one to map
-    item = steady * plan.blocks / (2 * work.items)
-    return start + steady + (1 - a.overlap) * waits + a.tail * item
-
-
-def pass_seconds(
-    chip: Chip, a: Assumed, pixels: int, moved: int, instructions: float, shared: float
-) -> float:
-    """Return the seconds of a kernel that only counts or only maps, with what its last block does."""
-    busy = clocks(instructions, shared) * pixels / chip.multiprocessors / chip.clock
-    return a.launch + a.latency + max(busy, moved * pixels / chip.copy) + 3 * a.round_trip + a.table
-
-
-Predicted = tuple[str, str, float, Callable[[Chip, Assumed], float]]
-"""A case, its kernel, the bytes a pixel of the bound, and the seconds."""
-
-
-def predictions(taken: dict[str, dict[str, float]]) -> list[Predicted]:
-    """Return what is predicted."""
-    found: list[Predicted] = []
-    for name, shape in CASES.items():
-
-        def seconds(chip: Chip, a: Assumed, shape: tuple[int, int, int] = shape) -> float:
-            return equalize_seconds(chip, a, work_of(chip, *shape), taken["equalize_u8"])
-
-        moved = 3 if shape[0] == 1 and shape[1] * shape[2] >= MOST else 2
-        found.append((name, "equalize_u8", moved, seconds))
-    found.append((
-        "2^30, histogram", "histogram_u8", 1,
-        lambda chip, a: pass_seconds(chip, a, 1 << 30, 1, taken["histogram_u8"]["count"], 1 / a.atomics),
-    ))  # fmt: skip
-    found.append((
-        "2^30, apply", "apply_lut_u8", 2,
-        lambda chip, a: pass_seconds(chip, a, 1 << 30, 2, taken["apply_lut_u8"]["map"], 1 / BANKS),
-    ))  # fmt: skip
-    return found
-
-
-def pixels_of(case: str) -> int:
-    """Return the pixels of a case."""
-    images, rows, columns = CASES[case.partition(",")[0]]
-    return images * rows * columns
+def deciding(case: Case, loops: Loops) -> str:
+    """Name the assumptions that decide most, and what they add on an H200 where they are bad."""
+    chip = CHIPS["H200"]
+    good = seconds(chip, GOOD, case, loops)
+    changed = {field: replace(GOOD, **{field: getattr(BAD, field)}) for field in UNITS}
+    more = {field: seconds(chip, a, case, loops) - good for field, a in changed.items()}
+    most = sorted(more, key=lambda field: -more[field])[:2]
+    return ", ".join(f"{field} +{number(1e6 * more[field])}" for field in most)
 
 
 # The report ------------------------------------------------------------------------------------------
 
-TEXT = """# A prediction: what 8 bits should take on a GPU
+TEXT = """# A prediction: what calls should take on a GPU
 
 **Nothing here was measured: no GPU has run these kernels.** `python -m benchmarks.predict` computes it;
-`python -m benchmarks.gpu` measures, and begins with the assumptions that decide.
+`python -m benchmarks.gpu` measures, and begins with those assumptions that are marked so below.
 
-## Times: natural images on the device, replayed from a graph, other images in turns
+## Times: images on the device, replayed from a graph, other images in turns
 
 {times}
 
-By memory alone: 2 bytes a pixel at the rate of a device copy, 3 for one image of 2^30 pixels, 1 for a
-histogram. Each time is that of one launch of the kernel, from the best of all assumptions to the worst.
+By memory alone: all pixels read once and written once at the rate of a device copy; of a single image of 2^30
+bytes and more read twice; of a histogram only read. µs, from the best of all assumptions to the worst.
+Decides: the assumptions, by their names below, that add most to the best time on an H200 where they alone are
+bad, and how many µs. CLAHE has 8 x 8 tiles. Of 8 bits the content matters to CLAHE alone.
 
-## How the work is cut
+## What is launched, on an H200
 
-{cut}
+{launches}
 
-## Assumptions, from good to bad, and what each of them decides
+## Assumptions
 
 {assumed}
 
-The times are those of an H200, in µs, with one assumption bad and all others good. Taken as known:
+Measured: by `benchmarks.gpu.rates`, on a GPU. Taken as known:
 {chips};
 {issue} instructions of threads a clock and multiprocessor, {banks} words of shared memory.
-Instructions a pixel: {instructions}.
 
-The model: a single image is counted, and then mapped; each phase takes the longest of its memory, its L2
-traffic, its instructions and its shared memory, on the multiprocessor with the most items. Between them lie
-round trips: counts, flag, wait, counts, table. A batch counts and maps at the same time; its time is the
-longest of the same four over both. Items take clocks of shared memory by themselves (clearing, folding,
-filling the table).
-Not in the model: bank conflicts, uneven clocks, blocks of other kernels.
+## The model
+
+Each loop is charged with its own instructions in the machine code ([table](instructions.md)). It takes the
+longest of its memory, its L2 traffic, and, on the multiprocessor with the most items of work, its
+instructions, its shared memory, and the waits of its threads for what they load. Counters that are cleared
+and folded and tables that are loaded into shared memory are a part of it, once for each item. Lanes that meet
+in a bank take turns: how many is counted on images like those of `benchmarks.gpu`, not assumed. A single
+image is counted and then mapped; a batch of 8 bits does both at the same time. Between loops lie round trips:
+counts, flags, waits. Of a table of 16 bits, or of a tile, every bin is charged with its instructions, one
+after another in a warp. Not in the model: uneven clocks, blocks of other kernels.
 """
 
 
@@ -255,50 +142,66 @@ def number(value: float) -> str:
     return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
-def report(taken: dict[str, dict[str, float]]) -> str:
-    """Return the whole as Markdown."""
-    times: list[tuple[object, ...]] = []
-    decided: dict[str, list[object]] = {name: [] for name in ("", *UNITS)}
-    h200 = CHIPS["H200"]
-    found = predictions(taken)
-    for case, kernel, moved, seconds in found:
-        for name, chip in CHIPS.items():
-            floor = moved * pixels_of(case) / chip.copy
-            good, bad = seconds(chip, GOOD), seconds(chip, BAD)
-            span, share = (f"{number(x)} to {number(y)}" for x, y in (
-                (1e6 * good, 1e6 * bad), (100 * floor / good, 100 * floor / bad),
+def span(good: float, bad: float) -> str:
+    """Return a range of numbers."""
+    return f"{number(good)} to {number(bad)}"
+
+
+def name_of(case: Case) -> str:
+    """Name a case."""
+    bins = f", {case.bins} bins" if case.bins else ""
+    return f"{case.operation} {case.dtype}, {case.size}{bins}"
+
+
+def times(loops: Loops) -> list[tuple[object, ...]]:
+    """Return the rows of the table of times."""
+    rows: list[tuple[object, ...]] = []
+    for case in CASES:
+        row: list[object] = [name_of(case), case.content, len(launches_of(CHIPS["H200"], case))]
+        for chip in CHIPS.values():
+            good, bad = seconds(chip, GOOD, case, loops), seconds(chip, BAD, case, loops)
+            least = 1e6 * floor(chip, case)
+            row += [span(1e6 * good, 1e6 * bad), number(least), span(least / good / 1e4, least / bad / 1e4)]
+        rows.append((*row, deciding(case, loops)))
+    return rows
+
+
+def launched(loops: Loops) -> list[tuple[object, ...]]:
+    """Return the rows of the table of launches."""
+    rows: list[tuple[object, ...]] = []
+    chip = CHIPS["H200"]
+    for case in CASES:
+        bad = [each for _, each in seconds_of(chip, BAD, case, loops)]
+        for (launch, good), worst in zip(seconds_of(chip, GOOD, case, loops), bad, strict=True):
+            grid = " x ".join(map(str, launch.grid))
+            phases = ", ".join(f"{n} {loop.instructions:.2f}" for n, loop in loops[launch.kernel].items())
+            rows.append((
+                name_of(case), case.content, launch.kernel, grid, launch.threads, launch.resident, phases,
+                span(1e6 * good, 1e6 * worst),
             ))  # fmt: skip
-            times.append((case, name, kernel, span, number(1e6 * floor), f"{share} %"))
-        decided[""].append(number(1e6 * seconds(h200, GOOD)))
-        for field in UNITS:
-            changed = replace(GOOD, **{field: getattr(BAD, field)})
-            decided[field].append(number(1e6 * seconds(h200, changed)))
-    cut: list[tuple[object, ...]] = []
-    for case, shape in CASES.items():
-        work = work_of(h200, *shape)
-        plan = work.plan
-        cut.append((case, plan.blocks, plan.threads, work.item, work.items, plan.lag))
-    assumed: list[tuple[object, ...]] = [("all good", "", *decided[""])]
-    for field, (unit, scale) in UNITS.items():
-        values = " to ".join(number(getattr(which, field) * scale) for which in (GOOD, BAD))
-        assumed.append((unit, values, *decided[field]))
-    chips = "; ".join(
+    return rows
+
+
+def report(loops: Loops) -> str:
+    """Return the whole as Markdown."""
+    assumed: list[tuple[object, ...]] = []
+    for field, (unit, scale, is_measured) in UNITS.items():
+        values = span(getattr(GOOD, field) * scale, getattr(BAD, field) * scale)
+        assumed.append((field, values, unit, "yes" if is_measured else "no"))
+    chips = ";\n".join(
         f"{name}: {chip.multiprocessors} multiprocessors at {chip.clock / 1e9} GHz, copies at "
         f"{chip.copy / 1e12} TB/s (read and written), {chip.cache >> 20} MB of L2"
         for name, chip in CHIPS.items()
     )
-    cases = " | ".join(case for case, *_ in found)
+    heads = " | ".join(f"{name}, µs | by memory alone | % of that" for name in CHIPS)
     return TEXT.format(
-        times=table("case | chip | kernel | µs | by memory alone | share of that", "lllrrr", times),
-        cut=table(
-            "case | blocks | threads each | pixels an item | items to count | images ahead", "lrrrrr", cut
+        times=table(f"call | content | launches | {heads} | decides", "llrrrrrrrl", times(loops)),
+        launches=table(
+            "call | content | kernel | grid | threads | blocks a multiprocessor | instructions | µs",
+            "lllrrrlr", launched(loops),
         ),
-        assumed=table(f"assumption | values | {cases}", "ll" + "r" * len(found), assumed),
+        assumed=table("name | good to bad | | measured", "lrll", assumed),
         chips=chips, issue=ISSUE, banks=BANKS,
-        instructions="; ".join(
-            f"{kernel} " + ", ".join(f"{count:.2f} to {phase}" for phase, count in taken[kernel].items())
-            for kernel in ("equalize_u8", "histogram_u8", "apply_lut_u8")
-        ),
     )  # fmt: skip
 
 

@@ -76,7 +76,7 @@ def ratios(records: Iterable[Record], *more: str) -> str:
         line = tuple(r[key] for key in keys)
         missed = "" if met(r) else f" (target {r['target']:g}x)"
         grid.setdefault(line, {})[r["size"]] = times(r["ratio"]) + missed
-    sizes = [size for size in cases.ALL if any(size in cells for cells in grid.values())]
+    sizes = [size for size in cases.EVERY if any(size in cells for cells in grid.values())]
     lines = [[*line, *(cells.get(size, "") for size in sizes)] for line, cells in grid.items()]
     return markdown(["function", "against", *more, "threads", *sizes], lines, left=2 + len(more))
 

@@ -38,7 +38,7 @@ def test_json(quick):
         "histeq", "histeq (numpy)", "OpenCV", "NumPy", "Pillow", "scikit-image", "libvips",
     }  # fmt: skip
     assert {r["content"] for r in records} == {"natural", "constant", "two-valued", "noise"}
-    assert {r["size"] for r in records} == {"64", "256"}
+    assert {r["size"] for r in records} == {"32x32", "64", "256"}
     for record in records:
         assert record["mpixels_per_second"] > 0
         assert record["bytes_per_second"] > 0

@@ -1,8 +1,9 @@
-"""The two rates that decide how fast 8 bits are: python -m benchmarks.gpu.rates. The first step on a GPU.
+"""The two rates that decide how fast we are: python -m benchmarks.gpu.rates. The first step on a GPU.
 
-How many counters a multiprocessor updates a clock, each lane of a warp in a bank of its own as in
-`histogram_u8`, for different values and for equal ones; and how fast the L2 cache is read, for buffers of
-several sizes: from some size on it does not keep them. `benchmarks/predict.py` assumes ranges of both.
+How many counters a multiprocessor updates a clock: each lane of a warp in a bank of its own as in
+`histogram_u8`, for different values and for equal ones, and lanes that meet in banks as in `histogram_u16`;
+and how fast the L2 cache is read, for buffers of several sizes: from some size on it does not keep them.
+`benchmarks/predict.py` assumes ranges of both.
 """
 
 import argparse
@@ -25,13 +26,16 @@ SOURCE = """
 typedef unsigned int u32;
 extern __shared__ u32 counters[];  // 256 rows of a word for each lane
 
-// Every thread updates its lane's counters of 16 values again and again. `cycles`: what each block took.
+// Every thread updates its lane's counters of 16 values again and again, or, where `spread` is above 1, any
+// counters: the lanes meet in banks. `cycles`: what each block took.
 extern "C" __global__ void __launch_bounds__(512, 2) count(u32 turns, u32 spread, long long* cycles) {
     for (u32 i = threadIdx.x; i < 256 * 32; i += blockDim.x) counters[i] = 0;
     u32* at[16];
 #pragma unroll
-    for (u32 k = 0; k < 16; ++k)
-        at[k] = &counters[(threadIdx.x * 37 + k * 101) * spread % 256 * 32 + threadIdx.x % 32];
+    for (u32 k = 0; k < 16; ++k) {
+        const u32 own = (threadIdx.x * 37 + k * 101) * spread % 256 * 32 + threadIdx.x % 32;
+        at[k] = &counters[spread > 1 ? (threadIdx.x * 16 + k) * spread >> 19 : own];
+    }
     __syncthreads();
     const long long start = clock64();
 #pragma unroll 1
@@ -60,7 +64,7 @@ extern "C" __global__ void __launch_bounds__(512, 2) read(const uint4* from, u32
 
 
 def updates_a_clock(cupy: Any, module: Any, spread: int) -> float:
-    """Return the counter updates a clock and multiprocessor; `spread` 0: all threads count one value."""
+    """Return the counter updates a clock and multiprocessor, by what SOURCE says of `spread`."""
     blocks = BLOCKS * backend_device().multiprocessors
     cycles = cupy.zeros(blocks, np.int64)
     count = module.get_function("count")
@@ -93,6 +97,7 @@ def main() -> None:
     record["counter_updates_a_clock"] = {
         "different values": updates_a_clock(cupy, module, 1),
         "one value": updates_a_clock(cupy, module, 0),
+        "any bank": updates_a_clock(cupy, module, 2654435761),  # scatters them: 2.5 turns
     }
     record["l2_bytes_a_second"] = {size: bytes_a_second(cupy, module, clock, size) for size in SIZES}
     options.json.parent.mkdir(parents=True, exist_ok=True)
