@@ -42,21 +42,21 @@ EQUALIZE = [
     (
         RGB, {}, ValueError,
         "layout must be given for an image of 3 axes, for example 'HWC' (color, channels last), 'CHW', "
-        "'NHW' (a stack of images), 'DHW' (a volume); got None",
+        "'NHW' (a stack of images), 'DHW' (a volume); got None (documentation: layouts)",
     ),
     (
         RGB.transpose(2, 0, 1).repeat(3, axis=2), {}, ValueError,
         "layout must be given for an image of 3 axes, for example 'CHW', 'NHW' (a stack of images), "
-        "'DHW' (a volume), 'HWC' (color, channels last); got None",
+        "'DHW' (a volume), 'HWC' (color, channels last); got None (documentation: layouts)",
     ),
     (
         RGB[None], {}, ValueError,
         "layout must be given for an image of 4 axes, for example 'NHWC' (color images, channels last), "
-        "'NCHW', 'NDHW' (volumes); got None",
+        "'NCHW', 'NDHW' (volumes); got None (documentation: layouts)",
     ),
     (
         RGB[None, None], {}, ValueError,
-        "layout must be given for an image of 5 axes, for example 'NCDHW'; got None",
+        "layout must be given for an image of 5 axes, for example 'NCDHW'; got None (documentation: layouts)",
     ),
     (RGB, {"layout": 3}, TypeError, "layout must be a string such as 'HWC', got int"),
     (
@@ -194,7 +194,7 @@ OTHERS = [
     (lambda: histeq.match(GREY, FLOAT), TypeError, "reference must have the image's dtype uint8, got float32"),
     (lambda: histeq.match(RGB, RGB[..., :2], layout="HWC"), ValueError, "reference must have 3 channels and 1 or 1 images, got shape (3, 4, 2)"),
     (lambda: histeq.match(RGB, RGB[:2], layout="NHW"), ValueError, "reference must have 1 channels and 1 or 3 images, got shape (2, 4, 3)"),
-    (lambda: histeq.histogram(RGB), ValueError, "layout must be given for an image of 3 axes, for example 'HWC' (color, channels last), 'CHW', 'NHW' (a stack of images), 'DHW' (a volume); got None"),
+    (lambda: histeq.histogram(RGB), ValueError, "layout must be given for an image of 3 axes, for example 'HWC' (color, channels last), 'CHW', 'NHW' (a stack of images), 'DHW' (a volume); got None (documentation: layouts)"),
     (lambda: histeq.set_num_threads(0), ValueError, "n must be from 1 to 4096, got 0"),
     (lambda: histeq.set_num_threads(10**5000), ValueError, "n must be from 1 to 4096, got a value of type int"),
     (lambda: histeq.set_num_threads(1.5), TypeError, "n must be an int or None, got float"),

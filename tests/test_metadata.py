@@ -595,3 +595,11 @@ if __name__ == "__main__":
             print(f"\n{source:<32}" + "".join(f"{target:<11}" for target in targets))
             for name in dict.fromkeys(name for name, _ in table):
                 print(f"{name:<32}" + "".join(f"{table.get((name, target), ''):<11}" for target in targets))
+
+
+@pytest.mark.parametrize(("text", "notes"), [(None, ()), ("a title", ("EXIF not carried",))])
+def test_the_program_that_wrote_the_input_is_no_loss(tmp_path, text, notes):
+    """What tifffile writes of itself into each file would be named in a note otherwise."""
+    metadata = None if text else {}
+    tifffile.imwrite(tmp_path / "in.tif", np.eye(20, dtype=np.uint8), description=text, metadata=metadata)
+    assert histeq.equalize_file(tmp_path / "in.tif", tmp_path / "out.npy").notes == notes

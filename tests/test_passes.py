@@ -421,6 +421,7 @@ def test_what_exists_is_kept(tmp_path):
         (FileError, {"max_pixels": 100}),
         (ValueError, {"nodata": 300}),
         (ValueError, {"rule": "none"}),
+        (ValueError, {"format": "npy"}),
         (FileError, {"mask": np.ones((20, 21), bool)}),
     ):
         with pytest.raises(error):

@@ -286,6 +286,9 @@ def test_parts_and_sums(backend):
     grown += lower  # a new object: the former does not hold these tiles
     assert grown is not upper
     assert same(grown.counts, whole.counts)
+    assert same(sum([upper, lower]).counts, whole.counts)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        1 + upper
     corner = histeq.tile_histograms(image[:5, :5], shape=image.shape, **keywords)
     far = histeq.tile_histograms(image[35:, 35:], shape=image.shape, origin=(35, 35), **keywords)
     assert (corner + far).counts.sum() == 25 + 125

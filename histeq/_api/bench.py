@@ -94,7 +94,8 @@ def bench(
     Examples
     --------
     >>> import histeq
-    >>> result = histeq.bench(ops=["equalize"], sizes=["64"], peers=[], backends=["numpy"], seconds=0.05)
+    >>> few = {"ops": ["equalize"], "sizes": ["64"], "backends": ["numpy"], "peers": []}
+    >>> result = histeq.bench(**few, seconds=0.05)
     >>> [record.candidate for record in result if record.kind == "backend"]
     ['numpy']
     """

@@ -324,8 +324,8 @@ def tile_histograms(
 
     Notes
     -----
-    For a Dask array the counts come later: the result is a `dask.delayed.Delayed`, whose ``compute()`` gives
-    them, and `add_to` must be None.
+    For a Dask array the counts come later: the result is a ``dask.delayed.Delayed`` whose ``compute()``
+    gives them, and `add_to` must be None.
 
     Examples
     --------
@@ -528,7 +528,7 @@ def tile_tables(
 
     Notes
     -----
-    For a Dask array the tables come later: the result is a `dask.delayed.Delayed`, which `apply_tiles` takes
+    For a Dask array the tables come later: the result is a ``dask.delayed.Delayed`` that `apply_tiles` takes
     for Dask arrays, and whose ``compute()`` gives them.
 
     Examples
@@ -653,7 +653,8 @@ def apply_tiles(
     >>> import numpy as np
     >>> import histeq
     >>> image = np.arange(4800, dtype=np.uint16).reshape(60, 80)
-    >>> window = histeq.apply_tiles(image[10:40, 5:], histeq.tile_tables(image), origin=(10, 5))
+    >>> tables = histeq.tile_tables(image)
+    >>> window = histeq.apply_tiles(image[10:40, 5:], tables, origin=(10, 5))
     >>> bool((window == histeq.clahe(image)[10:40, 5:]).all())
     True
     """

@@ -142,13 +142,13 @@ class Equalizer:
     --------
     >>> import numpy as np
     >>> import histeq
-    >>> clip = np.random.default_rng(0).integers(0, 100, (5, 48, 64)).astype(np.uint8)
+    >>> clip = np.random.default_rng(0).integers(0, 100, (5, 48, 64), np.uint8)
     >>> equalizer = histeq.Equalizer(window=15)
-    >>> mapped = [equalizer(frame) for frame in clip]    # a stream: each frame by those before it
+    >>> mapped = [equalizer(frame) for frame in clip]    # each by those before it
     >>> bool((mapped[0] == histeq.equalize(clip[0])).all())
     True
     >>> ahead = histeq.Equalizer(window=15, centered=True)
-    >>> len(list(ahead.frames(clip)))                    # a file: by those around it
+    >>> len(list(ahead.frames(clip)))    # each by those around it
     5
     """
 

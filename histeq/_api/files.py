@@ -218,11 +218,12 @@ def equalize_file(
         Whether what can be decoded of a damaged file is kept; the result's `damage` says what is lost. By
         default damage is an error.
     format : str, optional
-        The format to write: "PNG", "JPEG", "WebP", "BMP", "TIFF", "Zarr" or "NPY". By default that of the
-        path's suffix; of an open file that of `src`.
+        The format to write: "TIFF", "Zarr", "NPY", "PNG", "JPEG", "WebP", "BMP", "GIF", "JPEG 2000",
+        "JPEG XL", "AVIF" or "DICOM". By default that of the path's suffix; of an open file that of `src`.
     quality : int, optional
-        1 to 100, of JPEG and lossy WebP. By default that of `src`, else 95; of lossy WebP, which
-        does not tell its own, 85. WebP from other formats than JPEG is lossless.
+        1 to 100, of JPEG, within TIFF too, WebP, JPEG 2000, JPEG XL, and AVIF of 8 bits in colour. By default
+        JPEG has that of `src`, else 95. The others are lossless, but for WebP from JPEG, 95, and formats that
+        are lossy in `src` and do not tell their quality: WebP 85, JPEG 2000 95, AVIF 90.
     compression : str, optional
         Of TIFF and Zarr: "none", "deflate", "lzw", "zstd", ... By default that of `src`, if it has the same
         format.
@@ -246,7 +247,7 @@ def equalize_file(
     backend : {"numba", "numpy", "cupy"}, optional
         Which backend does the work. "cupy": on the GPU, through pinned memory.
     cluster : str or distributed.Client, optional
-        Whose workers read and write the blocks: the address of a Dask scheduler such as "tcp://host:8786",
+        Whose workers read and write the blocks: the address of a Dask scheduler such as ``tcp://host:8786``,
         or "local:N" for N processes on this machine. Files are paths that all workers see, or URLs, and `dst`
         is a Zarr store; `memory` is a worker's for each of its threads, 512M by default. Needs
         ``histeq[dask]``.
@@ -273,14 +274,15 @@ def equalize_file(
     -----
     The image is read twice, block by block: to count its pixels, and to map them. Reading, decoding, mapping,
     encoding and writing take place on all threads (`histeq.threads` limits them), so that memory does not
-    grow with the image. PNG, JPEG, WebP and BMP are decoded as wholes.
+    grow with the image. Formats other than TIFF, Zarr and NPY are decoded as wholes.
 
     Examples
     --------
     >>> import numpy as np
     >>> import histeq, pathlib, tempfile
     >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> np.save(folder / "a.npy", np.array([[50, 52, 52], [51, 52, 53], [52, 53, 54]], np.uint8))
+    >>> image = np.array([[50, 52, 52], [51, 52, 53], [52, 53, 54]], np.uint8)
+    >>> np.save(folder / "a.npy", image)
     >>> result = histeq.equalize_file(folder / "a.npy", folder / "b.npy")
     >>> result.width, result.height, result.dtype
     (3, 3, 'uint8')
@@ -433,11 +435,12 @@ def match_file(
         Whether what can be decoded of a damaged file is kept; the result's `damage` says what is lost. By
         default damage is an error.
     format : str, optional
-        The format to write: "PNG", "JPEG", "WebP", "BMP", "TIFF", "Zarr" or "NPY". By default that of the
-        path's suffix; of an open file that of `src`.
+        The format to write: "TIFF", "Zarr", "NPY", "PNG", "JPEG", "WebP", "BMP", "GIF", "JPEG 2000",
+        "JPEG XL", "AVIF" or "DICOM". By default that of the path's suffix; of an open file that of `src`.
     quality : int, optional
-        1 to 100, of JPEG and lossy WebP. By default that of `src`, else 95; of lossy WebP, which
-        does not tell its own, 85. WebP from other formats than JPEG is lossless.
+        1 to 100, of JPEG, within TIFF too, WebP, JPEG 2000, JPEG XL, and AVIF of 8 bits in colour. By default
+        JPEG has that of `src`, else 95. The others are lossless, but for WebP from JPEG, 95, and formats that
+        are lossy in `src` and do not tell their quality: WebP 85, JPEG 2000 95, AVIF 90.
     compression : str, optional
         Of TIFF and Zarr: "none", "deflate", "lzw", "zstd", ... By default that of `src`, if it has the same
         format.
@@ -461,7 +464,7 @@ def match_file(
     backend : {"numba", "numpy", "cupy"}, optional
         Which backend does the work. "cupy": on the GPU, through pinned memory.
     cluster : str or distributed.Client, optional
-        Whose workers read and write the blocks: the address of a Dask scheduler such as "tcp://host:8786",
+        Whose workers read and write the blocks: the address of a Dask scheduler such as ``tcp://host:8786``,
         or "local:N" for N processes on this machine. Files are paths that all workers see, or URLs, and `dst`
         is a Zarr store; `memory` is a worker's for each of its threads, 512M by default. Needs
         ``histeq[dask]``.
@@ -496,7 +499,8 @@ def match_file(
     >>> folder = pathlib.Path(tempfile.mkdtemp())
     >>> np.save(folder / "a.npy", np.array([[0, 1], [2, 3]], np.uint8))
     >>> np.save(folder / "model.npy", np.array([[0, 10], [20, 30]], np.uint8))
-    >>> result = histeq.match_file(folder / "a.npy", folder / "model.npy", folder / "b.npy")
+    >>> names = [folder / name for name in ("a.npy", "model.npy", "b.npy")]
+    >>> result = histeq.match_file(*names)
     >>> np.load(folder / "b.npy")
     array([[ 0, 10],
            [20, 30]], dtype=uint8)
@@ -599,11 +603,12 @@ def clahe_file(
         Whether what can be decoded of a damaged file is kept; the result's `damage` says what is lost. By
         default damage is an error.
     format : str, optional
-        The format to write: "PNG", "JPEG", "WebP", "BMP", "TIFF", "Zarr" or "NPY". By default that of the
-        path's suffix; of an open file that of `src`.
+        The format to write: "TIFF", "Zarr", "NPY", "PNG", "JPEG", "WebP", "BMP", "GIF", "JPEG 2000",
+        "JPEG XL", "AVIF" or "DICOM". By default that of the path's suffix; of an open file that of `src`.
     quality : int, optional
-        1 to 100, of JPEG and lossy WebP. By default that of `src`, else 95; of lossy WebP, which
-        does not tell its own, 85. WebP from other formats than JPEG is lossless.
+        1 to 100, of JPEG, within TIFF too, WebP, JPEG 2000, JPEG XL, and AVIF of 8 bits in colour. By default
+        JPEG has that of `src`, else 95. The others are lossless, but for WebP from JPEG, 95, and formats that
+        are lossy in `src` and do not tell their quality: WebP 85, JPEG 2000 95, AVIF 90.
     compression : str, optional
         Of TIFF and Zarr: "none", "deflate", "lzw", "zstd", ... By default that of `src`, if it has the same
         format.
@@ -627,7 +632,7 @@ def clahe_file(
     backend : {"numba", "numpy", "cupy"}, optional
         Which backend does the work. "cupy": on the GPU, through pinned memory.
     cluster : str or distributed.Client, optional
-        Whose workers read and write the blocks: the address of a Dask scheduler such as "tcp://host:8786",
+        Whose workers read and write the blocks: the address of a Dask scheduler such as ``tcp://host:8786``,
         or "local:N" for N processes on this machine. Files are paths that all workers see, or URLs, and `dst`
         is a Zarr store; `memory` is a worker's for each of its threads, 512M by default. Needs
         ``histeq[dask]``.
@@ -662,8 +667,8 @@ def clahe_file(
     >>> folder = pathlib.Path(tempfile.mkdtemp())
     >>> image = np.arange(64, dtype=np.uint8).reshape(8, 8)
     >>> np.save(folder / "a.npy", image)
-    >>> result = histeq.clahe_file(folder / "a.npy", folder / "b.npy", clip_limit=4.0, tiles=(2, 2))
-    >>> bool((np.load(folder / "b.npy") == histeq.clahe(image, clip_limit=4.0, tiles=(2, 2))).all())
+    >>> result = histeq.clahe_file(folder / "a.npy", folder / "b.npy", tiles=(2, 2))
+    >>> bool((np.load(folder / "b.npy") == histeq.clahe(image, tiles=(2, 2))).all())
     True
     """
     what = value_range, backend, _checked_alpha(alpha), count_transparent
@@ -771,6 +776,8 @@ class _Call:
 
     def _job(self, src: Any, dst: Any, format: str | None) -> Job:
         """Return a file to be served; raise if another is in its place."""
+        if format is not None and format not in _files.FORMATS:
+            raise ValueError(f"format must be one of {', '.join(_files.FORMATS)}, got {shown(format)}")
         if dst is src and not isinstance(dst, str | os.PathLike):
             raise ValueError("dst must not be src: an open file cannot be replaced")
         src, dst = urls.local(src), urls.local(dst)

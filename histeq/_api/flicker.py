@@ -78,7 +78,7 @@ def flicker(
     --------
     >>> import numpy as np
     >>> import histeq
-    >>> clip = np.random.default_rng(0).integers(0, 100, (20, 48, 64)).astype(np.uint8)
+    >>> clip = np.random.default_rng(0).integers(0, 100, (20, 48, 64), np.uint8)
     >>> alone = histeq.flicker(clip, (histeq.equalize(frame) for frame in clip))
     >>> smooth = histeq.flicker(clip, histeq.Equalizer(centered=True).frames(clip))
     >>> smooth.mean < alone.mean

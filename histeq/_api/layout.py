@@ -75,4 +75,7 @@ def _missing_layout(shape: tuple[int, ...]) -> str:
     }.get(ndim, ["'NCDHW'"])
     if ndim in (3, 4) and shape[-1] > 4:
         likely = [*likely[1:], likely[0]]
-    return f"layout must be given for an image of {ndim} axes, for example {', '.join(likely)}; got None"
+    return (
+        f"layout must be given for an image of {ndim} axes, for example {', '.join(likely)}; got None "
+        "(documentation: layouts)"
+    )

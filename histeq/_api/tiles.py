@@ -130,12 +130,16 @@ class TileHistograms(_Tiles):
     counts : array of int64
         The counts of each tile that is held: the axes N and C where the image has them (C only for
         ``color="channels"``), one axis of tiles for each spatial axis, the bins last.
-    first, stop : tuple of int
-        Which tiles are held: from the place of the first one in the grid to that after the last one.
+    first : tuple of int
+        The place in the grid of the first tile that is held.
+    stop : tuple of int
+        The place in the grid after that of the last tile that is held.
     image_shape : tuple of int
         The spatial axes of the whole image, to which an `origin` refers.
-    tiles, tile_size : tuple of int
-        The number of the image's tiles along each axis, and their size in pixels.
+    tiles : tuple of int
+        The number of the image's tiles along each axis.
+    tile_size : tuple of int
+        The size of a tile in pixels along each axis.
     bins : int
         The number of counts of a tile.
     """
@@ -157,6 +161,10 @@ class TileHistograms(_Tiles):
         starts, stops = zip(*boxes, strict=True)
         hull = tuple(map(min, *starts, *starts[:1])), tuple(map(max, *stops, *stops[:1]))
         return self._in(hull)._add(other)
+
+    def __radd__(self, other: int) -> "TileHistograms":
+        """Serve ``sum(parts)``, which begins with 0."""
+        return self if isinstance(other, int) and other == 0 else NotImplemented
 
     def __iadd__(self, other: "TileHistograms") -> "TileHistograms":
         if not isinstance(other, TileHistograms):
@@ -182,9 +190,11 @@ class TileHistograms(_Tiles):
         --------
         >>> import numpy as np
         >>> import histeq
-        >>> upper = histeq.tile_histograms(np.zeros((20, 80), np.uint8), shape=(60, 80))
-        >>> upper.part((2, 0), (8, 8))
-        TileHistograms(8 x 8 tiles of 8 x 11 pixels, 256 bins, uint8, those from (2, 0) to (8, 8))
+        >>> window = np.zeros((20, 80), np.uint8)
+        >>> upper = histeq.tile_histograms(window, shape=(60, 80), tiles=(6, 8))
+        >>> part = upper.part((2, 0), (6, 8))
+        >>> part.counts.shape, part.first, part.stop
+        ((4, 8, 256), (2, 0), (6, 8))
         """
         return self._in(self._kind.box(first, stop))
 
@@ -198,7 +208,8 @@ class TileHistograms(_Tiles):
         --------
         >>> import numpy as np
         >>> import histeq
-        >>> histeq.tile_histograms(np.zeros((4, 6), np.uint8), tiles=2).totals().counts[..., 0]
+        >>> counts = histeq.tile_histograms(np.zeros((4, 6), np.uint8), tiles=2)
+        >>> counts.totals().counts[..., 0]
         array([[6, 6],
                [6, 6]])
         """
@@ -227,7 +238,8 @@ class TileHistograms(_Tiles):
         --------
         >>> import numpy as np
         >>> import histeq
-        >>> counts = histeq.tile_histograms(np.zeros((2, 6), np.uint8), shape=(4, 6), tiles=2)
+        >>> window = np.zeros((2, 6), np.uint8)
+        >>> counts = histeq.tile_histograms(window, shape=(4, 6), tiles=2)
         >>> counts.nearest()[0, 0, 0]
         array([[0, 1],
                [0, 1]])
@@ -252,13 +264,17 @@ class TileTables(_Tiles):
         bits, else uint16. Entries are levels above the dtype's smallest value, in units of ``2**16 / bins``
         for fewer bins without `out_range`; with `value_range` or `out_dtype` they are levels above the
         lowest.
-    first, stop : tuple of int
-        Which tiles are held: from the place of the first one in the grid to that after the last one. All of
-        them, unless the tables were made of counts of some tiles.
+    first : tuple of int
+        The place in the grid of the first tile that is held. All tiles are, unless the tables were made of
+        counts of some tiles.
+    stop : tuple of int
+        The place in the grid after that of the last tile that is held.
     image_shape : tuple of int
         The spatial axes of the image that was counted, to which an `origin` refers.
-    tiles, tile_size : tuple of int
-        The number of the image's tiles along each axis, and their size in pixels.
+    tiles : tuple of int
+        The number of the image's tiles along each axis.
+    tile_size : tuple of int
+        The size of a tile in pixels along each axis.
     bins : int
         The number of entries of a table.
     """
@@ -312,7 +328,7 @@ class TileTables(_Tiles):
         >>> counts = histeq.tile_histograms(image)
         >>> row_2 = histeq.tile_tables(counts.part((2, 0), (3, 8)))
         >>> row_3 = histeq.tile_tables(counts.part((3, 0), (4, 8)))
-        >>> between = row_2.part((2, 0), (4, 8), row_3)    # tiles of 8 rows: between the centres of these
+        >>> between = row_2.part((2, 0), (4, 8), row_3)    # of 8 rows of pixels each
         >>> window = histeq.apply_tiles(image[20:28], between, origin=(20, 0))
         >>> bool((window == histeq.clahe(image)[20:28]).all())
         True

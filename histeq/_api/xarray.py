@@ -200,7 +200,7 @@ def _check_color(image: xr.DataArray, layout: _Layout) -> None:
         return
     raise ValueError(
         f"color must say what the {image.sizes[dim]} channels along {dim!r} are: 'channels' equalizes each "
-        "by itself, 'luma' takes them for red, green and blue"
+        "by itself, 'luma' takes them for red, green and blue (documentation: layouts)"
     )
 
 

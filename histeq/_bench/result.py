@@ -25,14 +25,16 @@ class BenchRecord:
     candidate : str
         A backend ("numba", "numpy", "cupy": arrays in host memory there and back; "cupy-device": arrays that
         are on the device), another library, or what is a ceiling ("memcpy", "device copy").
-    kind : {"backend", "peer", "ceiling"}
-        Which of these it is.
+    kind : str
+        Which of these it is: "backend", "peer" or "ceiling".
     threads : int
         How many threads it could use.
     pixels : str
         "identical" to histeq's default, or the rule with which histeq gives the same: "rule pillow".
-    seconds, q1, q3 : float
-        The median of a call's time, until the result is there, and the quartiles.
+    seconds : float
+        The median of a call's time, until the result is there.
+    q1, q3 : float
+        The quartiles of that time.
     samples : int
         How many samples these are of. A sample of a short call is the median of several in a row.
     visits : tuple of float
@@ -126,9 +128,9 @@ class BenchResult:
     ----------
     records : list of BenchRecord
         The times, those of a case one after the other.
-    left_out : list of LeftOut
-        What was not timed and why: libraries that are not installed (with the command that adds them), that
-        failed, hung or gave other pixels, and sizes for which there is no memory.
+    left_out : list
+        What was not timed, its `what`, and its `why`: libraries that are not installed (with the command
+        that adds them), that failed, hung or gave other pixels, and sizes for which there is no memory.
     wrong : list of str
         Backends of histeq whose pixels were not those of the others. Please report these.
     environment : dict

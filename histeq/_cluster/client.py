@@ -40,7 +40,8 @@ def connected(cluster: Any) -> "Iterator[Client]":
         from distributed import Client
     except ImportError as error:
         raise ImportError(
-            'cluster needs dask.distributed: pip install "histeq[dask]"', name="distributed"
+            'cluster needs dask.distributed: pip install "histeq[dask]" (documentation: files)',
+            name="distributed",
         ) from error
     if isinstance(cluster, Client):
         if cluster.asynchronous:

@@ -48,6 +48,7 @@ from histeq._files.whole import WholeSink
 from histeq._files.zarr_place import Shared, placed
 
 __all__ = [
+    "FORMATS",
     "MAX_PIXELS",
     "File",
     "FileError",
@@ -76,6 +77,7 @@ __all__ = [
     "writing",
 ]
 
+FORMATS = tuple(dict.fromkeys(SUFFIXES.values()))
 MAX_PIXELS = 2**30
 
 

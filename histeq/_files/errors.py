@@ -12,6 +12,22 @@ from histeq._files.reasons import reason as reason_of
 File = Any
 """A path, an open binary file, or an array or group of zarr's."""
 
+_EXTRAS = {"zarr": "zarr", "av": "video", "pydicom": "dicom", "rasterio": "geo", "distributed": "dask"}
+"""Which extra brings a library; "cli" brings all others."""
+
+
+def missing(error: ImportError) -> ImportError:
+    """Return an error that says what to install."""
+    if "pip install" in str(error):
+        return error
+    library = (error.name or str(error)).partition(".")[0]
+    what, upgrade = f"{library} is missing", ""
+    if not isinstance(error, ModuleNotFoundError):  # it is there, but old or broken
+        what, upgrade = " ".join(str(error).split()), "--upgrade "
+    extra = _EXTRAS.get(library, "cli")
+    text = f'{what}: pip install {upgrade}"histeq[{extra}]" (documentation: start)'
+    return type(error)(text, name=error.name, path=error.path)
+
 
 @contextlib.contextmanager
 def reading(file: File, kind: str = "picture") -> Iterator[None]:
@@ -19,8 +35,10 @@ def reading(file: File, kind: str = "picture") -> Iterator[None]:
     name = name_of(file)
     try:
         yield
-    except (ImportError, FileError):
-        raise  # a missing library is not an error in the file
+    except FileError:
+        raise
+    except ImportError as error:  # a missing library is not an error in the file
+        raise missing(error) from error
     except Unfit as error:
         raise FileError(f"{name}: {error}") from error
     except MemoryError as error:
@@ -37,8 +55,10 @@ def writing(file: File) -> Iterator[None]:
     name = name_of(file)
     try:
         yield
-    except (ImportError, FileError):
+    except FileError:
         raise
+    except ImportError as error:
+        raise missing(error) from error
     except Unfit as error:
         raise FileError(f"{name}: {error}") from error
     except MemoryError as error:

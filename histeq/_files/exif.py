@@ -27,6 +27,7 @@ MOST = 65000
 """Bytes of a block in JPEG, whose segments have at most 65533."""
 
 _INTEROPERABILITY, _MAKER_NOTE = 40965, 37500
+_SOFTWARE = 305
 _X_RESOLUTION, _Y_RESOLUTION, _UNIT = 282, 283, 296
 _THUMBNAIL = 513
 """Where it is; the next tag says how many bytes it has."""
@@ -170,6 +171,12 @@ def not_in_tiff(block: bytes | None) -> dict[str, bool]:
     if found is None:
         return {"EXIF, which is broken": bool(block)}
     return found.left
+
+
+def is_of_the_program(block: bytes | None) -> bool:
+    """Return whether a block tells only which program wrote the file, as another one does now."""
+    found = parsed(block)
+    return found is not None and not found.children and found.tags.keys() <= {_SOFTWARE}
 
 
 def orientation(block: bytes | None) -> int:

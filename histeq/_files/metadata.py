@@ -97,7 +97,8 @@ def carried(header: Header, kind: str, overviews: bool | None = None) -> tuple[H
         ):
             continue
         if field not in holds:
-            lost.append(_described(field, name, header))
+            if field != "exif" or not exif.is_of_the_program(header.exif):
+                lost.append(_described(field, name, header))
         elif field == "icc" and not _suits(value, header, kind):
             lost.append(f"{name}, which is for other colours")
         elif kind == "JPEG" and len(value) > _LONGEST.get(field, len(value)):

@@ -170,7 +170,12 @@ def _check_in_blocks(image: Image) -> None:
     """Raise FileError where every worker would decode the whole image."""
     if not image.source.in_blocks:
         kind = image.header.format
-        raise FileError(f"{name_of(image.file)}: {kind} cannot be read in blocks, and so not by a cluster")
+        if kind == "TIFF":
+            kind = "TIFF with a single strip or tile"
+        raise FileError(
+            f"{name_of(image.file)}: {kind} cannot be read in blocks, and so not by a cluster: "
+            "leave out --cluster, or store it as tiled TIFF or Zarr (documentation: files)"
+        )
 
 
 def _check_memory(work: Work, image: Image) -> None:

@@ -156,11 +156,13 @@ def check_bands(header: Header, color: str | None, alpha: bool) -> None:
     if bands != 3:
         what = "beside alpha" if alpha else "none of them alpha"
         number = {2: "two", 4: "four"}.get(bands, bands)
-        raise ValueError(f"the picture has {number} bands, {what}: use --color channels")
+        raise ValueError(
+            f"the picture has {number} bands, {what}: use --color channels (documentation: layouts)"
+        )
     if color is None:
         raise ValueError(
             "the picture has three bands that are not said to be red, green and blue: use --color channels, "
-            "or --color luma if they are"
+            "or --color luma if they are (documentation: layouts)"
         )
 
 

@@ -94,7 +94,9 @@ def narrowed(image: Image, method: Method | None = None) -> Image:
         return image
     dtype = header.dtype
     if selection.value_range is None:
-        raise TypeError(f"value_range must name at most {_MOST} values of {dtype} that are meant")
+        raise TypeError(
+            f"value_range must name at most {_MOST} values of {dtype} that are meant (documentation: depth)"
+        )
     try:
         low, high = (int(value) for value in selection.value_range)
         fits = np.iinfo(dtype).min <= low < high <= np.iinfo(dtype).max and high - low < _MOST
