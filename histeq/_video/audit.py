@@ -21,7 +21,7 @@ class Audit:
         self._is_avi = container.format.name == "avi"
         self._container_seconds = Fraction(container.duration or 0, 1_000_000)
         # Frames as they are follow each other to the end of the file.
-        self._size = container.size if container.format.name == "yuv4mpegpipe" else 0
+        self._size = (container.size or 0) if container.format.name == "yuv4mpegpipe" else 0
         self._position = 0
         self._container_start = Fraction(container.start_time or 0, 1_000_000)
         self._packets = self._discarded = self._corrupt = self._other_size = self._undecoded = 0

@@ -241,8 +241,10 @@ def _opened(file: Any) -> tuple[Any, _Pipe | None]:
         target = f"file:{os.fspath(path)}" if regular else _Pipe(path.open("rb", buffering=0))
     elif not (hasattr(file, "seek") and getattr(file, "seekable", lambda: True)()):
         target = _Pipe(file)
+    # Metadata that is no UTF-8 is an error in PyAV 18 unless this is said; PyAV 19 hands the bytes on.
+    tolerant = {"metadata_errors": "replace"} if av.__version__.startswith("18.") else {}
     with reasons("broken video file: "):
-        container = av.open(target, metadata_errors="replace")
+        container = av.open(target, **tolerant)
     name = container.format.name
     if name.startswith(_PICTURES[0]) or name.endswith(_PICTURES[1]):
         container.close()
@@ -272,7 +274,8 @@ def _check_stream(stream: Any, hdr: bool, max_pixels: int) -> None:
     curve = _HDR.get(context.color_trc)
     if curve and not hdr:
         raise Unfit(
-            f"it is HDR footage ({curve}), and equalizing changes what its curve means; --hdr does it still"
+            f"it is HDR footage ({curve}), and equalizing changes what its curve means; --hdr does it still "
+            "(documentation: video)"
         )
 
 
