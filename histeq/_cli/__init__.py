@@ -5,12 +5,19 @@ import warnings
 
 import click
 
-import histeq
-from histeq._cli import backends, bench, clahe, equalize, info, plot, video
+from histeq._cli import backends, bench, clahe, equalize, examples, info, plot, version, video
+
+_EPILOG = """
+Each command's --help ends with examples. The documentation is in docs/ of the source, a page a subject
+(start, layouts, nodata, files, video, ...); errors name the page that helps. In Python:
+help(histeq.equalize).
+
+Completion in bash: eval "$(_HISTEQ_COMPLETE=bash_source histeq)"; zsh and fish likewise.
+"""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(histeq.__version__, package_name="histeq", message="%(prog)s %(version)s")
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
+@version.option
 def cli() -> None:
     """Equalize the histograms of pictures: TIFF, PNG, JPEG, WebP, DICOM, Zarr and others."""
     # Whatever the libraries log about a file is either reported as an error or harmless. Without a handler
@@ -30,4 +37,5 @@ _commands = (
     bench.bench,
 )
 for command in _commands:
+    examples.add(command)
     cli.add_command(command)

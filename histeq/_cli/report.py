@@ -13,6 +13,7 @@ import numpy as np
 from histeq._api.files import FileResult
 from histeq._cli.words import in_words
 from histeq._files import FileError, Header
+from histeq._files.errors import missing
 
 _HOW = ("rule", "clip_limit", "reference")
 """Entries of a result that say what was done."""
@@ -37,9 +38,7 @@ def one_line(subject: Path | str | None = None) -> Iterator[None]:
     except FileError as error:
         raise Failure(in_words(str(error))) from error
     except ImportError as error:
-        extras = {"zarr": "zarr", "av": "video", "pydicom": "dicom", "rasterio": "geo", "distributed": "dask"}
-        extra = extras.get(error.name or "", "cli")
-        raise Failure(f'{error.name or error} is missing: pip install "histeq[{extra}]"') from error
+        raise Failure(str(missing(error))) from error
     except MemoryError as error:
         raise Failure(f"{about}not enough memory") from error
     except OSError as error:
