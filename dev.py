@@ -4,23 +4,28 @@
     python3 dev.py demo    equalize a real photograph; write demo.png; time every backend and library on it
     python3 dev.py test    lint, types, doctests and the whole test suite
     python3 dev.py test --quick    the part of it for every day: no CUDA kernels, no new processes
+    python3 dev.py test --lowest   that part with the oldest versions that the dependencies may have
 
-Both make the virtual environment .venv beside this file when it is not there yet, and keep it.
+All make the virtual environment .venv (--lowest: .venv-lowest) beside this file when it is not there yet, and
+keep it.
 """
 
 import concurrent.futures
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 import venv
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
-VENV = ROOT / ".venv"
+LOWEST = "--lowest" in sys.argv
+VENV = ROOT / (".venv-lowest" if LOWEST else ".venv")
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
@@ -51,21 +56,33 @@ def run(*arguments: str | Path, quietly: bool = False, **environment: str) -> No
 def install() -> None:
     """Make the virtual environment; install the package (editable) and all that the tests need.
 
-    Nothing is done when pyproject.toml has not changed since the last complete installation.
+    Nothing is done when neither pyproject.toml nor the version has changed since the last installation.
     """
     stamp = VENV / "installed"
     wanted = hashlib.sha256(
-        f"{sys.version}{ROOT}".encode() + (ROOT / "pyproject.toml").read_bytes()
+        f"{sys.version}{ROOT}".encode()
+        + (ROOT / "pyproject.toml").read_bytes()
+        + (ROOT / "histeq" / "__init__.py").read_bytes()  # the version
     ).hexdigest()
     if stamp.exists() and stamp.read_text() == wanted:
         return
     venv.create(VENV, clear=True)  # pip comes from outside: Debian's Python has no ensurepip
     pip = [sys.executable, "-m", "pip", "--quiet", "--python", str(PYTHON), "install"]
     subprocess.run([*pip, "pip>=25.1"], check=True)  # the first that knows --group
-    run("-m", "pip", "install", "--quiet", "--no-compile", "--editable", ".[cli]", "--group", "test")
+    constraints = VENV / "constraints.txt"
+    constraints.write_text("\n".join(lowest_versions()) if LOWEST else "")
+    run("-m", "pip", "install", "--quiet", "--no-compile", "--editable", ".[all]" if LOWEST else ".[cli]",
+        "--group", "test", "--constraint", constraints)  # fmt: skip
     # pip would compile to bytecode on one core. Some packages carry files that are not for this Python.
     subprocess.run([PYTHON, "-W", "ignore", "-m", "compileall", "-qq", "-j", "0", VENV], check=False)
     stamp.write_text(wanted)
+
+
+def lowest_versions() -> list[str]:
+    """Return pip's constraints by which each dependency has the lowest version that pyproject.toml allows."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = sum(project["optional-dependencies"].values(), project["dependencies"])
+    return [re.sub(r"(\[.*\])?>=", "==", requirement) for requirement in wanted if ">=" in requirement]
 
 
 def demo() -> None:
@@ -98,6 +115,7 @@ def test() -> None:
             partial(test_kernels, KERNELS[:-1], f"{caches}/generic", NUMBA_CPU_NAME="generic"),
             partial(run, "tests/mutate_cuda.py", "--half", quietly=True),
             cover_kernels,
+            build_docs,
             check_types,
         )
 
@@ -106,6 +124,13 @@ def test_quick() -> None:
     """Run the checks of every day: without CUDA kernels and without tests that start processes."""
     check_style()
     side_by_side(partial(run, "-m", "pytest", "-q", "-k", f"not ({CUDA} or {PROCESSES})"), check_types)
+
+
+def test_lowest() -> None:
+    """Run the tests of every day with the oldest dependencies, parts of which are deprecated by now."""
+    # A class by its name must be a builtin one here: what derives from these is ignored, too.
+    ignored = ("-W", "ignore::DeprecationWarning", "-W", "ignore::PendingDeprecationWarning")
+    run("-m", "pytest", "-q", *ignored, "-k", f"not ({CUDA} or {PROCESSES})", "tests", "histeq")
 
 
 def side_by_side(*checks: Callable[[], None]) -> None:
@@ -130,6 +155,11 @@ def check_types() -> None:
     run("-m", "mypy", quietly=True)
 
 
+def build_docs() -> None:
+    """Build the documentation, whose notebooks are executed; a warning is an error."""
+    run("-m", "sphinx", "-W", "--keep-going", "--quiet", "docs", "docs/_build/html", quietly=True)
+
+
 def test_kernels(command: tuple[str, ...], cache: str, **environment: str) -> None:
     """Run tests of the kernels, compiled anew in another way."""
     run(*command, quietly=True, NUMBA_CACHE_DIR=cache, **environment)
@@ -146,6 +176,7 @@ COMMANDS: dict[tuple[str, ...], Callable[[], None]] = {
     ("demo",): demo,
     ("test",): test,
     ("test", "--quick"): test_quick,
+    ("test", "--lowest"): test_lowest,
 }
 
 if __name__ == "__main__":
