@@ -13,7 +13,7 @@ import histeq
 
 
 def equalized(frames: Iterable[np.ndarray], batch: int = 64) -> Iterator[np.ndarray]:
-    """Yield RGB frames (H, W, 3) of uint8, each with its luma equalized by its own histogram."""
+    """Yield RGB frames (H, W, 3) of uint8, each equalized by its own histogram."""
     frames = iter(frames)
     while held := list(islice(frames, batch)):
         on_device = cupy.asarray(np.stack(held))

@@ -16,7 +16,7 @@ def normalized(images: jax.Array) -> jax.Array:
 
 
 def main() -> float:
-    """Equalize a batch of grey images between two steps of JAX; return the deviation of the result."""
+    """Equalize a batch between two steps of JAX; return the result's deviation."""
     images = jax.random.randint(jax.random.key(0), (16, 256, 256), 0, 100).astype(jnp.uint8)
     return float(normalized(histeq.equalize(images, layout="NHW")).std())
 

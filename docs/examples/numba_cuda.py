@@ -21,7 +21,7 @@ def main() -> np.ndarray:
     """Draw an image and return it equalized."""
     image = cuda.device_array((1080, 1920), np.uint8)
     draw[(68, 120), (16, 16)](image)
-    histeq.equalize(image, out=image)  # without out= the result is an array of CuPy's, which Numba takes
+    histeq.equalize(image, out=image)  # without out= the result is CuPy's
     return image.copy_to_host()
 
 

@@ -13,8 +13,9 @@ import histeq
 class RandomEqualize(torch.nn.Module):
     """Equalize each image of a batch (N, C, H, W) of uint8 with probability `p`.
 
-    The defaults give the pixels of torchvision's RandomEqualize, which equalizes every channel by itself;
-    ``rule="opencv", color="luma"`` keeps the colours of RGB. The host waits for nothing.
+    The defaults give the pixels of torchvision's RandomEqualize, which equalizes
+    every channel by itself; ``rule="opencv", color="luma"`` keeps the colours of
+    RGB. The host waits for nothing.
     """
 
     def __init__(self, p: float = 0.5, rule: str = "pillow", color: str = "channels") -> None:
