@@ -1,8 +1,8 @@
 """Plant faults in the CUDA kernels, one at a time, and see whether the tests notice.
 
-    python tests/mutate_cuda.py [--half] [FILE ...]
+    python tests/mutate_cuda.py [--third] [FILE ...]
 
-By default all faults, or those of some files; --half plants every second one, and checks of the others that
+By default all faults, or those of some files; --third plants every third one, and checks of the others that
 their texts are there. Each fault is a replacement in one source file. The faulty unit is built for the CPU and put in place of the
 right one; the quick probes below must then fail. Exit code 1 if any fault goes unnoticed.
 
@@ -583,7 +583,7 @@ def main():
     libraries = {module: host.load(module) for module in cuda.MODULES}
     for one in {probe, *PROBES.values()}:
         assert caught(libraries, one) is None, "the probes fail on the right kernels"
-    half, files = "--half" in sys.argv, [name for name in sys.argv[1:] if name != "--half"]
+    third, files = "--third" in sys.argv, [name for name in sys.argv[1:] if name != "--third"]
     missed = planted = 0
     faults = [fault for fault in FAULTS if fault[1] in (files or fault[1])]
     for number, (what, file, text, fault) in enumerate(faults):
@@ -591,7 +591,7 @@ def main():
         modules = UNITS.get(what, UNITS.get(file, (file.partition(".")[0],)))
         places = [module for module in modules if text in right[module]]
         assert places, f"{what}: the text is not in {file} any more"
-        if half and number % 2:
+        if third and number % 3:
             continue
         planted += 1
         units = dict(libraries)

@@ -262,7 +262,7 @@ def test_threads_on_two_devices(cupy, planned):
     rng = np.random.default_rng(6)
     images = [image_of(rng, "uint8", (20, 31)) for _ in range(8)]
     expected = [histeq.equalize(image, backend="numpy") for image in images]
-    wrong = []
+    wrong, ended = [], threading.Barrier(4)
 
     def work(number):
         try:
@@ -276,6 +276,7 @@ def test_threads_on_two_devices(cupy, planned):
                     wrong.append((number, i))
         except Exception as error:
             wrong.append(error)
+        ended.wait(60)  # the workspace, with its plans, of a thread that is gone would serve another one
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
