@@ -63,6 +63,8 @@ LIMITS = {
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_random_histograms_equal_numpy(dtype, limits, backend):
     """Ranges of every scale, with values on the limits, on the edges, and next to them."""
+    if dtype == "float16" and limits == "float" and np.lib.NumpyVersion(np.__version__) < "2.2.0":
+        pytest.skip("earlier versions of NumPy count halves otherwise")
     rng = np.random.default_rng(7)
     most, compared = 400 if dtype == "float16" else 3000, 0
     for _ in range(40):
