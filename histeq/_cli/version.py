@@ -27,13 +27,14 @@ def _libraries() -> list[str]:
     except metadata.PackageNotFoundError:
         return []
     names = dict.fromkeys(re.split(r"[^\w-]", text, maxsplit=1)[0] for text in wanted)
+    names.pop("histeq", None)  # the extra "all" names it
     found = []
     for name in names:
         try:
             found.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             continue
-    return [text for text in found if not text.startswith("histeq ")]
+    return found
 
 
 option = click.option(

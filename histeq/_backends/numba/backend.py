@@ -350,19 +350,15 @@ def _count_values(pixels: Pixels, at: At, parts: int) -> NDArray[np.int64]:
 def _count_bits(pixels: Pixels, at: At, parts: int) -> NDArray[np.int64]:
     """Count a plane of 8- or 16-bit elements by their bit pattern."""
     plane = bits(pixels.image[at])
-    levels = _rules.levels_of(plane.dtype)
-    if pixels.mask is not None:
-        return _count_masked(plane, mask_of(pixels, at[0], plane), parts)
-    in_rows = rows(plane, join=_tiers.in_use().joins_rows)
+    in_rows = rows(plane, join=_tiers.in_use().joins_rows) if pixels.mask is None else None
     if in_rows is None:
-        kernel = getattr(_histogram.histogram_strided, tag(plane))
-        return add_up(kernel, split(parts, plane, mask_of(pixels, at[0], plane)), (levels,))
+        return _count_masked(plane, mask_of(pixels, at[0], plane), parts)
     kernel = _histogram.histogram.u8 if plane.dtype == _UINT8 else _histogram.histogram_16.u16
 
     def count(piece: Array, counts: NDArray[np.int64]) -> None:
         kernel(piece, workspace().counters, counts)
 
-    return add_up(count, split(parts, in_rows[0]), (levels,))
+    return add_up(count, split(parts, in_rows[0]), (_rules.levels_of(plane.dtype),))
 
 
 def _count_masked(plane: Array, mask: Array, parts: int) -> NDArray[np.int64]:
