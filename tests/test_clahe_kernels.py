@@ -8,7 +8,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from histeq_kernels.cpu.clahe import blend, luma, parameters, ranks, tile_counts, tile_tables, tile_tables_16
+from histeq_kernels.cpu.clahe import (
+    blend,
+    luma,
+    parameters,
+    ranks,
+    small_ranks,
+    tile_counts,
+    tile_tables,
+    tile_tables_16,
+)
 from histeq_kernels.cpu.clahe.blend_packed import FOUND
 from histeq_kernels.cpu.core.rounding import rounded
 from histeq_kernels.cpu.histogram.workspace import SCRATCH, ZEROS
@@ -22,6 +31,7 @@ from test_kernels import (
     color_output,
     color_rows,
     each_tier,
+    each_tier_in_time,
     rows_of,
 )
 
@@ -110,7 +120,7 @@ def test_parts_of_eight_bits(tier):
         assert not scratch[:ZEROS].any()
 
 
-@each_tier
+@each_tier_in_time
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
 @pytest.mark.parametrize("stride", [1, 3, 4])
 @pytest.mark.parametrize(("shape", "count"), [*CASES, *WIDE])
@@ -182,34 +192,70 @@ def test_sixteen_bits(shape, count, dtype, bins, clip):
         check_blend(image, grid, tables, blend.blend_tiles_16.u16, levels, numbers)
 
 
+RANKED = [*(case for case in CASES if 16 <= case[0][1] < 500), ((37, 83), (5, 3)), ((64, 96), (2, 2))]
+
+
 @pytest.mark.parametrize("values", [1, 300, 30_000])
 @pytest.mark.parametrize("dtype", ["uint16", "int16"])
-@pytest.mark.parametrize(
-    ("shape", "count"),
-    [*(case for case in CASES if case[0][1] < 500), ((37, 83), (5, 3)), ((64, 96), (2, 2))],
-)
+@pytest.mark.parametrize(("shape", "count"), RANKED)
 def test_ranks(shape, count, dtype, values):
     image = np.random.default_rng(shape[1]).integers(0, values, (1, *shape)).astype(dtype)
     image[0, ::3] = np.iinfo(dtype).max - image[0, ::3]
     image[0, :, ::4] += np.iinfo(dtype).min
     grid = grid_of(shape, count)
     for levels in (_tiles.levels_of(np.dtype(dtype), 65536, None), levels_within(70, 30_000, dtype)):
-        bits, numbers = image.view(np.uint16), level_parameters(levels, 32768 if dtype == "int16" else 0)
-        entries = np.full((*grid.tiles[1:], ranks.ENTRIES), 77, np.uint32)
-        spreads, number = np.full((*entries.shape[:2], 2), 77, np.int32), entries[..., 0].size
-        positions = grid.positions(1), grid.positions(2)
-        for part in ((0, number // 2), (number // 2, number)):
-            results = entries.reshape(number, -1), spreads.reshape(number, 2)
-            ranks.tile_ranks.u16(bits, *positions, np.array(grid.tile), *part, numbers, *results)
+        check_ranks(image, grid, levels)
 
-        around = [grid.neighbours(axis, 0, image.shape[axis]) for axis in range(3)]
-        tables = expected_tables(image, grid, 1e-9, levels)  # the hardest clipping: one pixel in a bin
-        expected = levels.pixels(_tiles.blend(levels.index(image), tables, tuple(around)))
-        out = Guarded(image.shape, np.uint16)
-        area = int(np.prod(grid.tile))
-        ranks.blend_ranks.u16(bits, *around[1], *around[2], entries, spreads, numbers, area, out.inside)
-        assert same(np.ascontiguousarray(out.inside).view(dtype), expected)
-        assert out.intact()
+
+@pytest.mark.skipif(INTERPRETED, reason="there are so many cells")
+@pytest.mark.parametrize("clipped", [0, 1, 2, 5, 100, 7000, 9000, 20_000, 39_999])
+def test_distances_between_bins_that_get_a_clipped_pixel(clipped):
+    """Up to eight bins of an entry get one; so do those before the first bin in use, and after the last."""
+    rng = np.random.default_rng(clipped)
+    for offset in (0, 7, 12_345, 65_536 - 40_000):
+        image = np.minimum(np.arange(40_000), 39_999 - clipped)
+        image = (rng.permutation(image) + offset).astype(np.uint16).reshape(1, 200, 200)
+        check_ranks(image, grid_of((200, 200), (1, 1)), _tiles.levels_of(np.dtype("uint16"), 65536, None))
+
+
+@pytest.mark.skipif(INTERPRETED, reason="there are so many tiles")
+def test_more_tiles_than_there_are_marks():
+    image = np.random.default_rng(5).integers(0, 65536, (1, 70, 41)).astype(np.uint16)
+    check_ranks(image, grid_of((70, 41), (23, 13)), _tiles.levels_of(np.dtype("uint16"), 65536, None))
+
+
+def check_ranks(image, grid, levels):
+    """Both ways to equalize by ranks do as the tables of the hardest clipping, one pixel in a bin."""
+    sign, area, index = 32768 * (image.dtype == np.int16), int(np.prod(grid.tile)), levels.index(image)
+    around = [grid.neighbours(axis, 0, image.shape[axis]) for axis in range(3)]
+    tables = expected_tables(image, grid, 1e-9, levels)
+    expected = levels.pixels(_tiles.blend(index, tables, tuple(around)))
+    bits, numbers, shape = image.view(np.uint16), level_parameters(levels, sign), grid.tiles[1:]
+    limits, memory = np.array([index.min(), index.max()], np.int64), np.full(65536, 0x0101_0101, np.uint64)
+    tiles = bits, grid.positions(1), grid.positions(2), np.array(grid.tile)
+    number = int(np.prod(shape))
+    parts = (0, number // 2), (number // 2, number)
+
+    entries, out = np.full((*shape, ranks.ENTRIES), 77, np.uint32), Guarded(image.shape, np.uint16)
+    for part in parts:
+        ranks.tile_ranks.u16(*tiles, *part, numbers, limits, memory, entries.reshape(number, -1))
+    ranks.blend_ranks.u16(bits, *around[1], *around[2], entries, numbers, area, memory, out.inside)
+    assert same(np.ascontiguousarray(out.inside).view(image.dtype), expected)
+    assert out.intact()
+
+    entries, spreads = (
+        np.full((*shape, small_ranks.ENTRIES), 77, np.uint32),
+        np.full((*shape, 2), 77, np.int32),
+    )
+    out = Guarded(image.shape, np.uint16)
+    for part in parts:
+        results = entries.reshape(number, -1), spreads.reshape(number, 2)
+        small_ranks.small_tile_ranks.u16(*tiles, *part, numbers, limits, *results)
+    small_ranks.blend_small_ranks.u16(
+        bits, *around[1], *around[2], entries, spreads, numbers, area, out.inside
+    )
+    assert same(np.ascontiguousarray(out.inside).view(image.dtype), expected)
+    assert out.intact()
 
 
 def check_blend(image, grid, tables, kernel, levels, numbers):
@@ -220,9 +266,10 @@ def check_blend(image, grid, tables, kernel, levels, numbers):
     out = Guarded(image.shape, levels.table_dtype)
     bits = image.view(levels.table_dtype)
     memory = np.zeros(65536, np.uint64), np.zeros(FOUND, np.uint32)
-    kernel(bits, *around[1], *around[2], np.ascontiguousarray(tables[0]), numbers, *memory, out.inside)
-    assert same(np.ascontiguousarray(out.inside).view(levels.dtype), expected)
-    assert out.intact()
+    if bits.itemsize == 1 or bits.shape[2] >= blend.LEAST_WIDTH:
+        kernel(bits, *around[1], *around[2], np.ascontiguousarray(tables[0]), numbers, *memory, out.inside)
+        assert same(np.ascontiguousarray(out.inside).view(levels.dtype), expected)
+        assert out.intact()
     volume = Guarded(image.shape, levels.table_dtype)
     kernel = getattr(blend.blend_volume, "u8" if levels.table_dtype == np.uint8 else "u16")
     kernel(bits, *around[0], *around[1], *around[2], tables, numbers, *memory, volume.inside)
@@ -269,12 +316,30 @@ def round_all(values):
     return out
 
 
+@pytest.mark.parametrize("shape", [(20, 25)] if INTERPRETED else [(20, 25), (50, 10)])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16"])
-def test_backends_agree(dtype):
-    image = random_values(np.random.default_rng(3), 500, dtype).reshape(20, 25)
+def test_backends_agree(dtype, shape):
+    image = random_values(np.random.default_rng(3), 500, dtype).reshape(shape)
     for keywords in ({}, {"clip_limit": 40.0, "tiles": (3, 2)}, {"nodata": int(image[0, 0])}):
-        results = [histeq.clahe(image, backend=b, **keywords) for b in ("numba", "numpy")]
-        assert same(*results)
+        expected = histeq.clahe(image, backend="numpy", **keywords)
+        assert same(histeq.clahe(image, backend="numba", **keywords), expected)
+        if not INTERPRETED:
+            in_place = image.copy()
+            assert same(histeq.clahe(in_place, backend="numba", out=in_place, **keywords), expected)
+
+
+@pytest.mark.skipif(not AS_SHIPPED, reason="threads")
+@pytest.mark.parametrize("tiles", [(1, 1), (3, 2), (40, 3)])
+@pytest.mark.parametrize(
+    ("dtype", "top"), [("uint8", 256), ("uint16", 300), ("uint16", 9000), ("int16", 30_000)]
+)
+def test_rows_of_cells_on_several_threads(dtype, top, tiles, monkeypatch):
+    monkeypatch.setattr("histeq._backends.numba.clahe._PIECE", 16)
+    image = np.random.default_rng(top).integers(0, top, (130, 90)).astype(dtype)
+    expected = histeq.clahe(image, tiles=tiles, backend="numpy")
+    for number in (2, 3, 40):
+        with histeq.threads(number):
+            assert same(histeq.clahe(image, tiles=tiles, backend="numba"), expected)
 
 
 @pytest.mark.parametrize("bins", [16, 64, 128])

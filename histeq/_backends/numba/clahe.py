@@ -21,6 +21,7 @@ from histeq_kernels.cpu.clahe import blend_packed as _blend_packed
 from histeq_kernels.cpu.clahe import luma as _luma
 from histeq_kernels.cpu.clahe import parameters as _parameters
 from histeq_kernels.cpu.clahe import ranks as _ranks
+from histeq_kernels.cpu.clahe import small_ranks as _small_ranks
 from histeq_kernels.cpu.clahe import tile_counts as _counted
 from histeq_kernels.cpu.clahe import tile_tables as _tables
 from histeq_kernels.cpu.clahe import tile_tables_16 as _tables_16
@@ -46,6 +47,9 @@ At = tuple[int, int]  # which histogram of which image: (n, p)
 _PART = 1 << 16  # pixels converted at once
 _PIECE = threshold("clahe piece", 1 << 18)
 """Pixels worth a thread of their own: they take 100 microseconds, and handing them over 25 to 150."""
+_NARROW, _WIDE = 0.5, 24
+"""Bins in use for each pixel of a tile of 16 bits: from where on ranks are faster than tables, and from where
+on it is faster to compute the ranks of pixels than those of all bins."""
 _KEPT = 1 << 23  # bytes of tables kept by a thread: those of 64 tiles of 16 bits
 
 
@@ -179,11 +183,11 @@ def clahe(
 
     def work(at: At, threads: int) -> None:
         plane, target = _plain(pixels, at, levels), None if pixels.luma else _plain_output(out[at], levels)
-        if plane is not None and target is not None and _small_tiles(plane, grid, clip_limit, levels):
-            _by_ranks(plane, grid, around, levels, target, threads)
-            return
         if plane is not None and target is not None and math.prod(grid.tile) < _tables.MAX_AREA:
             first, stop = _bins_in_use(plane, levels)
+            if _ranks_serve(plane, stop - first, grid, clip_limit, levels):
+                _by_ranks(plane, (first, stop - 1), grid, around, levels, target, threads)
+                return
             table = _space.tables((*grid.tiles, stop - first), levels.table_dtype)
             _tables_of(plane, grid, clip_limit, levels, first, threads, table)
             _blend_plane(plane, table, around, _level_parameters(levels, first), target, threads)
@@ -399,14 +403,14 @@ def _blend_plane(
         rows = slice(*part)
         cut = y if part == (0, plane.shape[1]) else y.cut(rows)
         memory = (parameters, _space.packed, _space.found)
-        if flat:
+        if flat and (plane.itemsize == 1 or plane.shape[2] >= _blend.LEAST_WIDTH):
             kernel = _blend.blend_tiles.u8 if plane.itemsize == 1 else _blend.blend_tiles_16.u16
             kernel(plane[:, rows], *cut, *x, tables[z.tiles[0, 0]], *memory, out[:, rows])
         else:
             kernel = getattr(_blend.blend_volume, tag(plane))
             kernel(plane[:, rows], *z, *cut, *x, tables, *memory, out[:, rows])
 
-    _over_ranges(work, plane.shape[1], min(threads, plane.size // _PIECE))
+    _over_rows(work, y, min(threads, plane.size // _PIECE))
 
 
 def _are_bytes_in_range(pixels: Pixels, at: At, levels: Levels, out: Array) -> bool:
@@ -433,36 +437,55 @@ def _is_flat(z: Neighbours) -> bool:
     return z.tiles.shape[1] == 1 and z.tiles[0, 0] == z.tiles[1, 0] and z.weights[0, 0] == 0.5
 
 
-def _small_tiles(plane: Array, grid: Grid, clip_limit: float, levels: Levels) -> bool:
-    """Tell whether ranks serve tiles of 16 bits: small ones, clipped to a pixel in a bin."""
-    area, flat = math.prod(grid.tile), len(plane) == grid.tiles[0] == 1
-    if not flat or levels.bins != 65536 or area > _tiers.in_use().max_ranked_tile:
-        return False
-    return _tiles.clip_count(clip_limit, area, levels.bins) == 1
-
-
 def _by_ranks(
-    plane: Array, grid: Grid, around: tuple[Neighbours, ...], levels: Levels, out: Array, threads: int
+    plane: Array,
+    limits: tuple[int, int],
+    grid: Grid,
+    around: tuple[Neighbours, ...],
+    levels: Levels,
+    out: Array,
+    threads: int,
 ) -> None:
-    """Equalize a plane of 16 bits in small tiles, by ranks instead of tables."""
+    """Equalize a plane of 16 bits by ranks instead of tables."""
     _, *positions = _positions(grid)
-    _, y, x = around
-    ranks = _space.tables((*grid.tiles[1:], _ranks.ENTRIES), np.dtype(np.uint32))
-    spreads, number = np.empty((*ranks.shape[:2], 2), np.int32), len(ranks) * ranks.shape[1]
-    parameters, area = _level_parameters(levels), math.prod(grid.tile)
+    (_, y, x), (_, high, wide), area = around, grid.tiles, math.prod(grid.tile)
+    parameters, small = _level_parameters(levels), limits[1] - limits[0] > _WIDE * area
+    entries = _small_ranks.ENTRIES if small else _ranks.ENTRIES
+    ranks, bins = _space.tables((high, wide, entries), np.dtype(np.uint32)), _int64(*limits)
+    spreads = np.empty((high, wide, 2), np.int32)
 
     def rank(part: tuple[int, int]) -> None:
-        results = ranks.reshape(number, -1), spreads.reshape(number, 2)
-        _ranks.tile_ranks.u16(plane, *positions, *part, parameters, *results)
+        tiles = ranks.reshape(-1, entries)
+        if small:
+            results = bins, tiles, spreads.reshape(-1, 2)
+            _small_ranks.small_tile_ranks.u16(plane, *positions, *part, parameters, *results)
+        else:
+            memory = bins, _space.packed
+            _ranks.tile_ranks.u16(plane, *positions, *part, parameters, *memory, tiles)
 
     def blend(part: tuple[int, int]) -> None:
         rows = slice(*part)
         cut = y if part == (0, plane.shape[1]) else y.cut(rows)
-        _ranks.blend_ranks.u16(plane[:, rows], *cut, *x, ranks, spreads, parameters, area, out[:, rows])
+        if small:
+            tiles = ranks, spreads, parameters, area
+            _small_ranks.blend_small_ranks.u16(plane[:, rows], *cut, *x, *tiles, out[:, rows])
+        else:
+            memory = ranks, parameters, area, _space.packed
+            _ranks.blend_ranks.u16(plane[:, rows], *cut, *x, *memory, out[:, rows])
 
     threads = min(threads, 2 * plane.size // _PIECE)  # a pixel takes three times as long as one of 8 bits
-    _over_ranges(rank, number, threads)
-    _over_ranges(blend, plane.shape[1], threads)
+    _over_ranges(rank, high * wide, threads)
+    _over_rows(blend, y, threads)
+
+
+def _ranks_serve(plane: Array, used: int, grid: Grid, clip_limit: float, levels: Levels) -> bool:
+    """Tell whether ranks serve a plane better than tables: many bins in use, each clipped to a pixel."""
+    area, flat = math.prod(grid.tile), len(plane) == grid.tiles[0] == 1
+    if not flat or levels.bins != 65536 or area > 65535 or plane.shape[2] < _blend.LEAST_WIDTH:
+        return False
+    if used <= _NARROW * area and not _sign_bit(levels):  # tables of signed integers take far longer
+        return False
+    return _tiles.clip_count(clip_limit, area, levels.bins) == 1
 
 
 def _luma_rows(pixels: Pixels, levels: Levels, *images: Array) -> _colors.LumaRows | None:
@@ -513,6 +536,20 @@ def _blend_luma(
         kernel(*rows[:3], stride, k, *cut, *x, tables, *memory, *rows[3:])
 
     _over_ranges(work, height, min(threads, height * width // _PIECE))
+
+
+def _over_rows(work: Callable[[tuple[int, int]], None], y: Neighbours, threads: int) -> None:
+    """Call work((start, stop)) for parts of the rows: whole cells, for each of which tables are prepared."""
+    height = y.tiles.shape[1]
+    if threads < 2:
+        work((0, height))
+        return
+    ends = np.flatnonzero((y.tiles[:, 1:] != y.tiles[:, :-1]).any(axis=0)) + 1
+    cells, parts = len(ends) + 1, 4 * threads
+    bounds = [0, *ends[:: max(1, cells // parts)].tolist(), height]
+    pieces = -(-parts // cells)  # of a cell, where there are fewer cells than parts
+    cut = {a + (b - a) * i // pieces for a, b in itertools.pairwise(bounds) for i in range(pieces)}
+    _threads.run(work, itertools.pairwise(sorted(cut | {height})))
 
 
 def _over_ranges(work: Callable[[tuple[int, int]], None], length: int, threads: int) -> None:

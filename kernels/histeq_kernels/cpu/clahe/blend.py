@@ -8,14 +8,19 @@ rounded.
 import numpy as np
 
 from histeq_kernels.cpu.clahe.blend_packed import CHUNK
-from histeq_kernels.cpu.clahe.blend_vectors import blend_16_of_two, blend_of_two
+from histeq_kernels.cpu.clahe.blend_runs import LEAST_WIDTH, blend_packed_run
 from histeq_kernels.cpu.clahe.parameters import BIN_SHIFT, FIRST_BIN, LEVEL_SHIFT, PARAMETERS, SIGN
 from histeq_kernels.cpu.clahe.runs import AXIS, end_of_run
 from histeq_kernels.cpu.core.kernel import inline, kernel, plane, plane_out
 from histeq_kernels.cpu.core.operations import blend_plane
 from histeq_kernels.cpu.core.rounding import rounded
-from histeq_kernels.cpu.core.views import line, part_64, row
+from histeq_kernels.cpu.core.views import line, part_16, row
 from histeq_kernels.cpu.tiers import tiered_kernel
+
+__all__ = ["LEAST_WIDTH", "blend_tiles", "blend_tiles_16", "blend_volume"]
+
+ORDER = CHUNK + 16
+"""How many entries `pack_row` may write, with the 16 before them, which are never used but may be read."""
 
 
 def _signature(element: str, axes: int, tables: int) -> str:
@@ -46,9 +51,11 @@ def blend_tiles_16(image, ys, y_weights, xs, x_weights, tables, levels, packed, 
 
     The tables begin at the bin `levels[FIRST_BIN]` and end with the last bin that the image needs.
     """
-    height, width = np.uint64(image.shape[1]), np.uint64(image.shape[2])
-    workspace, columns = line(found), (x_weights[0], x_weights[1])
-    top = np.uint64(0)
+    height, width, top = np.uint64(image.shape[1]), np.uint64(image.shape[2]), np.uint64(0)
+    conversion = np.uint16(levels[SIGN]), np.uint16(levels[LEVEL_SHIFT]), np.float32(0), np.float32(0)
+    columns, order = (x_weights[0], x_weights[1]), part_16(line(found), 0, ORDER)
+    for i in range(ORDER):
+        order[np.uint64(i)] = i
     while top < height:
         bottom, left = end_of_run(ys, top, height), np.uint64(0)
         while left < width:
@@ -57,17 +64,16 @@ def blend_tiles_16(image, ys, y_weights, xs, x_weights, tables, levels, packed, 
             across = (np.uint64(xs[0, left]), np.uint64(xs[1, left]))
             four = (np.uint64(ys[0, top]), np.uint64(ys[1, top]), across[0], across[1])
             low, high = limits_of(image, cell, np.uint64(levels[SIGN]))
-            worth = (right - left) * (bottom - top) >= (high - low)
+            worth = (right - left) * (bottom - top) >= high - low
             if worth:
                 pack_16(tables, four, low, high, levels, packed)
             for y in range(top, bottom):
                 pixels, new = row(image, np.uint64(0), y), row(out, np.uint64(0), y)
-                if worth:
-                    look_up_packed(pixels, left, right, packed, workspace)
-                else:
-                    look_up_16(pixels, left, right, tables, four, levels, workspace)
+                if not worth:
+                    pack_row(pixels, left, right, tables, four, levels, packed)
                 rows = (y_weights[0, y], y_weights[1, y])
-                blend_row_16(workspace, left, right, columns, rows, levels, new)
+                lookup = packed, not worth, order
+                blend_packed_run(pixels, left, right, lookup, conversion, columns, rows, new)
             left = right
         top = bottom
 
@@ -119,6 +125,15 @@ def limits_of(image, cell, sign):
 
 
 @inline
+def pack_row(pixels, left, right, tables, four, levels, packed):
+    """Pack the entries of four 16-bit tables for some pixels of a row, in their order, from packed[16] on."""
+    sign, shift, first = np.uint64(levels[SIGN]), np.uint64(levels[BIN_SHIFT]), np.uint64(levels[FIRST_BIN])
+    for x in range(left, right):
+        value = np.uint64(pixels[x])
+        packed[np.uint64(16) + x - left] = packed_entries(tables, four, ((value ^ sign) >> shift) - first)
+
+
+@inline
 def pack_16(tables, four, low, high, levels, packed):
     """Pack the entries of four 16-bit tables into a 64-bit table, for the values from `low` to `high`."""
     sign, shift, first = np.uint64(levels[SIGN]), np.uint64(levels[BIN_SHIFT]), np.uint64(levels[FIRST_BIN])
@@ -137,40 +152,3 @@ def packed_entries(tables, four, i):
     above = np.uint64(tables[upper, left, i]) | np.uint64(tables[upper, right, i]) << np.uint64(16)
     below = np.uint64(tables[lower, left, i]) | np.uint64(tables[lower, right, i]) << np.uint64(16)
     return above | below << np.uint64(32)
-
-
-@inline
-def look_up_packed(pixels, left, right, packed, workspace):
-    """Write the packed entries of 16-bit pixels."""
-    entries = part_64(workspace, 0, CHUNK)
-    for i in range(right - left):
-        entries[i] = packed[pixels[left + i]]
-
-
-@inline
-def look_up_16(pixels, left, right, tables, four, levels, workspace):
-    """Write the packed entries of 16-bit pixels in a cell with too few pixels to pack its tables."""
-    entries, sign, shift, first = (
-        part_64(workspace, 0, CHUNK),
-        np.uint64(levels[SIGN]),
-        np.uint64(levels[BIN_SHIFT]),
-        np.uint64(levels[FIRST_BIN]),
-    )
-    for i in range(right - left):
-        bin_ = ((np.uint64(pixels[left + i]) ^ sign) >> shift) - first
-        entries[i] = packed_entries(tables, four, bin_)
-
-
-@inline
-def blend_row_16(workspace, left, right, columns, rows, levels, new):
-    """Blend the entries of a row; `workspace` has two words with the four entries of each pixel."""
-    (before, after), (above, below) = columns, rows
-    vectors = (right - left) // np.uint64(16) * np.uint64(16)
-    for i in range(np.uint64(0), vectors, np.uint64(16)):
-        blend_16_of_two(workspace, i, before, after, left + i, above, below, new)
-    for i in range(vectors, right - left):
-        new[left + i] = blend_of_two(workspace, i, before[left + i], after[left + i], above, below)
-    back, sign = np.uint64(levels[LEVEL_SHIFT]), np.uint64(levels[SIGN])
-    if back or sign:
-        for x in range(left, right):
-            new[x] = (np.uint64(new[x]) << back) ^ sign

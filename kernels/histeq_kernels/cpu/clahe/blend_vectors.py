@@ -8,7 +8,7 @@ from numba.extending import intrinsic
 
 from histeq_kernels.cpu.clahe.weights import weighted_mean
 from histeq_kernels.cpu.core.kernel import inline
-from histeq_kernels.cpu.core.llvm import I32, F32x16, I8x16, I16x16, I32x16, load, pointer_to, splat, store
+from histeq_kernels.cpu.core.llvm import F32x16, I8x16, I32x16, load, pointer_to, splat, store
 from histeq_kernels.cpu.core.rounding import rounded
 
 
@@ -49,48 +49,7 @@ def _blend_16_ir(typingctx, words, i, before, after, k, above, below, new):
     return types.void(words, types.uint64, before, after, types.uint64, weight, weight, new), codegen
 
 
-def _blend_16_of_two(pairs, i, before, after, k, above, below, new):
-    """Blend 16 pixels with 16-bit entries: write new[k:] from pairs[2 * i:].
-
-    Parameters
-    ----------
-    pairs : uint32, two per pixel: from the lowest bits, the upper left and right entry; the lower two
-    before, after, above, below : see `_blend_16`
-    """
-    words = pairs[2 * i : 2 * i + np.uint64(32)].copy().view(np.uint16).astype(np.float32).reshape(16, 4)
-    left, right = before[k : k + np.uint64(16)], after[k : k + np.uint64(16)]
-    upper = words[:, 0] * left + words[:, 1] * right
-    lower = words[:, 2] * left + words[:, 3] * right
-    new[k : k + np.uint64(16)] = np.rint(upper * above + lower * below)
-
-
-@intrinsic
-def _blend_16_of_two_ir(typingctx, pairs, i, before, after, k, above, below, new):
-    def codegen(context, builder, signature, args):
-        def at(which, index, kind):
-            return pointer_to(context, builder, signature, args, which, index, kind)
-
-        def halves(pair):
-            half, bits = ir.Constant(I32x16, [65535] * 16), ir.Constant(I32x16, [16] * 16)
-            return [builder.and_(pair, half), builder.lshr(pair, bits)]
-
-        words = load(builder, at(0, builder.add(args[1], args[1]), ir.VectorType(I32, 32)))
-        upper, lower = (
-            builder.shuffle_vector(words, words, ir.Constant(I32x16, list(range(first, 32, 2))))
-            for first in (0, 1)
-        )
-        columns = load(builder, at(2, args[4], F32x16)), load(builder, at(3, args[4], F32x16))
-        rows = (splat(builder, args[5], F32x16), splat(builder, args[6], F32x16))
-        level = weighted_mean(builder, halves(upper) + halves(lower), columns, rows, I16x16)
-        store(builder, level, at(7, args[4], I16x16))
-        return context.get_dummy_value()
-
-    weight = types.float32
-    return types.void(pairs, types.uint64, before, after, types.uint64, weight, weight, new), codegen
-
-
 blend_16 = _blend_16 if config.DISABLE_JIT else _blend_16_ir
-blend_16_of_two = _blend_16_of_two if config.DISABLE_JIT else _blend_16_of_two_ir
 
 
 @inline
@@ -102,13 +61,3 @@ def blend_one(word, before, after, above, below):
     c = np.float32(np.int32((word >> np.uint32(16)) & byte))
     d = np.float32(np.int32(word >> np.uint32(24)))
     return np.uint8(rounded((a * before + b * after) * above + (c * before + d * after) * below))
-
-
-@inline
-def blend_of_two(pairs, i, before, after, above, below):
-    """Blend one pixel with 16-bit entries, which are packed in two words."""
-    half, bits = np.uint32(65535), np.uint32(16)
-    upper, lower = pairs[i + i], pairs[i + i + np.uint64(1)]
-    a, b = np.float32(np.int32(upper & half)), np.float32(np.int32(upper >> bits))
-    c, d = np.float32(np.int32(lower & half)), np.float32(np.int32(lower >> bits))
-    return np.uint16(rounded((a * before + b * after) * above + (c * before + d * after) * below))

@@ -6,22 +6,19 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-from histeq_kernels.cpu.clahe.level_vectors import level_of, spread_upto
-from histeq_kernels.cpu.clahe.weights import weighted_mean
+from histeq_kernels.cpu.clahe.blend_runs import transposed
 from histeq_kernels.cpu.core.llvm import (
-    F32,
     I16,
     I32,
     I64,
-    F32x16,
+    I8x16,
+    I8x64,
     I16x16,
     I32x16,
     call,
     i64,
     last_lane,
     load,
-    masked_load,
-    masked_store,
     pointer_to,
     prefix_sums,
     splat,
@@ -29,144 +26,191 @@ from histeq_kernels.cpu.core.llvm import (
     store,
 )
 
-ENTRIES = 4096
-"""Entries of a tile, uint32, one per 16 bins. The lower half has a bit for each bin, and the upper half the
-number of bits that are set in all entries before."""
+BINS = 8
+"""Bins of an entry."""
+ENTRIES = 65536 // BINS
+"""Entries of a tile, uint32. From the lowest bit: a bit for each bin that has any pixel; a bit for each that
+gets a clipped one; and in the upper half how many bits are set in all entries before."""
+BLOCK = 16
+"""Entries that are computed at once: all of those that have a bin in use."""
 
 
-def _rank(entries):
-    """Write the upper halves of entries, whose lower halves are the bits; return how many bits are set."""
-    counts = np.bitwise_count(entries).astype(np.uint32)
-    entries |= (np.cumsum(counts, dtype=np.uint32) - counts) << np.uint32(16)
-    return np.int32(counts.sum())
+def _find_marked(marks, mark, start, stop, flip, found):
+    """Write a bit for each byte, whether it is `mark`, to words of 64; return how many are set.
+
+    Words `start` to `stop` are written, with `flip` flipped in their numbers.
+    """
+    words = np.arange(int(start), int(stop)) ^ int(flip)
+    marked = marks.reshape(-1, 64)[words] == mark
+    found[words] = np.packbits(marked, axis=1, bitorder="little").view(np.uint64)[:, 0]
+    return np.int64(marked.sum())
 
 
 @intrinsic
-def _rank_ir(typingctx, entries):
+def _find_marked_ir(typingctx, marks, mark, start, stop, flip, found):
     def codegen(context, builder, signature, args):
-        carry = cgutils.alloca_once(builder, I32x16)
-        builder.store(splat_i32(0), carry)
-        with cgutils.for_range(builder, i64(ENTRIES // 16)) as loop:
-            index = builder.shl(loop.index, i64(4))
-            pointer = pointer_to(context, builder, signature, args, 0, index, I32x16)
-            bits = load(builder, pointer)
-            counts = _bits_set(builder, bits)
-            total = builder.add(prefix_sums(builder, counts), builder.load(carry))
-            below = builder.shl(builder.sub(total, counts), splat_i32(16))
-            store(builder, builder.or_(bits, below), pointer)
-            builder.store(last_lane(builder, total), carry)
-        return builder.extract_element(builder.load(carry), i64(0))
+        _, mark, start, stop, flip, _ = args
+        count, mark = cgutils.alloca_once(builder, I64), splat(builder, mark, I8x64)
+        builder.store(i64(0), count)
+        with cgutils.for_range(builder, stop, start=start) as loop:
+            word = builder.xor(loop.index, flip)
+            index = builder.shl(word, i64(6))
+            bytes_ = load(builder, pointer_to(context, builder, signature, args, 0, index, I8x64))
+            bits = builder.bitcast(builder.icmp_unsigned("==", bytes_, mark), I64)
+            store(builder, bits, pointer_to(context, builder, signature, args, 5, word, I64))
+            builder.store(builder.add(builder.load(count), builder.ctpop(bits)), count)
+        return builder.load(count)
 
-    return types.int32(entries), codegen
+    word = types.uint64
+    return types.int64(marks, types.uint8, word, word, word, found), codegen
 
 
-def _blend_between(pixels, left, right, ranks, spreads, levels, columns, rows, new):
-    """Map the pixels of a row from `left` to `right`, which lie between the same four tiles.
+def _fill_entries(found, start, stop, flip, step, rest, entries):
+    """Write the entries of a tile, from block `start` to `stop`.
 
     Parameters
     ----------
-    ranks : the entries of the tiles at the upper left, upper right, lower left, lower right
-    spreads : for each of these, the distance between bins that get a clipped pixel, and their number
-    levels : the bits to flip in a pixel, levels per pixel (float32), the lowest level, levels above it
-    columns, rows : the weights of left and right for each column of the image; those of upper and lower
+    found : a bit for each bin that has any pixel, uint8
+    flip : flipped in the numbers of entries
+    step, rest : the distance between bins that get a clipped pixel, and their number
     """
-    sign, scale, low, span = levels
-    here = slice(int(left), int(right))
-    value = pixels[here].astype(np.int32) ^ np.int32(sign)
-
-    def entry(entries, spread):
-        found, upto = entries[value >> 4], (2 << (value & 15)) - 1
-        rank = (found >> np.uint32(16)).astype(np.int32) + np.bitwise_count(found & upto.astype(np.uint32))
-        count = rank + np.minimum(value // spread[0] + 1, spread[1])
-        level = np.rint(count.astype(np.float32) * scale).astype(np.int32)
-        return (np.minimum(level, span) + low).astype(np.float32)
-
-    a, b, c, d = (entry(*tile) for tile in zip(ranks, spreads, strict=True))
-    upper = a * columns[0][here] + b * columns[1][here]
-    lower = c * columns[0][here] + d * columns[1][here]
-    new[here] = np.rint(upper * rows[0] + lower * rows[1]).astype(np.int32) ^ np.int32(sign)
+    bins, all_entries = np.arange(65536), np.arange(ENTRIES)
+    has = np.unpackbits(found[all_entries ^ int(flip)], bitorder="little")
+    has[: int(start) * BLOCK * BINS] = has[int(stop) * BLOCK * BINS :] = 0  # of any content
+    gets = (bins % step == 0) & (bins // step < rest)
+    upto = np.cumsum(has + gets).astype(np.uint32)[BINS - 1 :: BINS]
+    before = np.concatenate([np.zeros(1, np.uint32), upto[:-1]])
+    bits = [np.packbits(flags, bitorder="little").astype(np.uint32) for flags in (has, gets)]
+    here = slice(int(start) * BLOCK, int(stop) * BLOCK)
+    filled = bits[0] | bits[1] << np.uint32(8) | before << np.uint32(16)
+    entries[(all_entries ^ int(flip))[here]] = filled[here]
 
 
 @intrinsic
-def _blend_between_ir(typingctx, pixels, left, right, ranks, spreads, levels, columns, rows, new):
+def _fill_entries_ir(typingctx, found, start, stop, flip, step, rest, entries):
     def codegen(context, builder, signature, args):
-        def addresses(which):
-            """Return the addresses of the arrays in a tuple."""
-            kinds, arrays = signature.args[which], cgutils.unpack_tuple(builder, args[which])
-            views = [
-                context.make_array(kind)(context, builder, a) for kind, a in zip(kinds, arrays, strict=True)
-            ]
-            return [builder.ptrtoint(view.data, I64) for view in views]
-
-        def address(which, index):
-            pointer = pointer_to(context, builder, signature, args, which, index, I16)
-            return builder.ptrtoint(pointer, I64)
-
-        def splat_all(which, *kinds):
-            parts = cgutils.unpack_tuple(builder, args[which])
-            return [splat(builder, part, kind) for part, kind in zip(parts, kinds, strict=True)]
-
-        levels, weights = splat_all(5, I32x16, F32x16, I32x16, I32x16), splat_all(7, F32x16, F32x16)
-        tiles = [(base, *_spread(builder, at)) for base, at in zip(addresses(3), addresses(4), strict=True)]
-        lines = addresses(6)
-
-        def sixteen(at, length):
-            value = masked_load(builder, address(0, at), length, I16x16)
-            value = builder.xor(builder.zext(value, I32x16), levels[0])
-            entries = [_level(builder, value, tile, levels) for tile in tiles]
-            here = [builder.add(line, builder.shl(at, i64(2))) for line in lines]
-            columns = [masked_load(builder, weights_at, length, F32x16) for weights_at in here]
-            level = weighted_mean(builder, entries, columns, weights, I16x16)
-            level = builder.xor(level, builder.trunc(levels[0], I16x16))
-            masked_store(builder, level, address(8, at), length)
-
-        size = builder.sub(args[2], args[1])
-        with cgutils.for_range(builder, builder.lshr(size, i64(4))) as loop:
-            sixteen(builder.add(args[1], builder.shl(loop.index, i64(4))), None)
-        rest = builder.and_(size, i64(15))
-        with builder.if_then(builder.icmp_unsigned("!=", rest, i64(0))):
-            sixteen(builder.sub(args[2], rest), rest)
+        _, start, stop, flip, step, rest, _ = args
+        step, rest, first = (builder.trunc(number, I32) for number in (step, rest, start))
+        first, steps = builder.mul(first, I32(BLOCK * BINS)), splat(builder, step, I32x16)
+        pattern, end = splat(builder, _every(builder, step), I32x16), builder.mul(step, rest)
+        window, end = _window(builder, end), builder.zext(builder.lshr(end, I32(3)), I64)
+        # For each entry, how far its first bin is from the next one that gets a pixel
+        bins = builder.add(splat(builder, first, I32x16), ir.Constant(I32x16, [BINS * k for k in range(16)]))
+        most = builder.sub(steps, splat_i32(1))
+        bins = builder.sub(most, builder.urem(builder.add(bins, most), steps))
+        ahead = cgutils.alloca_once_value(builder, bins)
+        nearer = splat(builder, builder.urem(I32(BLOCK * BINS), step), I32x16)
+        farther = builder.sub(steps, nearer)
+        # How many got one before
+        given = builder.udiv(builder.add(first, builder.sub(step, I32(1))), step)
+        given = builder.select(builder.icmp_unsigned("<", given, rest), given, rest)
+        carry = cgutils.alloca_once_value(builder, splat(builder, builder.trunc(given, I16), I16x16))
+        with cgutils.for_range(builder, stop, start=start) as loop:
+            index, distance, before = (
+                builder.shl(loop.index, i64(4)),
+                builder.load(ahead),
+                builder.load(carry),
+            )
+            allowed = _allowed(builder, window, builder.sub(end, index))
+            index = builder.xor(index, flip)
+            has = load(builder, pointer_to(context, builder, signature, args, 0, index, I8x16))
+            gets = call(builder, "llvm.umin.v16i32", I32x16, distance, splat_i32(BINS))
+            gets = builder.trunc(builder.shl(pattern, gets), I16x16)
+            bits = builder.and_(builder.or_(builder.zext(has, I16x16), gets), allowed)
+            counts = call(builder, "llvm.ctpop.v16i16", I16x16, bits)
+            sums = prefix_sums(builder, counts)
+            below = builder.sub(builder.add(sums, before), counts)
+            order = ir.Constant(ir.VectorType(I32, 32), [k // 2 + k % 2 * 16 for k in range(32)])
+            entry = builder.shuffle_vector(bits, below, order)
+            store(builder, entry, pointer_to(context, builder, signature, args, 6, index, entry.type))
+            builder.store(builder.add(before, last_lane(builder, sums)), carry)
+            wrapped, distance = builder.add(distance, farther), builder.sub(distance, nearer)
+            builder.store(call(builder, "llvm.umin.v16i32", I32x16, distance, wrapped), ahead)
         return context.get_dummy_value()
 
-    word, number, real = types.uint64, types.int32, types.float32
-    levels, rows = types.Tuple([number, real, number, number]), types.UniTuple(real, 2)
-    return types.void(pixels, word, word, ranks, spreads, levels, columns, rows, new), codegen
+    word = types.uint64
+    return types.void(found, word, word, word, word, word, entries), codegen
 
 
-def _spread(builder, address):
-    """Return vectors of the reciprocal distance between bins that get a clipped pixel, and their number."""
-    pair = builder.inttoptr(address, I32.as_pointer())
-    step, rest = (builder.load(builder.gep(pair, [i64(k)])) for k in range(2))
-    inverse = builder.fdiv(ir.Constant(F32, 1.0), builder.sitofp(step, F32))
-    return splat(builder, inverse, F32x16), splat(builder, rest, I32x16)
+def _every(builder, step):
+    """Return the bins 0, step, 2 * step, ... among eight as bits 8 to 15; there may be bits above these."""
+    pattern = I32(1 << BINS)
+    for times in (1, 2, 4):
+        distance = builder.mul(step, I32(times))
+        moved = builder.shl(pattern, builder.and_(distance, I32(7)))
+        more = builder.icmp_unsigned("<", distance, I32(BINS))
+        pattern = builder.select(more, builder.or_(pattern, moved), pattern)
+    return pattern
 
 
-def _level(builder, value, tile, levels):
-    """Return the levels of 16 values in the table of a tile."""
-    base, inverse, rest = tile
-    _, scale, low, span = levels
-    found = _gather(builder, base, builder.lshr(value, splat_i32(4)))
-    upto = builder.shl(found, builder.xor(builder.and_(value, splat_i32(15)), splat_i32(31)))
-    rank = builder.add(builder.lshr(found, splat_i32(16)), _bits_set(builder, upto))
-    count = builder.add(rank, spread_upto(builder, value, inverse, rest))
-    return level_of(builder, count, scale, low, span)
+def _window(builder, end):
+    """Return a pointer to the bits that may be set in entries if bins from `end` on get no clipped pixel.
+
+    The entry with that bin has 16 before it and 31 after it.
+    """
+    window = cgutils.alloca_once(builder, ir.ArrayType(I16, 3 * BLOCK))
+    window = builder.bitcast(window, I16.as_pointer())
+    some = builder.sub(builder.shl(I32(1 << BINS), builder.and_(end, I32(7))), I32(1))
+    after = ir.Constant(I16x16, [0xFF] * 16)
+    first = builder.insert_element(after, builder.trunc(some, I16), I32(0))
+    for k, lanes in enumerate((ir.Constant(I16x16, [0xFFFF] * 16), first, after)):
+        pointer = builder.gep(window, [i64(k * BLOCK)])
+        store(builder, lanes, builder.bitcast(pointer, I16x16.as_pointer()))
+    return window
 
 
-def _gather(builder, base, index):
-    """Load 16 words by index."""
-    wide = ir.VectorType(I64, 16)
-    offsets = builder.shl(builder.zext(index, wide), ir.Constant(wide, [2] * 16))
-    pointers = ir.VectorType(I32x16.element.as_pointer(), 16)
-    pointers = builder.inttoptr(builder.add(splat(builder, base, wide), offsets), pointers)
-    all_lanes = ir.Constant(ir.VectorType(ir.IntType(1), 16), [1] * 16)
-    name = "llvm.masked.gather.v16i32.v16p0"
-    return call(builder, name, I32x16, pointers, I32(4), all_lanes, splat_i32(0))
+def _allowed(builder, window, left):
+    """Return the bits that may be set in 16 entries, the first of which is `left` entries before the last."""
+    left = builder.select(builder.icmp_signed(">", left, i64(BLOCK)), i64(BLOCK), left)
+    left = builder.select(builder.icmp_signed("<", left, i64(-BLOCK)), i64(-BLOCK), left)
+    pointer = builder.gep(window, [builder.sub(i64(BLOCK), left)])
+    return load(builder, builder.bitcast(pointer, I16x16.as_pointer()))
 
 
-def _bits_set(builder, words):
-    """Return how many bits of each word are set."""
-    return call(builder, "llvm.ctpop.v16i32", I32x16, words)
+def _fill_cell(tiles, start, stop, flip, cell):
+    """Interleave the entries of four tiles, from block `start` to `stop`; `flip` is as in `fill_entries`.
+
+    Each entry of the cell is four words: the lower halves of the entries of the upper left (lowest) and upper
+    right tile, those of the lower two tiles; the upper halves of the same.
+    """
+    here = np.arange(int(start) * BLOCK, int(stop) * BLOCK) ^ int(flip)
+    halves = np.stack([entries[here].view(np.uint16).reshape(-1, 2) for entries in tiles])
+    cell.reshape(-1, 4)[here] = np.ascontiguousarray(halves.transpose(1, 2, 0)).view(np.uint32).reshape(-1, 4)
 
 
-rank = _rank if config.DISABLE_JIT else _rank_ir
-blend_between = _blend_between if config.DISABLE_JIT else _blend_between_ir
+@intrinsic
+def _fill_cell_ir(typingctx, tiles, start, stop, flip, cell):
+    def codegen(context, builder, signature, args):
+        pointers = [
+            context.make_array(kind)(context, builder, array).data
+            for kind, array in zip(signature.args[0], cgutils.unpack_tuple(builder, args[0]), strict=True)
+        ]
+        low, sixteen = splat_i32(65535), splat_i32(16)
+        with cgutils.for_range(builder, args[2], start=args[1]) as loop:
+            index = builder.xor(builder.shl(loop.index, i64(4)), args[3])
+            a, b, c, d = (
+                load(builder, builder.bitcast(builder.gep(pointer, [index]), I32x16.as_pointer()))
+                for pointer in pointers
+            )
+            words = [builder.or_(builder.and_(x, low), builder.shl(y, sixteen)) for x, y in ((a, b), (c, d))]
+            high = builder.xor(low, splat_i32(-1))
+            words += [
+                builder.or_(builder.lshr(x, sixteen), builder.and_(y, high)) for x, y in ((a, b), (c, d))
+            ]
+            quads = transposed(builder, words)
+            index = builder.shl(index, i64(2))
+            for k, quad in enumerate(quads):
+                for m in range(4):
+                    lanes = ir.Constant(ir.VectorType(I32, 4), list(range(4 * m, 4 * m + 4)))
+                    at = builder.add(index, i64(4 * k + 16 * m))
+                    entry = builder.shuffle_vector(quad, quad, lanes)
+                    store(builder, entry, pointer_to(context, builder, signature, args, 4, at, entry.type))
+        return context.get_dummy_value()
+
+    word = types.uint64
+    return types.void(tiles, word, word, word, cell), codegen
+
+
+find_marked = _find_marked if config.DISABLE_JIT else _find_marked_ir
+fill_entries = _fill_entries if config.DISABLE_JIT else _fill_entries_ir
+fill_cell = _fill_cell if config.DISABLE_JIT else _fill_cell_ir

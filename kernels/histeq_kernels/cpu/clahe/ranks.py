@@ -1,20 +1,20 @@
-"""CLAHE of 16-bit images in small tiles, without tables.
+"""CLAHE of 16-bit images without tables.
 
-The table of a tile has 65,536 entries, however few pixels the tile has. But if clipping leaves at most one
-pixel in a bin, as the usual limit of 2 does in tiles of fewer than 65,536 pixels, the cumulative count up to
-a bin is its rank: the number of bins up to it that have any pixel. One bit per bin stores that, together with
-the rank of every sixteenth bin: 16 KB per tile, which are quickly filled. The level of a pixel in each of
-four tiles is computed when it is needed. That takes four loads instead of one from packed tables, so that it
-is faster only for small tiles (`Tier.max_ranked_tile`).
+If clipping leaves at most one pixel in a bin, as the usual limit of 2 does in tiles of fewer than 65,536
+pixels, the cumulative count up to a bin is the number of bins up to it that have any pixel, and of those that
+get a clipped one. Two bits per bin store that, together with the count before every eighth bin: 32 KB a tile.
+Where a tile has a pixel is marked by a byte a bin: one store a pixel, and nothing to clear between tiles.
 """
 
 import numpy as np
 
+from histeq_kernels.cpu.clahe.blend import limits_of
+from histeq_kernels.cpu.clahe.blend_runs import blend_ranked_run
 from histeq_kernels.cpu.clahe.parameters import HEIGHT, LOWEST, PARAMETERS, SIGN, SPAN, WIDTH
-from histeq_kernels.cpu.clahe.rank_vectors import ENTRIES, blend_between, rank
+from histeq_kernels.cpu.clahe.rank_vectors import BINS, BLOCK, ENTRIES, fill_cell, fill_entries, find_marked
 from histeq_kernels.cpu.clahe.runs import AXIS, end_of_run
 from histeq_kernels.cpu.core.kernel import flat, inline, kernel, plane, plane_out
-from histeq_kernels.cpu.core.views import row
+from histeq_kernels.cpu.core.views import part_8, part_32, part_64, row
 
 __all__ = ["ENTRIES", "blend_ranks", "tile_ranks"]
 
@@ -22,9 +22,10 @@ _POSITIONS = ", ".join([flat("int64")] * 3)
 
 
 @kernel(
-    u16=f"void({plane('uint16')}, {_POSITIONS}, int64, int64, {PARAMETERS}, uint32[:, ::1], int32[:, ::1])"
+    u16=f"void({plane('uint16')}, {_POSITIONS}, int64, int64, {PARAMETERS}, {flat('int64')}, uint64[::1],"
+    " uint32[:, ::1])"
 )
-def tile_ranks(image, ys, xs, tile, start, stop, levels, ranks, spreads):
+def tile_ranks(image, ys, xs, tile, start, stop, levels, limits, memory, ranks):
     """Write the ranks of tiles `start` to `stop` of a (1, rows, columns) image with contiguous rows.
 
     Parameters
@@ -32,55 +33,69 @@ def tile_ranks(image, ys, xs, tile, start, stop, levels, ranks, spreads):
     ys, xs : the pixel at each position, up to the end of the last tile
     tile : its depth, height, width
     levels : see `parameters.py`
-    ranks : (tiles, ENTRIES)
-    spreads : (tiles, 2), the distance between bins that get a clipped pixel, and their number
+    limits : the first and the last bin that the image uses
+    memory : a workspace of (65536,), of any content
+    ranks : (tiles, ENTRIES), by the values of pixels; those of bins that the image uses are written
     """
-    wide = np.int64(xs.size) // tile[WIDTH]
+    wide, area = np.int64(xs.size) // tile[WIDTH], tile[HEIGHT] * tile[WIDTH]
+    marks, found, found_bytes = (
+        part_8(memory, 0, 65536),
+        part_64(memory, 8192, 1024),
+        part_8(memory, 8192, 8192),
+    )
+    first, last = blocks_of(limits[0], limits[1])
+    sign, words = np.uint64(levels[SIGN]), np.uint64(BLOCK * BINS // 64)
     for i in range(start, stop):
-        y, x, entries = i // wide * tile[HEIGHT], i % wide * tile[WIDTH], ranks[np.uint64(i)]
-        entries[:] = 0
-        mark_tile(
-            image, ys[y : y + tile[HEIGHT]], xs[x : x + tile[WIDTH]], x, np.uint16(levels[SIGN]), entries
-        )
-        rest = tile[HEIGHT] * tile[WIDTH] - np.int64(rank(entries))
-        spreads[np.uint64(i), 0], spreads[np.uint64(i), 1] = 65536 // max(rest, 1), rest
+        mark = np.uint8((i - start) % 255 + 1)
+        if mark == 1:
+            marks[:] = 0
+        y, x = i // wide * tile[HEIGHT], i % wide * tile[WIDTH]
+        mark_tile(image, ys[y : y + tile[HEIGHT]], xs[x : x + tile[WIDTH]], x, mark, marks)
+        rest = area - find_marked(marks, mark, first * words, last * words, sign // np.uint64(64), found)
+        step, entries = np.uint64(65536 // max(rest, 1)), ranks[np.uint64(i)]
+        fill_entries(found_bytes, first, last, sign // np.uint64(BINS), step, np.uint64(rest), entries)
 
 
 @inline
-def mark_tile(image, ys, xs, first, sign, entries):
-    """Set the bits of the pixels of a tile; positions beyond the image are reflected."""
+def blocks_of(low, high):
+    """Return from which block of entries to which the bins from `low` to `high` have theirs."""
+    size = np.uint64(BLOCK * BINS)
+    return np.uint64(low) // size, np.uint64(high) // size + np.uint64(1)
+
+
+@inline
+def mark_tile(image, ys, xs, first, mark, marks):
+    """Mark the values of the pixels of a tile; positions beyond the image are reflected."""
     inside = np.uint64(max(min(np.int64(xs.size), np.int64(image.shape[2]) - first), 0))
     for y in range(np.uint64(ys.size)):
         pixels = row(image, np.uint64(0), np.uint64(ys[y]))
         for x in range(inside):
-            mark(np.uint16(pixels[np.uint64(first) + x] ^ sign), entries)
+            marks[pixels[np.uint64(first) + x]] = mark
         for x in range(inside, np.uint64(xs.size)):
-            mark(np.uint16(pixels[np.uint64(xs[x])] ^ sign), entries)
+            marks[pixels[np.uint64(xs[x])]] = mark
 
 
-@inline
-def mark(value, entries):
-    """Set the bit of a bin."""
-    entries[value >> np.uint16(4)] |= np.uint32(1) << np.uint32(value & np.uint16(15))
+_RANKS = "Array(uint32, 3, 'C', readonly=True)"
 
 
-_GRID = ", ".join(f"Array({element}, 3, 'C', readonly=True)" for element in ("uint32", "int32"))
-
-
-@kernel(u16=f"void({plane('uint16')}, {AXIS}, {AXIS}, {_GRID}, {PARAMETERS}, int64, {plane_out('uint16')})")
-def blend_ranks(image, ys, y_weights, xs, x_weights, ranks, spreads, levels, area, out):
+@kernel(
+    u16=f"void({plane('uint16')}, {AXIS}, {AXIS}, {_RANKS}, {PARAMETERS}, int64, uint64[::1],"
+    f" {plane_out('uint16')})"
+)
+def blend_ranks(image, ys, y_weights, xs, x_weights, ranks, levels, area, memory, out):
     """Map the pixels of the image, as `blend.blend_tiles_16` does.
 
     Parameters
     ----------
-    ranks, spreads : (tiles down, tiles across, ...)
+    ranks : (tiles down, tiles across, ENTRIES)
     levels : see `parameters.py`
     area : the number of pixels of a tile
+    memory : a workspace of (65536,), of any content
     """
     height, width, top = np.uint64(image.shape[1]), np.uint64(image.shape[2]), np.uint64(0)
-    sign, low, span = np.int32(levels[SIGN]), np.int32(levels[LOWEST]), np.int32(levels[SPAN])
-    conversion = (sign, np.float32(span) / np.float32(area), low, span)
-    columns = (x_weights[0], x_weights[1])
+    sign, scale = np.uint64(levels[SIGN]), np.float32(levels[SPAN]) / np.float32(area)
+    conversion = np.uint16(sign), np.uint16(0), scale, np.float32(levels[LOWEST])
+    columns, entries = (x_weights[0], x_weights[1]), part_32(memory, 0, 4 * ENTRIES)
     while top < height:
         bottom, left = end_of_run(ys, top, height), np.uint64(0)
         upper, lower = np.uint64(ys[0, top]), np.uint64(ys[1, top])
@@ -88,10 +103,33 @@ def blend_ranks(image, ys, y_weights, xs, x_weights, ranks, spreads, levels, are
             right = end_of_run(xs, left, width)
             a, b = np.uint64(xs[0, left]), np.uint64(xs[1, left])
             four = ranks[upper, a], ranks[upper, b], ranks[lower, a], ranks[lower, b]
-            spread = spreads[upper, a], spreads[upper, b], spreads[lower, a], spreads[lower, b]
+            cell = (top, bottom, left, right)
+            low, high = limits_of(image, cell, sign)
+            first, last = blocks_of(low, high)
+            if (right - left) * (bottom - top) < (last - first) * np.uint64(4):
+                fill_entries_of_pixels(image, cell, four, entries)
+            else:
+                fill_cell(four, first, last, sign // np.uint64(BINS), entries)
             for y in range(top, bottom):
                 pixels, new = row(image, np.uint64(0), y), row(out, np.uint64(0), y)
                 rows = y_weights[0, y], y_weights[1, y]
-                blend_between(pixels, left, right, four, spread, conversion, columns, rows, new)
+                blend_ranked_run(pixels, left, right, entries, conversion, columns, rows, new)
             left = right
         top = bottom
+
+
+@inline
+def fill_entries_of_pixels(image, cell, four, entries):
+    """Do as `fill_cell` does, for the pixels of a cell alone."""
+    top, bottom, left, right = cell
+    a, b, c, d = four
+    half, bits = np.uint32(65535), np.uint32(16)
+    for y in range(top, bottom):
+        pixels = row(image, np.uint64(0), y)
+        for x in range(left, right):
+            i = np.uint64(pixels[x]) // np.uint64(BINS)
+            at = np.uint64(4) * i
+            entries[at] = a[i] & half | b[i] << bits
+            entries[at + np.uint64(1)] = c[i] & half | d[i] << bits
+            entries[at + np.uint64(2)] = a[i] >> bits | b[i] & ~half
+            entries[at + np.uint64(3)] = c[i] >> bits | d[i] & ~half

@@ -4,18 +4,14 @@ import numpy as np
 
 from histeq_kernels.cpu.clahe.parameters import DEPTH, HEIGHT, WIDTH
 from histeq_kernels.cpu.core.kernel import inline
-from histeq_kernels.cpu.core.views import address_of, part_i64
-from histeq_kernels.cpu.histogram.bitplane_vectors import SUMS
-from histeq_kernels.cpu.histogram.bitplanes import count_bitplanes, fold_sums
+from histeq_kernels.cpu.core.views import address_of
+from histeq_kernels.cpu.histogram.bitplanes import count_bitplanes, fold_counters
 from histeq_kernels.cpu.histogram.workspace import ZEROS
 
 
 @inline
 def count_tile(image, positions, tile, i, memory, scratch, counts):
-    """Add the i-th tile's pixels to its counts.
-
-    `memory` has any content from entry 256 on.
-    """
+    """Add the i-th tile's pixels to its counts; `memory` is not used."""
     zs, ys, xs = positions
     across, down = np.int64(xs.size) // tile[WIDTH], np.int64(ys.size) // tile[HEIGHT]
     front, top, left = (
@@ -32,11 +28,5 @@ def count_tile(image, positions, tile, i, memory, scratch, counts):
         for y in range(top, top + tile[HEIGHT]):
             for x in range(left + (width if y < top + height else 0), left + tile[WIDTH]):
                 value = image[np.uint64(zs[z]), np.uint64(ys[np.uint64(y)]), np.uint64(xs[np.uint64(x)])]
-                scratch[np.uint64(SUMS) + value] += np.uint32(1)
-    wide = part_i64(memory, 256, 256)
-    for value in range(np.uint64(256)):
-        wide[value] = scratch[np.uint64(SUMS) + value]
-        scratch[np.uint64(SUMS) + value] = 0
-    fold_sums(scratch, wide)
-    for value in range(np.uint64(256)):
-        counts[value] += np.int32(wide[value])
+                scratch[value] += np.uint32(1)
+    fold_counters(scratch, counts)

@@ -7,7 +7,12 @@ from histeq_kernels.cpu.core.rounding import SHIFT
 
 
 def weighted_mean(builder, entries, columns, rows, kind=I8x16):
-    """Return the levels of 16 pixels from the entries of four tables.
+    """Return the levels of 16 pixels from the entries of four tables: see `mean_of_levels`."""
+    return mean_of_levels(builder, [builder.sitofp(entry, F32x16) for entry in entries], columns, rows, kind)
+
+
+def mean_of_levels(builder, entries, columns, rows, kind=I8x16):
+    """Return the levels of 16 pixels from those in four tables, as floats.
 
     `columns` are the weights of left and right tables, `rows` those of upper and lower ones.
     """
@@ -15,7 +20,7 @@ def weighted_mean(builder, entries, columns, rows, kind=I8x16):
     def between(a, b, weights):
         return builder.fadd(builder.fmul(a, weights[0]), builder.fmul(b, weights[1]))
 
-    a, b, c, d = (builder.sitofp(entry, F32x16) for entry in entries)
+    a, b, c, d = entries
     level = between(between(a, b, columns), between(c, d, columns), rows)
     rounded = builder.fadd(level, ir.Constant(F32x16, [float(SHIFT)] * 16))
     return builder.trunc(builder.bitcast(rounded, I32x16), kind)
