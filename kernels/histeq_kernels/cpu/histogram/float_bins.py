@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from histeq_kernels.cpu.core.kernel import COUNTS_OUT, flat, kernel, plane
+from histeq_kernels.cpu.core.kernel import COUNTS_OUT, flat, inline, kernel, plane
 from histeq_kernels.cpu.core.operations import count_block, fold_blocks
 from histeq_kernels.cpu.core.views import row
 from histeq_kernels.cpu.histogram import intervals
@@ -19,27 +19,39 @@ def histogram_few_bins_rows(image, edges, found, workspace, scratch, counts):
 
     The bins are written to the workspace, which is that of `ycrcb/blocks.py`, and counted as a grey image.
     """
-    low, high, scale = edges[0], edges[edges.size - 1], intervals.scale_of(edges)
-    doubt, few = intervals.doubt_of(edges, scale), np.uint64(image.size) < np.uint64(FEW)
-    one, block, filled = np.uint64(1), np.uint64(intervals.BLOCK), np.uint64(0)
+    low, high, nothing = edges[0], edges[edges.size - 1], edges.dtype.type(np.nan)
+    scale, line, ends = intervals.scale_of(edges), intervals.line_of(edges, 0, image), ends_of(edges)
+    few, one, block = np.uint64(image.size) < np.uint64(FEW), np.uint64(1), np.uint64(intervals.BLOCK)
+    filled = np.uint64(0)
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
             values = row(image, z, y)
             for start in range(np.uint64(0), np.uint64(values.size), block):
                 size = min(block, np.uint64(values.size) - start)
-                intervals.guess(values, start, size, np.nan, edges, scale, doubt, found)
-                for i in range(size):
-                    if found[i] >= 0:
-                        workspace[filled] = found[i]
-                        filled += one
-                    elif low <= values[start + i] <= high:
-                        workspace[filled] = intervals.bin_of(values[start + i], edges, scale)
-                        filled += one
+                if intervals.guess(values, start, size, line, ends, (low, high), nothing, found):
+                    for i in range(size):
+                        workspace[filled + i] = found[i]
+                    filled += size
+                else:
+                    for i in range(size):
+                        value = values[start + i]
+                        if low <= value <= high:
+                            index = np.uint64(found[i])
+                            index = index if found[i] >= 0 else intervals.bin_of(value, edges, scale)
+                            workspace[filled] = index
+                            filled += one
                 if filled > np.uint64(LARGEST_BLOCK) - block:
                     count_block(workspace, one, filled, filled, 0, few, scratch, counts)
                     filled = np.uint64(0)
     count_block(workspace, one, filled, filled, 0, few, scratch, counts)
     fold_blocks(0, few, scratch, counts)
+
+
+@inline
+def ends_of(edges):
+    """Return the least and the largest guess of values within the range: well within the outer bins."""
+    kind = edges.dtype.type
+    return kind(0.5), kind(edges.size - 1.5)
 
 
 @kernel(
@@ -52,20 +64,24 @@ def histogram_bins_rows(image, edges, found, scratch, counts):
     Two tables alternate: neighbours often fall into the same bin, where an increment waits for the previous
     store.
     """
-    low, high, scale = edges[0], edges[edges.size - 1], intervals.scale_of(edges)
-    doubt, half = intervals.doubt_of(edges, scale), np.uint64(1 << 15)
+    low, high, nothing = edges[0], edges[edges.size - 1], edges.dtype.type(np.nan)
+    scale, line, ends = intervals.scale_of(edges), intervals.line_of(edges, 0, image), ends_of(edges)
+    half = np.uint64(1 << 15)
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
             values = row(image, z, y)
             for start in range(np.uint64(0), np.uint64(values.size), np.uint64(intervals.BLOCK)):
                 size = min(np.uint64(intervals.BLOCK), np.uint64(values.size) - start)
-                intervals.guess(values, start, size, np.nan, edges, scale, doubt, found)
-                for i in range(size):
-                    table = (i & np.uint64(1)) * half
-                    if found[i] >= 0:
-                        scratch[np.uint64(found[i]) + table] += np.uint32(1)
-                    elif low <= values[start + i] <= high:
-                        scratch[intervals.bin_of(values[start + i], edges, scale) + table] += np.uint32(1)
+                if intervals.guess(values, start, size, line, ends, (low, high), nothing, found):
+                    for i in range(size):
+                        scratch[np.uint64(found[i]) + (i & np.uint64(1)) * half] += np.uint32(1)
+                else:
+                    for i in range(size):
+                        value, table = values[start + i], (i & np.uint64(1)) * half
+                        if low <= value <= high:
+                            index = np.uint64(found[i])
+                            index = index if found[i] >= 0 else intervals.bin_of(value, edges, scale)
+                            scratch[index + table] += np.uint32(1)
     for i in range(np.uint64(counts.size)):
         counts[i] += np.int64(scratch[i]) + np.int64(scratch[half + i])
         scratch[i] = 0

@@ -1,16 +1,17 @@
 """Search for the interval, of many with nearly equal widths, that holds a value: the bins of floating images.
 
 A product guesses the interval, and a comparison with the borders between the intervals, the knots, decides.
-Most guesses need no comparison: the product increases with the value, and `doubt_of` bounds its distance from
-a whole number at the knots. A guess that is farther than that from every whole number is right. So the
-intervals of a block of values are guessed in vectors, and only the few doubtful ones are found one by one.
+Most guesses need no comparison: however it is rounded, the product increases with the value, and the guesses
+of the knots themselves tell how far one may be off. A guess that is farther than that from every whole number
+is right. So the intervals of a block of values are guessed in vectors, with the precision of the image, and
+only where a guess is doubtful the values are looked at one by one.
 """
 
 import numpy as np
 
 from histeq_kernels.cpu.core.kernel import inline, inline_per_pixel
 
-BLOCK = 512
+BLOCK = 128
 """The number of values that are guessed together."""
 
 
@@ -22,28 +23,43 @@ def scale_of(knots):
 
 
 @inline
-def doubt_of(knots, scale):
-    """Return the largest distance between a knot's guess and its index, or 1 if guesses are useless."""
-    worst, first = 0.0, np.float64(knots[0])
+def line_of(knots, before, image):
+    """Return the origin, the scale and the doubt of guesses, in the dtype of the image.
+
+    The guess of a value is ``(value - origin) * scale``, that of the i-th knot about ``i + before``. Where
+    guesses are useless the doubt is 1.
+    """
+    kind, exact = image.dtype.type, scale_of(knots)
+    origin, scale, worst = kind(np.float64(knots[0]) - before / exact), kind(exact), 0.0
     for i in range(np.uint64(knots.size)):
-        error = abs((np.float64(knots[i]) - first) * scale - np.float64(i))
-        if not error < 0.5:
-            return 1.0
+        error = abs(np.float64((kind(knots[i]) - origin) * scale) - (np.float64(i) + before))
+        if not error < 0.2:
+            return origin, scale, kind(1)
         worst = max(worst, error)
-    return worst
+    return origin, scale, kind(2 * worst)  # twice: sums of the doubt are rounded
 
 
 @inline
-def guess(values, start, size, nodata, knots, scale, doubt, found):
-    """Write the interval of each of `size` values, or -1 if it is doubtful or the value is `nodata`."""
-    first, last = np.float64(knots[0]), np.float64(knots.size - 1)
+def guess(values, start, size, line, ends, valid, nodata, found):
+    """Write the interval of each of `size` values, or -1; return whether there is no -1.
+
+    That stands for doubtful guesses, `nodata`, and values that are not `valid`, from a lowest to a highest
+    one. Guesses are kept between the `ends`.
+    """
+    (origin, scale, doubt), (least, most), (lowest, highest) = line, ends, valid
+    upto, worst = values.dtype.type(1) - doubt, np.int32(0)
     for i in range(size):
-        value = np.float64(values[start + i])
-        place = (value - first) * scale
-        place = place if (place > 0.0) & (place < last) & (value != nodata) else 0.0
+        value = values[start + i]
+        place = (value - origin) * scale
+        place = place if place > least else least  # also in place of NaN
+        place = place if place < most else most
         whole = np.int32(place)
-        rest = place - np.float64(whole)
-        found[i] = whole if (rest > doubt) & (rest < 1.0 - doubt) else np.int32(-1)
+        rest = place - values.dtype.type(whole)
+        certain = (rest > doubt) & (rest < upto) & (value >= lowest) & (value <= highest) & (value != nodata)
+        index = whole if certain else np.int32(-1)
+        found[i] = index
+        worst = min(worst, index)
+    return worst == 0
 
 
 @inline_per_pixel
