@@ -408,6 +408,12 @@ class TestWorker:
             judge = pixels.Judge(CASE, CASE.image(), [])
             assert judge.compare(np.load(paths["result"])) in ("identical", "rule vips", "rule numpy")
 
+    def test_counts_are_compared_as_far_as_opencv_has_them(self):
+        theirs = np.array([[3], [2**24 + 4]], np.float32)
+        assert pixels.same(theirs, np.array([3, 2**24 + 5]))  # no float32
+        assert not pixels.same(theirs, np.array([3, 2**24 + 7]))
+        assert not pixels.same(theirs, np.array([4, 2**24 + 4]))
+
     def test_every_way_gives_pixels_of_ours(self):
         for library in peers.PEERS.values():
             if not peers.installed(library.name) or library.name in (

@@ -595,7 +595,8 @@ def test_two_processes_compile_at_once_into_one_empty_cache(tmp_path):
         output, errors = process.communicate(timeout=240)
         assert output.strip() == "right", errors
     assert list((tmp_path / "cache").rglob("*.nbi"))
-    assert run(code, **environment) == "right"  # and the cache they left is whole
+    code = code.replace('print("right")', 'print("right", "scipy.linalg" in sys.modules)')
+    assert run(code, **environment) == "right False"  # the cache they left is whole: nothing was compiled
 
 
 def test_one_visible_cpu():

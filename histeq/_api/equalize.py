@@ -178,11 +178,17 @@ def equalize(
            [ 31, 159, 223],
            [159, 223, 255]], dtype=uint8)
     """
-    plain = mask is None and nodata is None and bins is None and value_range is None and out_range is None
-    if plain and out_dtype is None and type(image) is np.ndarray and type(backend) in (str, NoneType):
+    whole = mask is None and nodata is None and value_range is None and out_range is None
+    usual = bins is None and out_dtype is None
+    if usual and type(image) is np.ndarray and type(backend) in (str, NoneType):
         fast = dispatch.fast_path(backend)
-        if fast and (result := fast.equalize(image, rule, layout, color, alpha, out)) is not None:
-            return result
+        if fast and whole:
+            if (result := fast.equalize(image, rule, layout, color, alpha, out)) is not None:
+                return result
+        elif fast:
+            part = {"mask": mask, "nodata": nodata, "value_range": value_range, "out_range": out_range}
+            if (result := fast.equalize_part(image, rule, layout, color, alpha, out, **part)) is not None:
+                return result
     call = request(
         image, backend, layout=layout, color=color, alpha=alpha, mask=mask, nodata=nodata,
         value_range=value_range,

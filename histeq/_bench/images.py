@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 CONTENTS = ("natural", "constant", "two-valued", "noise")
+DEEP = "12-bit"
+"""A photograph in uint16 as many sensors give it: the four top bits are 0."""
 
 # A photograph of 512 x 512 enlarged more than this is a blur; larger images are it and its mirror images.
 _LARGEST_PHOTOGRAPH = 2048
@@ -39,6 +41,8 @@ def make(content: str, size: tuple[int, int], dtype: str, channels: int = 0) -> 
         return rng.choice(np.array([levels // 3, levels // 2], dtype), shape)
     if content == "noise":
         return rng.integers(0, levels, shape, dtype)
+    if content == DEEP:
+        return natural("camera", size, dtype) >> 4
     raise ValueError(f"content must be one of {', '.join(CONTENTS)}, got {content!r}")
 
 

@@ -23,7 +23,7 @@ LIBRARIES = (
 )  # fmt: skip
 
 # The instruction sets that decide how fast counting and lookup can be.
-_FEATURES = ("avx2", "avx512f", "avx512vbmi", "avx512vpopcntdq", "gfni", "neon", "sve")
+_FEATURES = ("avx2", "avx512f", "avx512vbmi", "avx512vnni", "avx512vpopcntdq", "gfni", "neon", "sve")
 
 NOISY = 0.2
 """From this noise on results are doubtful."""

@@ -108,7 +108,23 @@ class FastPath(Protocol):
     def equalize(
         self, image: Array, rule: Any, layout: Any, color: Any, alpha: Any, out: Any
     ) -> Array | None:
-        """Equalize a contiguous image."""
+        """Equalize all of a grey image, or a contiguous one in colour."""
+
+    def equalize_part(
+        self,
+        image: Array,
+        rule: Any,
+        layout: Any,
+        color: Any,
+        alpha: Any,
+        out: Any,
+        *,
+        mask: Any,
+        nodata: Any,
+        value_range: Any,
+        out_range: Any,
+    ) -> Array | None:
+        """Equalize a grey image, by some of its pixels or values, or to some levels."""
 
     def histogram(self, image: Array, layout: Any, color: Any, alpha: Any) -> Array | None:
         """Count a contiguous grey image."""

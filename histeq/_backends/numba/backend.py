@@ -13,7 +13,7 @@ from __future__ import annotations  # closures are made in every call: their ann
 import functools
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from histeq_kernels.cpu import match as _match
@@ -33,6 +33,7 @@ from histeq._backends.numba import clahe as _clahe
 from histeq._backends.numba import color as _colors
 from histeq._backends.numba import fast_path
 from histeq._backends.numba import parallel as _parallel
+from histeq._backends.numba import part as _part
 from histeq._backends.numba.clahe import apply_tiles, clahe, tables_of_tiles, tile_tables
 from histeq._backends.numba.frames import PlainFrames
 from histeq._backends.numba.views import (
@@ -225,19 +226,14 @@ def _apply_unit(pixels: Pixels, table: Array, edges: Array | None, at: At, out: 
 
 def equalize(pixels: Pixels, rule: str, out_range: OutRange | None, edges: Array | None, out: Array) -> None:
     """Count, make the tables and map, image by image while it is in the cache."""
-    dtype = pixels.image.dtype
-    whole_rule = rule != "skimage" and pixels.value_range is None
-    together = _rows_for_all_threads(pixels, out) if whole_rule else None
-    if together is not None:
-
-        def table_of(counts: NDArray[np.int64]) -> Array:
-            return lookup_table(counts, rule, _UINT8, out_range)
-
-        default = rule == "opencv" and out_range is None
-        _parallel.equalize(together[0], table_of, together[1], _threads.num_threads(), default)
+    default = rule == "opencv" and out_range is None
+    if rule != "skimage" and (together := _rows_for_all_threads(pixels, out)) is not None:
+        table_of = functools.partial(_table_of_bytes, pixels, rule, out_range)
+        all_values = pixels.nodata is None and pixels.value_range is None
+        _parallel.equalize(*together, table_of, _threads.num_threads(), default and all_values)
         return
-    if rule == "opencv" and out_range is None and (small := _colors.small_images(pixels, out)) is not None:
-        _threads.run(small.equalize, contiguous(small.old, small.new))
+    if default and (small := _colors.small_images(pixels, out)) is not None:
+        _threads.run(small.equalize, contiguous(small.old, small.new, stride=small.stride))
         return
     kernel = _fused_kernel(pixels, rule, out_range, out)
     if kernel is not None:
@@ -245,13 +241,38 @@ def equalize(pixels: Pixels, rule: str, out_range: OutRange | None, edges: Array
         if len(planes) == 2 and len(planes[0]) >= _threads.num_threads():
             _threads.run(functools.partial(_equalize_planes, kernel), contiguous(*planes))
             return
+    in_one_call = rule == "opencv" and pixels.luma is None and pixels.image.dtype == out.dtype == _UINT8
+    interleaved = pixels.mask is None and rule != "skimage" and _colors.has_channel_rows(pixels, out)
 
     def work(at: At, parts: int) -> None:
-        table = lookup_table(_count_unit(pixels, edges, at, parts), rule, dtype, out_range)
+        if in_one_call and not interleaved and _equalize_in_one_call(pixels, out_range, at, out, parts):
+            return
+        table = lookup_table(_count_unit(pixels, edges, at, parts), rule, pixels.image.dtype, out_range)
         _apply_unit(pixels, table, edges, at, out, parts)
 
-    interleaved = pixels.mask is None and rule != "skimage" and _colors.has_channel_rows(pixels, out)
     _over(work, _units(pixels, interleaved))
+
+
+def _equalize_in_one_call(pixels: Pixels, out_range: OutRange | None, at: At, out: Array, parts: int) -> bool:
+    """Equalize a plane of 8 bits on this thread by the default rule; return False if it is better shared."""
+    if not 0 < pixels.image[at].size < (_parallel.WORTH_IT if parts > 1 else fast_path.MOST):
+        return False
+    if (plane := _rows_of(pixels, at, out)) is None:
+        return False
+    levels = None if out_range is None else (int(out_range.low), int(out_range.high))
+    nodata, beside = pixels.nodata_and_beside(-1)
+    _part.equalize(*plane, _part.use_of(pixels.value_range, levels, int(nodata), int(beside)))
+    return True
+
+
+def _table_of_bytes(
+    pixels: Pixels, rule: str, out_range: OutRange | None, counts: NDArray[np.int64]
+) -> Array:
+    """Return the table of 256 levels, from the counts of all values."""
+    if pixels.nodata is not None:
+        counts[int(pixels.nodata)] = 0
+    table = lookup_table(counts[pixels.bins_in_range], rule, _UINT8, out_range)
+    return _nodata.table_apart(_reference.over_all_values(pixels, table), pixels)
 
 
 def equalize_by(
@@ -267,9 +288,9 @@ def equalize_by(
         table = table_of(counts[pixels.bins_in_range][None, None])
         return _reference.over_all_values(pixels, table)[0, 0]
 
-    image, new = together
+    image, mask, new = together
     if image.size >= _parallel.WORTH_IT and (threads := _threads.num_threads()) > 1:
-        _parallel.equalize(image, full_table_of, new, threads)
+        _parallel.equalize(image, mask, new, full_table_of, threads)
         return
     counts, space = np.zeros(256, np.int64), workspace()  # every line costs: the pixels evict Python
     _histogram.histogram.u8(image, space.counters, counts)
@@ -313,24 +334,49 @@ def _fused_kernel(
         return None
     if not (image[0, 0].flags.c_contiguous and out[0, 0].flags.c_contiguous):
         return None
-    return kernel_of_rule(image.dtype.newbyteorder("="), image[0, 0].size, rule)
+    return kernel_of_rule(image.dtype.newbyteorder("="), image[0, 0].size, rule, image.size)
 
 
-def _rows_for_all_threads(pixels: Pixels, out: Array) -> list[Array] | None:
-    """Return the rows of image and output where all threads equalize one 8-bit image in one call."""
+def _rows_for_all_threads(pixels: Pixels, out: Array) -> _Rows | None:
+    """Return the rows of one 8-bit plane that all threads equalize in one call."""
     if pixels.image.size < _parallel.WORTH_IT or _threads.num_threads() == 1:
         return None
-    return _rows_together(pixels, out)
+    if not _is_plane_of_bytes(pixels, out):
+        return None
+    return _rows_of(pixels, (0, 0), out)
 
 
-def _rows_together(pixels: Pixels, out: Array) -> list[Array] | None:
-    """Return the rows of one 8-bit plane all of whose pixels are counted, and those of its output."""
+def _rows_together(pixels: Pixels, out: Array) -> _Rows | None:
+    """Return the rows of one 8-bit plane all of whose pixels are counted."""
+    if pixels.mask is not None or pixels.nodata is not None or not _is_plane_of_bytes(pixels, out):
+        return None
+    return _rows_of(pixels, (0, 0), out)
+
+
+def _is_plane_of_bytes(pixels: Pixels, out: Array) -> bool:
+    """Tell whether an image and its output are one plane of 8 bits, neither empty nor too large."""
     image = pixels.image
     if image.dtype != _UINT8 or out.dtype != _UINT8 or image.shape[:2] != (1, 1):
-        return None
-    if pixels.mask is not None or pixels.nodata is not None or not 0 < image.size < fast_path.MOST:
-        return None
-    return rows(image[0, 0], out[0, 0], join=_tiers.in_use().joins_rows)
+        return False
+    return 0 < image.size < fast_path.MOST
+
+
+class _Rows(NamedTuple):
+    """The rows of a plane, of its mask if it has one, and of its output."""
+
+    image: Array
+    mask: Array | None
+    out: Array
+
+
+def _rows_of(pixels: Pixels, at: At, out: Array) -> _Rows | None:
+    """Return the rows of a plane of 8 bits as they are counted best; None where that would take a copy."""
+    image, join = pixels.image[at], _tiers.in_use().joins_rows
+    if pixels.mask is None:
+        found = rows(image, out[at], join=join)
+        return None if found is None else _Rows(found[0], None, found[1])
+    found = rows(image, mask_of(pixels, at[0], image), out[at], join=join)
+    return None if found is None else _Rows(*found)
 
 
 # Counting ------------------------------------------------------------------------------------------
@@ -364,7 +410,7 @@ def _count_bits(pixels: Pixels, at: At, parts: int) -> NDArray[np.int64]:
 def _count_masked(plane: Array, mask: Array, parts: int) -> NDArray[np.int64]:
     """Count the pixels of a plane of unsigned integers whose mask is not zero."""
     levels = (_rules.levels_of(plane.dtype),)
-    in_rows = rows(plane, mask) if plane.dtype == _UINT8 else None
+    in_rows = rows(plane, mask, join=_tiers.in_use().joins_rows) if plane.dtype == _UINT8 else None
     if in_rows is None:
         kernel = getattr(_histogram.histogram_strided, tag(plane))
         return add_up(kernel, split(parts, plane, mask), levels)
@@ -506,10 +552,7 @@ def _apply_interpolated(pixels: Pixels, at: At, edges: Array, table: Array, out:
         return
     in_rows = rows(plane, out)
     centres = _reference.centres_of(edges).astype(np.float64)
-    levels = table.astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        slopes = np.diff(levels) / np.diff(centres)
-    curve: tuple[Any, ...] = (edges, centres, levels, slopes)
+    curve: tuple[Any, ...] = (edges, centres, _curve_of(centres, table.astype(np.float64)))
     if pixels.nodata is not None:
         curve = (*pixels.nodata_and_beside(np.nan), *curve)
     variant = "" if pixels.nodata is None else "_nodata"
@@ -521,6 +564,18 @@ def _apply_interpolated(pixels: Pixels, at: At, edges: Array, table: Array, out:
         return
     kernel = getattr(getattr(_interpolate, f"apply_interpolated{variant}"), tag(plane))
     _threads.run(lambda piece: kernel(piece[0], *curve, piece[1]), split(parts, plane, out))
+
+
+def _curve_of(centres: Array, levels: Array) -> NDArray[np.float64]:
+    """Return the lines between levels at the bins' centres: see `histeq_kernels/cpu/lut/interpolate.py`."""
+    curve = np.zeros((len(centres) + 2, 4))
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        curve[1:-2, _interpolate.SLOPE] = np.diff(levels) / np.diff(centres)
+    curve[1:-2, _interpolate.CENTRE] = centres[:-1]
+    curve[0, _interpolate.LEVEL], curve[1:-1, _interpolate.LEVEL] = levels[0], levels
+    curve[:-2, _interpolate.END] = centres
+    curve[-1, [_interpolate.SLOPE, _interpolate.LEVEL]] = 1, -0.0  # which adds nothing, also to -0
+    return curve
 
 
 # Shared --------------------------------------------------------------------------------------------

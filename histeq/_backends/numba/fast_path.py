@@ -1,4 +1,4 @@
-"""The commonest calls at the least cost: contiguous uint8 and uint16 arrays, one kernel call, no views.
+"""The commonest calls at the least cost: grey uint8 and uint16 arrays, one kernel call.
 
 The general path costs 15 to 40 microseconds in checks and views, more than a small image takes. Functions
 return None for whatever needs a second look, wrong arguments among it: the general path then takes the call.
@@ -21,14 +21,16 @@ from numpy.typing import NDArray
 from histeq._backends.numba import clahe as _clahe
 from histeq._backends.numba import color as _colors
 from histeq._backends.numba import parallel as _parallel
+from histeq._backends.numba import part as _part
 from histeq._backends.numba.views import PIECE, workspace
+from histeq._core import nodata as _nodata
 from histeq._core import threads as _threads
 from histeq._core import tile_grid, ycrcb
 from histeq._core.backend import Pixels
 
 Array = NDArray[Any]
 
-_UINT8, _UINT16 = np.dtype(np.uint8), np.dtype(np.uint16)
+_BOOL, _UINT8, _UINT16 = np.dtype(np.bool_), np.dtype(np.uint8), np.dtype(np.uint16)
 MOST = 1 << 31
 """From this many pixels on the counters of the kernels of whole images could overflow."""
 _ONE_THREAD = 2 * PIECE
@@ -39,27 +41,86 @@ _COEFFICIENTS = {"luma": COEFFICIENTS["rgb"], "luma-bgr": COEFFICIENTS["bgr"], "
 def equalize(image: Array, rule: Any, layout: Any, color: Any, alpha: Any, out: Any) -> Array | None:
     """Equalize a contiguous image: uint8 by the default rule, uint16 by most; small ones in colour, too."""
     size = image.size
-    if type(rule) is not str or not image.flags.c_contiguous or size >= MOST:
+    if type(rule) is not str or size >= MOST:
         return None
+    if not image.flags.c_contiguous:
+        return equalize_part(image, rule, layout, color, alpha, out)
     if image.ndim == 3:
         return _equalize_small_color(image, rule, layout, color, alpha, out)
     if not _is_grey(image, layout, color, alpha):
         return None
+    if size >= _parallel.WORTH_IT and (threads := _threads.num_threads()) > 1:
+        return _equalize_together(image, rule, out, threads)
     kernel = kernel_of_rule(image.dtype, size, rule)
-    threads = 1 if size < _parallel.WORTH_IT else _threads.num_threads()
-    if kernel is None or (threads > 1 and image.dtype != _UINT8):
+    if kernel is None:
         return None
     if out is None:
         out = np.empty_like(image)
     elif not is_output(out, image):
         return None
-    if threads == 1:
-        kernel(image, 1, workspace().memory, out)
-    else:
+    kernel(image, 1, workspace().memory, out)
+    return out
+
+
+def _equalize_together(image: Array, rule: str, out: Any, threads: int) -> Array | None:
+    """Equalize a large contiguous image on several threads; the kernel for one is not even compiled."""
+    if image.dtype != _UINT8 or rule != "opencv":
+        return None
+    if out is None:
+        out = np.empty_like(image)
+    elif not is_output(out, image):
+        return None
+    pixels, new = image.reshape(_shape(image)), out.reshape(_shape(image))
+    _parallel.equalize(pixels, None, new, _table_opencv, threads, default_rule=True)
+    return out
+
+
+def equalize_part(
+    image: Array,
+    rule: Any,
+    layout: Any,
+    color: Any,
+    alpha: Any,
+    out: Any,
+    *,
+    mask: Any = None,
+    nodata: Any = None,
+    value_range: Any = None,
+    out_range: Any = None,
+) -> Array | None:
+    """Equalize a uint8 image with contiguous rows by the default rule, on one thread."""
+    if image.dtype != _UINT8 or type(rule) is not str or rule != "opencv" or not 0 < image.size < MOST:
+        return None
+    if not _is_grey(image, layout, color, alpha) or not _has_rows(image):
+        return None
+    if image.size >= _parallel.WORTH_IT and _threads.num_threads() > 1:
+        return None
+    if mask is not None:
+        if type(mask) is not np.ndarray or mask.shape != image.shape or not _has_rows(mask):
+            return None
+        if mask.dtype != _BOOL and mask.dtype != _UINT8:
+            return None
+        mask = mask.view(_UINT8)
+    if nodata is not None and (type(nodata) is not int or not 0 <= nodata <= 255):
+        return None
+    for limits in (value_range, out_range):
+        if limits is not None and not _are_limits(limits):
+            return None
+    if out is None:
+        out = np.empty_like(image)
+    elif not is_output(out, image) or (mask is not None and np.may_share_memory(out, mask)):
+        return None
+    lowest = (out_range or value_range or (0, 255))[0]
+    beside = -1 if nodata is None else int(_nodata.beside(nodata, _UINT8, lowest))
+    use = _part.use_of(value_range, out_range, -1 if nodata is None else nodata, beside)
+    if image.flags.c_contiguous and (mask is None or mask.flags.c_contiguous):
         shape = _shape(image)
-        _parallel.equalize(
-            image.reshape(shape), _table_opencv, out.reshape(shape), threads, default_rule=True
-        )
+        image, new = image.reshape(shape), out.reshape(shape)
+        mask = None if mask is None else mask.reshape(shape)
+    else:
+        image, new = image[None], out[None]
+        mask = None if mask is None else mask[None]
+    _part.equalize(image, mask, new, use)
     return out
 
 
@@ -161,6 +222,20 @@ def _is_plain(image: Array) -> bool:
     if not flags.c_contiguous or not flags.aligned or image.size == 0:
         return False
     return image.dtype == _UINT8 or image.dtype == _UINT16
+
+
+def _has_rows(image: Array) -> bool:
+    """Tell whether the rows of a 2-D array of bytes are contiguous and follow each other."""
+    step, size = image.strides
+    return size == 1 and step >= image.shape[1]
+
+
+def _are_limits(limits: Any) -> bool:
+    """Tell whether an argument is a range of bytes."""
+    if type(limits) is not tuple or len(limits) != 2:
+        return False
+    low, high = limits
+    return type(low) is int and type(high) is int and 0 <= low < high <= 255
 
 
 def _levels(image: Array) -> int:

@@ -19,12 +19,14 @@ Array = NDArray[Any]
 WORTH_IT = threshold("equalize", 1 << 20)
 """The fewest pixels worth sharing: at half of that two threads were slower than one."""
 _PIECE = 1 << 16  # pixels a thread takes at once: about 15 microseconds of counting
+_MASKED_PIECE = 1 << 18  # after each of these the counters are folded
 
 
 def equalize(
     image: Array,
-    table_of: Callable[[NDArray[np.int64]], Array],
+    mask: Array | None,
     out: Array,
+    table_of: Callable[[NDArray[np.int64]], Array],
     threads: int,
     default_rule: bool = False,
 ) -> None:
@@ -34,6 +36,8 @@ def equalize(
     ----------
     image, out : (D, H, W) uint8
         With contiguous rows; may be the same.
+    mask : (D, H, W) uint8, optional
+        Which pixels are counted, with contiguous rows.
     table_of : callable
         From the counts, (256,) int64, to the table, (256,) uint8.
     threads : int
@@ -41,13 +45,16 @@ def equalize(
     default_rule : bool
         Whether it is the table of the default rule, which the kernel can make itself.
     """
-    pieces = _pieces(image, threads)
+    pieces = _pieces(image, threads, _PIECE if mask is None else _MASKED_PIECE)
     counts, table, size = _kernels.layout_of_state(pieces, threads)
     state = np.zeros(size, np.int64)
-    kernel = _kernels.equalize_together.u8
+    kernel = _kernels.equalize_together.u8 if mask is None else _kernels.equalize_masked_together.u8
+    arrays = (image,) if mask is None else (image, mask)
 
     def take_part(i: int, work: int = _kernels.COUNT | _kernels.MAP) -> None:
-        kernel(image, pieces, i, threads, work, state, workspace().memory, out)
+        space = workspace()
+        places = (space.memory,) if mask is None else (space.pixels, space.memory)
+        kernel(*arrays, pieces, i, threads, work, state, *places, out)
 
     with _threads.helping(take_part, threads - 1):
         take_part(0, _kernels.COUNT | _kernels.TABLE | _kernels.MAP if default_rule else _kernels.COUNT)
@@ -76,7 +83,7 @@ def equalize_frame(
     counts, table
         (256,) int64 and (256,) uint8.
     """
-    pieces = 1 if threads == 1 else _pieces(image, threads)
+    pieces = 1 if threads == 1 else _pieces(image, threads, _PIECE)
     counts, table, size = _kernels.layout_of_state(pieces, threads)
     state = np.zeros(size, np.int64)
     kernel = _windows.equalize_frame.u8
@@ -101,6 +108,6 @@ def equalize_frame(
     return state[counts : counts + 256], state[table:].view(np.uint8)
 
 
-def _pieces(image: Array, threads: int) -> int:
-    """Return into how many pieces several threads cut an image."""
-    return min(max(threads, image.size // _PIECE), _kernels.most_pieces(image.shape))
+def _pieces(image: Array, threads: int, size: int) -> int:
+    """Return into how many pieces, of about `size` pixels, several threads cut an image."""
+    return min(max(threads, image.size // size), _kernels.most_pieces(image.shape))

@@ -133,13 +133,15 @@ def split(parts: int, *planes: Array, stride: int = 1) -> list[tuple[Array, ...]
     return [tuple(plane[(*before, slice(a, b))] for plane in planes) for a, b in itertools.pairwise(bounds)]
 
 
-def contiguous(*batches: Array) -> list[tuple[Array, ...]]:
+def contiguous(*batches: Array, stride: int = 1) -> list[tuple[Array, ...]]:
     """Cut batches of N contiguous images alike, along the first axis, into pieces of contiguous memory.
 
-    A piece has `PIECE` elements or less, or is one image.
+    A piece has `PIECE` elements or less, or is one image. Where a pixel has `stride` elements a piece has up
+    to that many pixels, but all threads have one.
     """
     together = all(batch.flags.c_contiguous for batch in batches)
-    step = max(1, PIECE // batches[0][0].size) if together else 1
+    size, for_all = batches[0][0].size, -(-len(batches[0]) // _threads.num_threads())
+    step = max(1, PIECE // size, min(for_all, stride * PIECE // size)) if together else 1
     return [tuple(batch[n : n + step] for batch in batches) for n in range(0, len(batches[0]), step)]
 
 

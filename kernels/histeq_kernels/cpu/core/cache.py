@@ -12,6 +12,7 @@ from types import FunctionType
 from typing import Any
 
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache
+from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
 _warned = False
@@ -36,7 +37,11 @@ class _Cache(FunctionCache):
 
     def load_overload(self, sig, target_context):
         try:
-            return super().load_overload(sig, target_context)
+            # Numba's own method prepares for compiling first: it imports all that its functions may call,
+            # linear algebra by SciPy among it. Machine code needs no more than the runtime's symbols.
+            rtsys.initialize(target_context)
+            with self._guard_against_spurious_io_errors():
+                return self._load_overload(sig, target_context)
         except Exception:  # of damaged files anything at all
             with suppress(Exception):
                 self.flush()  # or the entry could not be written anew

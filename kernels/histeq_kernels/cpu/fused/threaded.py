@@ -13,7 +13,7 @@ import numpy as np
 
 from histeq_kernels.cpu.core.atomics import STATE, add, await_at_least, load
 from histeq_kernels.cpu.core.kernel import inline, plane, plane_out
-from histeq_kernels.cpu.core.operations import count_rows, fold_rows, map_rows, prepare_table
+from histeq_kernels.cpu.core.operations import count_masked, count_piece, fold_rows, map_rows, prepare_table
 from histeq_kernels.cpu.core.views import part_8, part_16, part_i64
 from histeq_kernels.cpu.fused.tables import table_of_counts
 from histeq_kernels.cpu.fused.workspace import LEVELS
@@ -68,12 +68,31 @@ def equalize_together(image, pieces, thread, threads, work, state, memory, out):
     team = Team(state, pieces, thread, threads)
     if work & COUNT:
         count_pieces(image, team, memory)
+    make_table_and_map(image, team, work, memory, out)
+
+
+@tiered_kernel(
+    u8=f"void({plane('uint8')}, {plane('uint8')}, int64, int64, int64, int64, {STATE}, uint8[::1], "
+    f"uint32[::1], {plane_out('uint8')})"
+)
+def equalize_masked_together(image, mask, pieces, thread, threads, work, state, workspace, memory, out):
+    """Do the same by the pixels whose mask is not zero; `workspace` is that of `ycrcb/blocks.py`."""
+    team = Team(state, pieces, thread, threads)
+    if work & COUNT:
+        count_pieces_masked(image, mask, team, workspace, memory)
+    make_table_and_map(image, team, work, memory, out)
+
+
+@inline
+def make_table_and_map(image, team, work, memory, out):
+    """Do the rest of the work when this thread has counted its pieces."""
+    state = team.state
     if work & TABLE:
         make_table(team, memory)
     if work & MAP and table_is_ready(work, state):
         map_pieces(image, team, part_16(memory, LEVELS, 65536), out)
         if work & TABLE:
-            await_at_least(state, MAPPED, pieces)
+            await_at_least(state, MAPPED, team.pieces)
 
 
 @inline
@@ -84,10 +103,24 @@ def count_pieces(image, team, memory):
     for k in range(pieces):
         i = (first + k) % pieces
         if claim(state, CLAIMS + i):
-            count_rows(piece(image, i, pieces), memory, own)
+            count_piece(piece(image, i, pieces), memory, own)
             counted += 1
     if counted:
         fold_rows(memory, own)
+        add(state, COUNTED, counted)
+
+
+@inline
+def count_pieces_masked(image, mask, team, workspace, memory):
+    """Count the pixels of pieces whose mask is not zero until no piece is left."""
+    state, pieces = team.state, team.pieces
+    counted, own, first = 0, counts_of(team, team.thread), pieces * team.thread // team.threads
+    for k in range(pieces):
+        i = (first + k) % pieces
+        if claim(state, CLAIMS + i):
+            count_masked(piece(image, i, pieces), piece(mask, i, pieces), workspace, memory, own)
+            counted += 1
+    if counted:
         add(state, COUNTED, counted)
 
 
