@@ -13,6 +13,9 @@ except ImportError:  # on a machine for the tests with a GPU, which do without
     hypothesis = None
 
 
+if os.environ.get("HISTEQ_CPU_TIER") == "avx512":  # runs everywhere in tests, in this process
+    importlib.import_module("emulation").emulate()
+
 collect_ignore = [] if fake_cupy.has_gpu() else ["test_gpu.py"]
 
 

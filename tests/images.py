@@ -11,7 +11,8 @@ FLOATS = DTYPES[4:]
 # How the kernels run in this process: dev.py starts their tests in each of these ways.
 INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0") != "0"
 BOUNDS_CHECKED = os.environ.get("NUMBA_BOUNDSCHECK", "0") != "0"
-AS_SHIPPED = not (INTERPRETED or BOUNDS_CHECKED or os.environ.get("NUMBA_CPU_NAME"))
+_CHOSEN = os.environ.get("NUMBA_CPU_NAME") or os.environ.get("HISTEQ_CPU_TIER")
+AS_SHIPPED = not (INTERPRETED or BOUNDS_CHECKED or _CHOSEN)
 # A kernel is one source for several dtypes: each way but the shipped one takes some of them.
 if AS_SHIPPED:
     SOME_INTEGERS, SOME_FLOATS = INTEGERS, FLOATS[1:]

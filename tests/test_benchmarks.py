@@ -37,7 +37,7 @@ def test_json(quick):
     assert {r["implementation"] for r in records} == {
         "histeq", "histeq (numpy)", "OpenCV", "NumPy", "Pillow", "scikit-image", "libvips",
     }  # fmt: skip
-    assert {r["content"] for r in records} == {"natural", "constant", "two-valued", "noise"}
+    assert {r["content"] for r in records} == {"natural", "constant", "two-valued", "noise", "12-bit"}
     assert {r["size"] for r in records} == {"32x32", "64", "256"}
     for record in records:
         assert record["mpixels_per_second"] > 0

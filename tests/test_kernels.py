@@ -16,15 +16,15 @@ from pathlib import Path
 import histeq_kernels.cpu
 import numpy as np
 import pytest
+from emulation import emulate
 from histeq_kernels.cpu import rules, tiers
 from histeq_kernels.cpu.core import operations
 from histeq_kernels.cpu.core.kernel import Kernel, _digest, _sources
-from histeq_kernels.cpu.fused import color, threaded
-from histeq_kernels.cpu.fused.grey import equalize, equalize_small, kernel_of_rule
+from histeq_kernels.cpu.fused import color, part, threaded
+from histeq_kernels.cpu.fused.grey import equalize, equalize_past_caches, equalize_small, kernel_of_rule
 from histeq_kernels.cpu.fused.window import equalize_frame
 from histeq_kernels.cpu.fused.workspace import MEMORY
 from histeq_kernels.cpu.histogram import pairs
-from histeq_kernels.cpu.histogram.bitplane_vectors import split_block_portable
 from histeq_kernels.cpu.histogram.extremes import extremes_rows
 from histeq_kernels.cpu.histogram.float_bins import histogram_few_bins_rows
 from histeq_kernels.cpu.histogram.grey import histogram, histogram_16, histogram_masked
@@ -32,7 +32,7 @@ from histeq_kernels.cpu.histogram.intervals import BLOCK
 from histeq_kernels.cpu.histogram.workspace import SCRATCH, ZEROS
 from histeq_kernels.cpu.lut import grey as lut
 from histeq_kernels.cpu.lut.lookup import WORKSPACE as LOOKUP
-from histeq_kernels.cpu.tiers import avx512, portable
+from histeq_kernels.cpu.tiers import portable
 from histeq_kernels.cpu.ycrcb import channels, luma, strided
 from histeq_kernels.cpu.ycrcb.blocks import WORKSPACE as PIXELS
 from histeq_kernels.cpu.ycrcb.scalar import COEFFICIENTS
@@ -81,18 +81,12 @@ SIZES = SIZES[::4] if INTERPRETED else SIZES
 GUARD = 64  # elements before, between and after the rows of every output, which must stay as they were
 
 
-# Any processor can count as the tier avx512 does, but for one instruction.
-BEST = tiers.TIERS[tiers.available()[-1]]
-BITPLANES = replace(
-    BEST,
-    name="bitplanes",
-    operations=BEST.operations | avx512.COUNTING | {"split_block": split_block_portable},
-)
+BEST = tiers.in_use()
 # As it is shipped the best tier is in use, which for a generic processor is the portable one. With bounds
-# checked every operation of every tier is used: the best one's beside the counting of bit planes.
+# checked every tier is tested, that of AVX-512 on any processor.
 TIERS = [BEST]
 if BOUNDS_CHECKED:
-    TIERS = [*(tiers.TIERS[name] for name in tiers.available()[:-1] or tiers.available()), BITPLANES]
+    TIERS = [*(tiers.TIERS[name] for name in tiers.available() if name != "avx512"), emulate()]
 NEVER = 1 << 40  # pixels
 
 
@@ -121,7 +115,19 @@ def different(tiers, *names):
 
 COUNTERS = different(by_rows_and_not("counted"), "count_rows", "min_pixels_counted_by_rows")
 MAPPERS = different(by_rows_and_not("mapped"), "map_rows", "min_pixels_mapped_by_rows")
+WHOLE = [(kernel, tier) for tier in TIERS for kernel in (equalize_small, equalize)]
+WHOLE += [(equalize_past_caches, tier) for tier in TIERS if tier.bypasses_caches]
 each_tier = pytest.mark.parametrize("tier", TIERS, ids=lambda tier: tier.name)
+# What takes half a minute to compile with emulated instructions is tested on demand.
+emulated = [tier for tier in TIERS if tier.name == "avx512" and not tier.needs]
+each_tier_in_time = pytest.mark.parametrize(
+    "tier",
+    [
+        pytest.param(tier, id=tier.name, marks=pytest.mark.exhaustive if tier in emulated else ())
+        for tier in TIERS
+    ],
+)
+any_tier = pytest.mark.parametrize("tier", TIERS[:1], ids=lambda tier: tier.name)
 
 
 def name(named):
@@ -187,6 +193,41 @@ def test_histogram_of_valid_pixels(tier, size):
         scratch, counts = counters(), np.ones(256, np.int64)
         kernel(image, mask, np.zeros(PIXELS, np.uint8), scratch, counts)
         assert same(counts, np.bincount(image[mask != 0], minlength=256) + 1)
+        assert not scratch[:ZEROS].any()
+
+
+@pytest.mark.parametrize("tier", TIERS, ids=name)
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (1, 8, 64),
+        (1, 15, 31),
+        (1, 16, 32),
+        (2, 17, 33),
+        (1, 33, 100),
+        *([] if INTERPRETED else [(2, 83, 600)]),
+    ],
+)
+def test_histogram_of_valid_blocks(tier, shape):
+    """Blocks of which all pixels are valid, some, or none, by masks with any strides between rows."""
+    rng = np.random.default_rng(shape[2])
+    apart = rows_of(rng, shape)
+    share = rng.choice([0, 0.5, 1], (shape[0], shape[1] // 40 + 1, shape[2] // 40 + 1))
+    share = share.repeat(40, axis=1).repeat(40, axis=2)[:, : shape[1], : shape[2]]
+    mask = rows_of(rng, shape)
+    mask[...] = (rng.random(shape) < share) * rng.integers(1, 256, shape)
+    kernel, valid = histogram_masked.variant("u8", tier), rng.integers(0, 2, (1, 1, shape[2]), np.uint8)
+    for image, some in (
+        (apart, mask),
+        (apart, np.ascontiguousarray(mask)),
+        (np.ascontiguousarray(apart), mask),
+        (np.ascontiguousarray(apart), np.ascontiguousarray(mask)),
+        (apart[:, 1:, 1:], np.ascontiguousarray(mask)[::-1, :0:-1, 1:]),
+        (apart, np.broadcast_to(valid, shape)),
+    ):
+        scratch, counts = counters(), np.ones(256, np.int64)
+        kernel(image, some, np.zeros(PIXELS, np.uint8), scratch, counts)
+        assert same(counts, np.bincount(image[some != 0], minlength=256) + 1)
         assert not scratch[:ZEROS].any()
 
 
@@ -325,8 +366,7 @@ def test_apply_other_dtypes(size, kernel, tag, source, target):
     assert out.intact()
 
 
-@each_tier
-@pytest.mark.parametrize("kernel", [equalize_small, equalize], ids=name)
+@pytest.mark.parametrize(("kernel", "tier"), WHOLE, ids=name)
 @pytest.mark.parametrize("shape", [(0, 3), (1, 1), (8, 8), (33, 31), (64, 65), (400, 401)])
 def test_whole(kernel, shape, tier):
     shape = shape if not INTERPRETED else (shape[0], min(shape[1], 9))
@@ -342,28 +382,68 @@ def test_whole(kernel, shape, tier):
         assert not memory[:ZEROS].any()
 
 
-@each_tier
+@any_tier
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (1, 8, 8), (2, 5, 31), (1, 17, 33), (1, 40, 300), (1, 200, 301)]
+)
+def test_part_of_a_plane(shape, masked, tier):
+    """Some pixels, values or levels; the last mask has none at all."""
+    shape = (shape[0], min(shape[1], 20), min(shape[2], 60)) if INTERPRETED else shape
+    rng = np.random.default_rng(shape[2])
+    memory = np.zeros(MEMORY, np.uint32)
+    cases = [({}, [0, 256, 0, 255, -1, -1]), ({"nodata": 7}, [0, 256, 0, 255, 7, 6]),
+             ({"value_range": (5, 99), "out_range": (16, 235)}, [5, 100, 16, 219, -1, -1]),
+             ({"value_range": (3, 90), "nodata": 3}, [3, 91, 3, 87, 3, 4])]  # fmt: skip
+    for most, share, (options, use) in [(120, 0.6, case) for case in cases] + [(4, 0.01, cases[0])]:
+        image, out = rows_of(rng, shape, most=most), Guarded(shape, np.uint8)
+        mask = rows_of(rng, shape) * (rng.random(shape) < share) if masked else None
+        if masked:
+            kernel, pixels = part.equalize_masked.variant("u8", tier), np.zeros(PIXELS, np.uint8)
+            kernel(image, mask, np.array(use), pixels, memory, out.inside)
+        else:
+            part.equalize_plane.variant("u8", tier)(image, np.array(use), memory, out.inside)
+        expected = histeq.equalize(image, layout="DHW", backend="numpy", mask=mask, **options)
+        assert same(np.ascontiguousarray(out.inside), expected)
+        assert out.intact()
+        assert not memory[:ZEROS].any()
+
+
 @pytest.mark.parametrize("shape", [(1, 3, 900), (1, 40, 50), (30, 5, 7), (1, 100, 33)])
-@pytest.mark.parametrize("threads", [1, 3])
-def test_several_threads(threads, shape, tier):
+@pytest.mark.parametrize(
+    ("threads", "masked", "tier"),
+    [*((threads, False, tier) for tier in TIERS for threads in (1, 3)), (3, True, TIERS[0])],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_several_threads(threads, masked, shape, tier):
     """The work of several threads, done one after the other."""
     shape = (shape[0], min(shape[1], 20), min(shape[2], 60)) if INTERPRETED else shape
     image = rows_of(np.random.default_rng(threads), shape, most=200)
-    expected = histeq.equalize(image, layout="DHW", backend="numpy")
-    kernel, pieces = threaded.equalize_together.variant("u8", tier), min(5, threaded.most_pieces(shape))
+    valid = rows_of(np.random.default_rng(1), shape, most=2)
+    expected = histeq.equalize(image, layout="DHW", backend="numpy", mask=valid if masked else None)
+    pieces = min(5, threaded.most_pieces(shape))
     counts, _, size = threaded.layout_of_state(pieces, threads)
     state, memory, out = (
         np.zeros(size, np.int64),
         np.zeros(MEMORY, np.uint32),
         Guarded(shape, np.uint8),
     )
+    pixels = np.zeros(PIXELS, np.uint8)
+
+    def call(*numbers):
+        if masked:
+            kernel = threaded.equalize_masked_together.variant("u8", tier)
+            kernel(image, valid, *numbers, pixels, memory, out.inside)
+        else:
+            threaded.equalize_together.variant("u8", tier)(image, *numbers, memory, out.inside)
+
     for thread in range(1, threads):
-        kernel(image, pieces, thread, threads, threaded.COUNT, state, memory, out.inside)
-    work = threaded.COUNT + threaded.TABLE + threaded.MAP
-    kernel(image, pieces, 0, threads, work, state, memory, out.inside)
+        call(pieces, thread, threads, threaded.COUNT, state)
+    call(pieces, 0, threads, threaded.COUNT + threaded.TABLE + threaded.MAP, state)
     done = [state[i] for i in (threaded.COUNTED, threaded.TABLE_READY, threaded.MAPPED)]
     assert done == [pieces, 1, pieces]
-    assert state[counts : counts + 256].sum() == image.size  # the first thread has added up all
+    total = np.count_nonzero(valid) if masked else image.size
+    assert state[counts : counts + 256].sum() == total  # the first thread has added up all
     assert same(np.ascontiguousarray(out.inside), expected)
     assert out.intact()
     assert not memory[:ZEROS].any()
@@ -414,6 +494,14 @@ def test_past_the_caches(threads):
         histeq.set_num_threads(None)
 
 
+def test_kernel_of_batches_past_the_caches():
+    large, few = 1 << 20, lut.PAST_CACHES - 1
+    for pixels, all_pixels, expected in ((large, few, False), (4096, few + 1, False), (large, few + 1, True)):
+        kernel = kernel_of_rule(np.dtype(np.uint8), pixels, "opencv", all_pixels)
+        through_caches = kernel in (equalize.u8, equalize_small.u8)
+        assert through_caches != (expected and tiers.in_use().bypasses_caches)
+
+
 @pytest.mark.parametrize("rule", ["opencv", "numpy", "pillow"])
 @pytest.mark.parametrize("shape", [(0, 3), (1, 1), (8, 8), (33, 31), (200, 301)])
 def test_whole_16_bit(shape, rule):
@@ -452,7 +540,7 @@ def channels_of(rows, stride):
     return np.moveaxis(np.array(rows).reshape(*rows.shape[:2], -1, stride), -1, 0)
 
 
-WIDTHS = [0, 1, 31, 32, 33, 64, 100, *([] if INTERPRETED else [2047, 2048, 2049, 5000])]
+WIDTHS = [0, 1, 31, 32, 33, 63, 64, 107, *([] if INTERPRETED else [2047, 2048, 2049, 5000])]
 
 
 @each_tier
@@ -604,7 +692,7 @@ def test_tiers():
         assert run(HISTEQ_CPU_TIER=tier).stdout.strip() == tier
     assert run(NUMBA_CPU_NAME="generic").stdout.strip() == "portable"
     assert run(NUMBA_DISABLE_JIT="1").stdout.strip() == "portable"
-    features = "+avx2,+avx512f,+avx512bw,+avx512vbmi,+avx512vpopcntdq,+gfni"
+    features = ",".join(f"+{feature}" for feature in tiers.TIERS["avx512"].needs)
     assert run(NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES=features).stdout.strip() == "avx512"
     assert (
         "HISTEQ_CPU_TIER must be one of portable, avx2, avx512, got 'sse'"
@@ -702,6 +790,22 @@ def test_floats(dtype):
     for keywords in ({}, {"bins": 1}, {"bins": 7, "value_range": (-1, 1)}, {"nodata": 0.5}, {"mask": mask}):
         got, expected = (histeq.equalize(image, backend=b, **keywords) for b in ("numba", "numpy"))
         assert same(got, expected)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # as above
+@pytest.mark.parametrize("dtype", SOME_FLOATS)
+@pytest.mark.parametrize("scale", [1, 1e38])
+def test_floats_at_the_ends_of_the_range(dtype, scale):
+    """Values that the guess of a bin cannot decide: the ends, beyond them, infinite, and -0 as nodata."""
+    rng = np.random.default_rng(5)
+    values = np.array([-1, -1, 0, -0.0, 0.1, 1, 1, 2, -2, np.nan, np.inf, -np.inf]) * scale
+    image = rng.choice(values.astype(dtype), (2, 300))
+    ranges = ({}, {"value_range": (-scale, scale)}, {"bins": 300, "value_range": (-scale, scale)})
+    for keywords in (*ranges, {"nodata": -0.0}, {"nodata": 0.1}, {"nodata": 0.1, **ranges[1]}):
+        for function in (histeq.equalize, histeq.histogram):
+            got, expected = (function(image, backend=b, **keywords) for b in ("numba", "numpy"))
+            assert same(got, expected)
+            assert same(np.signbit(got), np.signbit(expected))
 
 
 @each_tier
@@ -806,8 +910,7 @@ def test_every_kernel_that_calls_an_operation_is_declared_for_tiers():
 @pytest.mark.parametrize("tier", tiers.TIERS.values(), ids=name)
 def test_every_tier_implements_every_operation(tier):
     declared = {key for key, value in vars(operations).items() if isinstance(value, operations.Operation)}
-    optional = {"split_block"}  # called by other operations only
-    assert declared - optional <= set(tier.operations) <= declared
+    assert set(tier.operations) == declared
 
 
 def test_digest_covers_every_folder(tmp_path):

@@ -1,5 +1,8 @@
 """Short names for LLVM IR in kernels: types, loads and stores of any alignment, operations on vectors."""
 
+from collections.abc import Callable
+from typing import Any
+
 from llvmlite import ir
 from numba.core import cgutils
 
@@ -9,6 +12,9 @@ I8x16, I8x32, I8x64 = (ir.VectorType(I8, lanes) for lanes in (16, 32, 64))
 I16x16, I32x16, I64x8, F32x16 = (
     ir.VectorType(element, lanes) for element, lanes in ((I16, 16), (I32, 16), (I64, 8), (F32, 16))
 )
+
+EMULATED: dict[str, Callable[..., Any]] = {}
+"""What to emit instead of an intrinsic that the processor lacks: filled by tests alone."""
 
 
 def i64(value):
@@ -41,6 +47,8 @@ def store(builder, value, pointer):
 
 def call(builder, name, result, *args):
     """Call an intrinsic function of LLVM."""
+    if name in EMULATED:
+        return EMULATED[name](builder, *args)
     kind = ir.FunctionType(result, [arg.type for arg in args])
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
 

@@ -70,8 +70,23 @@ def count_rows(image, scratch, counts):
 
 
 @_operation
+def count_piece(image, scratch, counts):
+    """Do what `count_rows` does for one of many pieces of an image; `fold_rows` follows the last."""
+
+
+@_operation
 def fold_rows(scratch, counts):
     """Add the counters that `count_rows` left in the scratch to `counts`, and reset them to zero."""
+
+
+@_operation
+def count_masked(image, mask, workspace, scratch, counts):
+    """Add the counts of pixels in contiguous rows whose mask is not zero; `workspace` holds pixels."""
+
+
+@_operation
+def table_of_image(image, memory, table):
+    """Count a contiguous 2-D image, and write the default rule's table; leave the counters zero."""
 
 
 @_operation
@@ -99,11 +114,6 @@ def map_rows(image, table, workspace, past_caches, out):
     """Map the pixels of (depth, rows, columns) with contiguous rows."""
 
 
-@_operation
-def split_block(source, stride, masks, groups, block):
-    """Write the bit masks of 512 pixels: for tiers that count with `bitplanes.py`."""
-
-
 # Parts of colour images, in the first-level cache ----------------------------------------------------
 
 
@@ -123,8 +133,8 @@ def block_pixels():
 
 
 @_operation
-def block_rows(height):
-    """Return how many rows of an image of this height are counted together."""
+def block_rows(height, width):
+    """Return how many rows of an image of this height and width are counted together."""
 
 
 @_operation
@@ -146,37 +156,59 @@ def table_of_blocks(c, pixels, memory, table):
     """Write the default rule's table for the c-th channel of an image of few pixels; reset its counters."""
 
 
-# YCrCb of 32 pixels, from byte i of three rows on -----------------------------------------------------
+# `size` colour pixels, from pixel `start` of three rows on --------------------------------------------
+#
+# They return how many pixels are done. The caller does the others, which do not fill a vector.
 
 
 @_operation
-def luma_of_planes(channels, i, k, y, at):
-    """Write Y of 32 pixels in three planes to y[at]; `k` has the coefficients."""
+def luma_of_planes(channels, start, size, k, y):
+    """Write Y of pixels in three planes; `k` has the coefficients."""
 
 
 @_operation
-def luma_of_rgb(channels, i, k, y, at):
-    """Write Y of 32 pixels of three interleaved channels; the three rows are the same."""
+def luma_of_rgb(channels, start, size, k, y):
+    """Write Y of pixels of three interleaved channels; the three rows are the same."""
 
 
 @_operation
-def luma_of_rgba(channels, i, k, y, at):
-    """Write Y of 32 pixels of four interleaved channels; the three rows are the same."""
+def luma_of_rgba(channels, start, size, k, y):
+    """Write Y of pixels of four interleaved channels; the three rows are the same."""
 
 
 @_operation
-def replace_luma_of_planes(channels, i, k, y, new, at, out):
-    """Write 32 pixels in three planes, with their Y, y[at:], replaced by new[at:]."""
+def replace_luma_of_planes(channels, start, size, k, y, new, out):
+    """Write pixels in three planes, with their Y, which is `y`, replaced by `new`."""
 
 
 @_operation
-def replace_luma_of_rgb(channels, i, k, y, new, at, out):
-    """Write 32 pixels of three interleaved channels, with their Y, y[at:], replaced by new[at:]."""
+def replace_luma_of_rgb(channels, start, size, k, y, new, out):
+    """Write pixels of three interleaved channels, with their Y, which is `y`, replaced by `new`."""
 
 
 @_operation
-def replace_luma_of_rgba(channels, i, k, y, new, at, out):
-    """Write 32 pixels of four interleaved channels, with Y replaced; the fourth is copied."""
+def replace_luma_of_rgba(channels, start, size, k, y, new, out):
+    """Write pixels of four interleaved channels, with Y replaced; the fourth is copied."""
+
+
+@_operation
+def separate_rgb(rows, start, size, channels):
+    """Write the channels of pixels of three interleaved channels to the first three of four buffers."""
+
+
+@_operation
+def separate_rgba(rows, start, size, channels):
+    """Write the channels of pixels of four interleaved channels to four buffers."""
+
+
+@_operation
+def interleave_rgb(rows, start, size, channels):
+    """Write pixels of three interleaved channels: the way back."""
+
+
+@_operation
+def interleave_rgba(rows, start, size, channels):
+    """Write pixels of four interleaved channels: the way back."""
 
 
 # CLAHE of 8 bits -------------------------------------------------------------------------------------

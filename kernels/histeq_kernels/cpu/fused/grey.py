@@ -14,15 +14,13 @@ import numpy as np
 from histeq_kernels.cpu import rules
 from histeq_kernels.cpu.core.kernel import inline, kernel
 from histeq_kernels.cpu.core.operations import (
-    count_rows,
-    fold_rows,
     map_row,
     min_pixels_mapped_by_rows,
     prepare_table,
-    rows_to_count,
+    table_of_image,
 )
 from histeq_kernels.cpu.core.views import line, one_of, part_8, part_16, part_32
-from histeq_kernels.cpu.fused.tables import empty_counts, fill_from_counters, table_of_counts, table_of_small
+from histeq_kernels.cpu.fused.tables import fill_from_counters, table_of_small
 from histeq_kernels.cpu.fused.workspace import LEVELS, TABLE
 from histeq_kernels.cpu.histogram.pairs import count_long_row_16
 from histeq_kernels.cpu.histogram.small import count_row_small
@@ -30,6 +28,7 @@ from histeq_kernels.cpu.lut.grey import PAST_CACHES
 from histeq_kernels.cpu.lut.lookup import map_row_16, map_row_single
 from histeq_kernels.cpu.tiers import in_use, tiered_kernel
 
+_LARGE = 1 << 18  # pixels from which waiting for stores past the caches takes no time in comparison
 _UINT8, _UINT16 = np.dtype(np.uint8), np.dtype(np.uint16)
 _IMAGES = "void(Array(uint8, 2, 'C', readonly=True), int64, uint32[::1], uint8[:, ::1])"
 _IMAGES_16 = "void(Array(uint16, 2, 'C', readonly=True), int64, uint32[::1], uint16[:, ::1])"
@@ -46,30 +45,40 @@ def equalize_small(images, count, memory, out):
         pixels = line(one_of(images, n, count))
         count_row_small(pixels, memory)
         table_of_small(0, pixels.size, memory, table)
-        map_image(pixels, table, memory, line(one_of(out, n, count)))
+        map_image(pixels, table, False, memory, line(one_of(out, n, count)))
 
 
 @tiered_kernel(u8=_IMAGES)
 def equalize(images, count, memory, out):
     """Equalize each of `count` images by the default rule: see `equalize_small`."""
-    table = part_8(memory, TABLE, 256)
-    for n in range(count):
-        image, counts = one_of(images, n, count), empty_counts(memory)
-        count_rows(rows_to_count(image), memory, counts)
-        fold_rows(memory, counts)
-        table_of_counts(counts, memory, table)
-        map_image(line(image), table, memory, line(one_of(out, n, count)))
+    equalize_each(images, count, images.size >= PAST_CACHES, memory, out)
+
+
+@tiered_kernel(u8=_IMAGES)
+def equalize_past_caches(images, count, memory, out):
+    """Equalize some of so many images that the results bypass the caches: see `equalize`."""
+    equalize_each(images, count, True, memory, out)
 
 
 @inline
-def map_image(pixels, table, memory, new):
+def equalize_each(images, count, past_caches, memory, out):
+    """Equalize each of `count` images by the default rule."""
+    table = part_8(memory, TABLE, 256)
+    for n in range(count):
+        image = one_of(images, n, count)
+        table_of_image(image, memory, table)
+        map_image(line(image), table, past_caches, memory, line(one_of(out, n, count)))
+
+
+@inline
+def map_image(pixels, table, past_caches, memory, new):
     """Map all pixels through a table, in the way that suits their number."""
     workspace = part_16(memory, LEVELS, 65536)
     if np.uint64(pixels.size) < np.uint64(min_pixels_mapped_by_rows):
         map_row_single(pixels, table, new)
     else:
         prepare_table(table, workspace)
-        map_row(pixels, table, workspace, pixels.size >= PAST_CACHES, new)
+        map_row(pixels, table, workspace, past_caches, new)
 
 
 @kernel(u16=_IMAGES_16)
@@ -101,14 +110,19 @@ def equalize_16(images, count, rule, memory, out):
         map_row_16(pixels, levels, line(one_of(out, n, count)))
 
 
-def kernel_of_rule(dtype: np.dtype, pixels: int, rule: str) -> Callable[..., None] | None:
+def kernel_of_rule(
+    dtype: np.dtype, pixels: int, rule: str, all_pixels: int = 0
+) -> Callable[..., None] | None:
     """Return the fastest kernel that equalizes contiguous 2-D images of a dtype and size by a rule.
 
+    `all_pixels` says how many pixels the images have together, where the kernel gets them piece by piece.
     Return None if there is none, as for the rule "vips", whose highest level depends on the image.
     """
     if dtype == _UINT8:
         if rule != "opencv":
             return None
+        if all_pixels >= PAST_CACHES and pixels >= _LARGE and in_use().bypasses_caches:
+            return equalize_past_caches.u8
         return equalize.u8 if pixels >= in_use().min_pixels_equalized_by_rows else equalize_small.u8
     if dtype == _UINT16:
         kernels = {"opencv": equalize_opencv, "numpy": equalize_numpy, "pillow": equalize_pillow}

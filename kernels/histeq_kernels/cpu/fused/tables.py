@@ -4,21 +4,50 @@ import numpy as np
 
 from histeq_kernels.cpu import rules
 from histeq_kernels.cpu.core.kernel import inline
+from histeq_kernels.cpu.core.operations import count_rows, fold_rows, rows_to_count
 from histeq_kernels.cpu.core.prefix_sums import accumulate
 from histeq_kernels.cpu.core.rounding import rounded
 from histeq_kernels.cpu.core.views import part_32, part_f64, part_i32, part_i64
 from histeq_kernels.cpu.fused.workspace import CUMULATIVE, LEVELS
-from histeq_kernels.cpu.histogram.bitplane_vectors import SUMS
-from histeq_kernels.cpu.histogram.bitplanes import fold_sums
-from histeq_kernels.cpu.histogram.small import TABLES, merge_small
-from histeq_kernels.cpu.rules import fill, fill_occupied, occupied, opencv_level, opencv_number
+from histeq_kernels.cpu.histogram.bitplane_counts import COUNTERS
+from histeq_kernels.cpu.histogram.bitplanes import count_image
+from histeq_kernels.cpu.histogram.small import TABLES, merge
+from histeq_kernels.cpu.rules import fill_occupied, occupied
 
 
 @inline
 def table_of_small(c, pixels, memory, table):
     """Write the levels of all values, from the c-th four tables of `small.py`, which are reset."""
-    counters, sums = part_32(memory, c * TABLES, 256), part_i32(memory, c * TABLES, 256)
-    merge_small(part_32(memory, c * TABLES, TABLES))
+    merge(part_32(memory, c * TABLES, TABLES), TABLES)
+    table_of_counters(c * TABLES, pixels, memory, table)
+
+
+@inline
+def table_of_rows(image, memory, table):
+    """Write the levels of all values of a contiguous 2-D image."""
+    counts = empty_counts(memory)
+    count_rows(rows_to_count(image), memory, counts)
+    fold_rows(memory, counts)
+    table_of_counts(counts, memory, table)
+
+
+@inline
+def table_of_bitplanes(image, memory, table):
+    """Write the levels of all values of a contiguous 2-D image, which is counted as bit planes."""
+    count_image(image, memory)
+    table_of_counters(0, image.size, memory, table)
+
+
+@inline
+def table_of_bitplane_blocks(c, pixels, memory, table):
+    """Write the levels of all values, from the c-th counters of `bitplanes.py`, which are reset."""
+    table_of_counters(c * COUNTERS, pixels, memory, table)
+
+
+@inline
+def table_of_counters(start, pixels, memory, table):
+    """Write the levels of all values, from 256 counters from entry `start` on, which are reset."""
+    counters, sums = part_32(memory, start, 256), part_i32(memory, start, 256)
     accumulate(sums, np.uint64(0), np.uint64(256), np.int32(0))
     table_of_sums(sums, np.int32(pixels), table)
     for value in range(np.uint64(256)):
@@ -43,18 +72,13 @@ def table_of_sums(sums, pixels, table):
 
 
 @inline
-def table_of_bitplanes(c, pixels, memory, table):
-    """Write the levels of all values, from the c-th sums of `bitplanes.py`, which are reset."""
-    counts = empty_counts(memory)
-    fold_sums(part_32(memory, c * SUMS, SUMS), counts)
-    table_of_counts(counts, memory, table)
-
-
-@inline
 def table_of_counts(counts, memory, table):
     """Write the levels of all values."""
-    sums = part_f64(memory, CUMULATIVE, rules.SUMS)
-    fill(counts, (0, 255), (0, 255), (opencv_number, opencv_level), sums, table)
+    sums = part_i32(memory, CUMULATIVE, 256)
+    for value in range(np.uint64(256)):
+        sums[value] = counts[value]
+    accumulate(sums, np.uint64(0), np.uint64(256), np.int32(0))
+    table_of_sums(sums, sums[255], table)
 
 
 @inline

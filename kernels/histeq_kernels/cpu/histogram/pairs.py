@@ -28,7 +28,17 @@ def count_rows_by_pairs(image, scratch, counts):
     """Count the pairs of all rows; `fold_pairs` completes the counting."""
     for z in range(np.uint64(image.shape[0])):
         for y in range(np.uint64(image.shape[1])):
-            count_long_row(row(image, z, y), scratch, counts)
+            pixels = row(image, z, y)
+            enough = _SCATTERED if pixels.size >= _LONG else _SOME_SCATTERED
+            count_long_row(pixels, enough, scratch, counts)
+
+
+@inline
+def count_piece_by_pairs(image, scratch, counts):
+    """Count some of many rows: the counters of pairs are folded but once, and so pay as in long rows."""
+    for z in range(np.uint64(image.shape[0])):
+        for y in range(np.uint64(image.shape[1])):
+            count_long_row(row(image, z, y), _SCATTERED, scratch, counts)
 
 
 @inline
@@ -38,9 +48,8 @@ def fold_pairs(scratch, counts):
 
 
 @inline
-def count_long_row(pixels, scratch, counts):
-    """Count a row of any length, in the way that suits its pixels."""
-    enough = _SCATTERED if pixels.size >= _LONG else _SOME_SCATTERED
+def count_long_row(pixels, enough, scratch, counts):
+    """Count a row of any length, in one-byte counters if a sample needs `enough` cache lines."""
     if pixels.size >= MIN_PIXELS and cache_lines_of_sample(pixels, scratch[_COLUMNS:_BYTES]) >= enough:
         count_scattered_row(pixels, scratch, counts)
     else:

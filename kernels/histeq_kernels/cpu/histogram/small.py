@@ -41,16 +41,16 @@ def count_row_small(pixels, scratch):
 @inline
 def fold_small(scratch, counts):
     """Add the four tables to `counts`, and reset them."""
-    merge_small(scratch)
+    merge(scratch, TABLES)
     for value in range(np.uint64(256)):
         counts[value] += scratch[value]
         scratch[value] = 0
 
 
 @inline
-def merge_small(scratch):
-    """Add three of the four tables to the first, and reset the three."""
-    for table in range(np.uint64(256), np.uint64(TABLES), np.uint64(256)):
+def merge(scratch, entries):
+    """Add tables of 256 entries to the first of them, and reset all but the first."""
+    for table in range(np.uint64(256), np.uint64(entries), np.uint64(256)):
         for value in range(np.uint64(256)):
             scratch[value] += scratch[table + value]
             scratch[table + value] = 0

@@ -2,20 +2,27 @@
 
 import numpy as np
 
-from histeq_kernels.cpu.core.kernel import flat, kernel, plane, plane_out
+from histeq_kernels.cpu.core.kernel import flat, inline, kernel, plane, plane_out
 from histeq_kernels.cpu.core.operations import map_rows, min_pixels_mapped_by_rows, prepare_table
 from histeq_kernels.cpu.core.views import row
 from histeq_kernels.cpu.lut.lookup import map_row_16, map_single
 from histeq_kernels.cpu.tiers import tiered_kernel
 
-PAST_CACHES = 1 << 25
+PAST_CACHES = 3 << 23
 """The number of pixels from which results bypass the caches, if the tier supports that. They would not stay
-in a cache, and reading their lines before overwriting them is a third of the memory traffic."""
+in a cache together with their image, and reading their lines before overwriting them is a third of the memory
+traffic."""
 
 
 @tiered_kernel(u8=f"void({plane('uint8')}, {flat('uint8')}, uint16[::1], {plane_out('uint8')})")
 def apply(image, table, workspace, out):
     """Map 8-bit pixels with contiguous rows."""
+    map_plane(image, table, workspace, out)
+
+
+@inline
+def map_plane(image, table, workspace, out):
+    """Map 8-bit pixels with contiguous rows, in the way that suits their number."""
     if np.uint64(image.size) < np.uint64(min_pixels_mapped_by_rows):
         map_single(image, table, out)
     else:

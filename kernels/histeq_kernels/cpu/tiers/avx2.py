@@ -5,7 +5,7 @@ from dataclasses import replace
 from histeq_kernels.cpu.lut import byte_shuffle
 from histeq_kernels.cpu.tiers import portable
 from histeq_kernels.cpu.ycrcb import arithmetic
-from histeq_kernels.cpu.ycrcb.vectors import luma_operations
+from histeq_kernels.cpu.ycrcb.vectors import color_operations
 
 TIER = replace(
     portable.TIER,
@@ -19,6 +19,6 @@ TIER = replace(
         "map_rows": byte_shuffle.map_rows,
         "prepare_steps": byte_shuffle.fill_steps,
         "map_chunk": byte_shuffle.map_chunk,
-        **luma_operations(arithmetic.AVX2),
+        **color_operations(arithmetic.AVX2),
     },
 )

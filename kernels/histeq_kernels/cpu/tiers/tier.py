@@ -15,7 +15,7 @@ class Tier:
     """The implementation of each of the operations of `core/operations.py`."""
     joins_rows: bool
     """Whether rows that are adjacent in memory are best counted as one row, not in blocks of rows."""
+    bypasses_caches: bool
+    """Whether mapping can bypass the caches: see `PAST_CACHES` in `lut/grey.py`."""
     min_pixels_equalized_by_rows: int
     """The number of pixels from which `equalize` is faster than `equalize_small`: see `fused/grey.py`."""
-    max_ranked_tile: int
-    """The number of pixels in a tile up to which 16-bit CLAHE is faster by ranks than by tables."""

@@ -1,195 +1,177 @@
-"""The arithmetic of `scalar.py` for 32 pixels of 8 bits, with 32-bit or 16-bit products.
+"""The arithmetic of `scalar.py` for vectors of pixels of 8 bits, with 32-bit, 16-bit or 8-bit products.
 
-The channels, and their Y, are vectors of bytes.
+The channels, and their Y, are vectors of bytes. An arithmetic works on `width` pixels at a time, and is
+`masked` if vectors of fewer bytes can be loaded and stored.
 """
 
-from llvmlite import ir
-
 from histeq_kernels.cpu.core.llvm import I8, I16, I32, call
-from histeq_kernels.cpu.ycrcb.lanes import WIDTH, clamp, constant, join, repeat, shuffle, vector_of
+from histeq_kernels.cpu.ycrcb.interleave import luma_quads, separate
+from histeq_kernels.cpu.ycrcb.lanes import clamp, equal, minimum, repeat, unpacked, vector_of
 
-_AVX2 = "llvm.x86.avx2"
 
+class Portable:
+    """Arithmetic with 32-bit products, in instructions that every processor has."""
 
-class _Planes:
-    """Arithmetic on values of 16 bits of all 32 pixels; `scale` and `mix` differ."""
+    width, masked = 32, False
+
+    def luma(self, builder, load, stride, factor):
+        """Return Y of the pixels that `load` gives: see `interleave.separate`."""
+        total = equal(vector_of(I32, self.width), 8192)
+        for channel, k in zip(separate(builder, load, stride, self.width)[:3], factor[:3], strict=True):
+            wide = builder.zext(channel, total.type)
+            total = builder.add(total, builder.mul(wide, repeat(builder, builder.sext(k, I32), self.width)))
+        return builder.trunc(builder.lshr(total, equal(total.type, 14)), vector_of(I8, self.width))
 
     def replaced(self, builder, channels, old, new, factor):
         """Return the three channels with Y replaced."""
-        y, new = (builder.zext(value, vector_of(I16)) for value in (old, new))
-        difference, ends = [], []
-        for channel, to_difference, back in zip(
-            (channels[0], channels[2]), factor[3:5], factor[5:7], strict=True
-        ):
-            distance = builder.sub(builder.zext(channel, vector_of(I16)), y)
-            d = clamp(builder, self.scale(builder, distance, to_difference), -128, 127)
-            difference.append(d)
-            ends.append(builder.add(new, builder.add(d, self.scale(builder, d, back))))
-        middle = builder.add(new, self.mix(builder, *difference, *factor[7:9]))
-        result = [clamp(builder, value, 0, 255) for value in (ends[0], middle, ends[1])]
-        return [builder.trunc(value, vector_of(I8)) for value in result]
+        first, third, y, new = (
+            builder.zext(value, vector_of(I16, self.width)) for value in (channels[0], channels[2], old, new)
+        )
+        result = _replaced(builder, self, (first, third), y, new, factor[3:])
+        result = [clamp(builder, value, 0, 255) for value in result]
+        return [builder.trunc(value, vector_of(I8, self.width)) for value in result]
 
-
-class Portable(_Planes):
-    """Arithmetic with 32-bit products of all 32 pixels, in instructions that every processor has."""
-
-    def luma(self, builder, channels, factor):
-        """Return Y of the pixels."""
-        total = constant(I32, 8192)
-        for channel, k in zip(channels, factor[:3], strict=True):
-            wide = builder.zext(channel, vector_of(I32))
-            total = builder.add(total, builder.mul(wide, repeat(builder, builder.sext(k, I32), WIDTH)))
-        return builder.trunc(builder.lshr(total, constant(I32, 14)), vector_of(I8))
-
-    def scale(self, builder, value, k):
+    def scaled(self, builder, value, k):
         """Return (k value + 2**14) >> 15."""
         product = self._product(builder, value, k)
-        product = builder.ashr(builder.add(product, constant(I32, 1 << 14)), constant(I32, 15))
-        return builder.trunc(product, vector_of(I16))
+        product = builder.ashr(builder.add(product, equal(product.type, 1 << 14)), equal(product.type, 15))
+        return builder.trunc(product, value.type)
 
-    def mix(self, builder, a, b, j, k):
+    def mixed(self, builder, a, b, j, k):
         """Return (j a + k b + 2**13) >> 14."""
         total = builder.add(self._product(builder, a, j), self._product(builder, b, k))
-        total = builder.ashr(builder.add(total, constant(I32, 8192)), constant(I32, 14))
-        return builder.trunc(total, vector_of(I16))
+        total = builder.ashr(builder.add(total, equal(total.type, 8192)), equal(total.type, 14))
+        return builder.trunc(total, a.type)
 
     def _product(self, builder, value, k):
         """Return k value in 32 bits."""
-        wide = builder.sext(value, vector_of(I32))
-        return builder.mul(wide, repeat(builder, builder.sext(k, I32), WIDTH))
+        wide = builder.sext(value, vector_of(I32, self.width))
+        return builder.mul(wide, repeat(builder, builder.sext(k, I32), self.width))
 
 
 class Halves:
-    """Arithmetic with 16-bit products of 16 pixels (AVX2).
+    """Arithmetic with 16-bit products (`vpmulhrsw`, `vpmaddwd`).
 
-    Bytes become wider, and narrow again, within each half of a vector, as the unpacking and packing
-    instructions do it: two vectors of 16 bits have the lower and the upper eight pixels of each half.
+    Bytes become wider, and narrow again, within each 128 bits of a vector, as the unpacking and packing
+    instructions do it: two vectors of 16 bits have the lower and the upper eight pixels of each 16.
     """
 
-    def luma(self, builder, channels, factor):
-        """Return Y of the pixels."""
-        ones = constant(I8, 1)
-        pairs = [_unpacked(builder, *channels[:2]), _unpacked(builder, channels[2], ones)]
-        factors = [_both(builder, *factor[:2], 16), _both(builder, factor[2], I16(8192), 16)]
-        words = []
-        for rg, b1 in zip(*pairs, strict=True):
-            parts = zip(_words(builder, rg), _words(builder, b1), strict=True)
-            words.append(_shifted_sum(builder, parts, factors, builder.lshr))
-        return call(builder, f"{_AVX2}.packuswb", vector_of(I8), *words)
+    masked = False
+
+    def __init__(self, width: int, scaled: str, summed: str, to_words: str, to_bytes: str) -> None:
+        self.width = width
+        self._scaled, self._summed, self._to_words, self._to_bytes = scaled, summed, to_words, to_bytes
+        self._bytes, self._words, self._doubles = (
+            vector_of(kind, width * 8 // kind.width) for kind in (I8, I16, I32)
+        )
+
+    def luma(self, builder, load, stride, factor):
+        """Return Y of the pixels that `load` gives: see `interleave.separate`."""
+        first, second, third = separate(builder, load, stride, self.width)[:3]
+        pairs = unpacked(builder, first, second), unpacked(builder, third, equal(self._bytes, 1))
+        factors = self._both(builder, *factor[:2]), self._both(builder, factor[2], I16(8192))
+        totals = [
+            builder.add(*(self._sums(builder, pair, k) for pair, k in zip(both, factors, strict=True)))
+            for low_and_high in zip(*pairs, strict=True)
+            for both in zip(*(self._as_words(builder, pair) for pair in low_and_high), strict=True)
+        ]
+        return self._packed(builder, [builder.lshr(total, equal(self._doubles, 14)) for total in totals])
 
     def replaced(self, builder, channels, old, new, factor):
         """Return the three channels with Y replaced."""
-        red, blue, y, new = (_words(builder, value) for value in (channels[0], channels[2], old, new))
-        k = [repeat(builder, value, 16) for value in factor]
-        result = [self._replaced_16(builder, *values, k) for values in zip(red, blue, y, new, strict=True)]
-        return [
-            call(builder, f"{_AVX2}.packuswb", vector_of(I8), *both) for both in zip(*result, strict=True)
+        first, third, y, new = (
+            self._as_words(builder, value) for value in (channels[0], channels[2], old, new)
+        )
+        k = [repeat(builder, value, self._words.count) for value in factor[3:]]
+        halves = [
+            _replaced(builder, self, ends, *lumas, k)
+            for ends, *lumas in zip(zip(first, third, strict=True), y, new, strict=True)
         ]
+        return [call(builder, self._to_bytes, self._bytes, *both) for both in zip(*halves, strict=True)]
 
-    def _replaced_16(self, builder, red, blue, y, new, k):
-        """Return the three channels of 16 pixels with Y replaced, not yet clamped."""
-        difference, ends = [], []
-        for channel, to_difference, back in zip((red, blue), k[3:5], k[5:7], strict=True):
-            d = self._scaled(builder, builder.sub(channel, y), to_difference)
-            d = clamp(builder, d, -128, 127)
-            difference.append(d)
-            ends.append(builder.add(new, builder.add(d, self._scaled(builder, d, back))))
-        pairs = zip(_unpacked(builder, *difference), strict=True)
-        both = _unpacked(builder, k[7], k[8])[0]
-        middle = _shifted_sum(builder, pairs, [both], builder.ashr, 8192)
-        return ends[0], builder.add(new, middle), ends[1]
-
-    def _scaled(self, builder, value, k):
+    def scaled(self, builder, value, k):
         """Return (k value + 2**14) >> 15."""
-        return call(builder, f"{_AVX2}.pmul.hr.sw", value.type, value, k)
+        return call(builder, self._scaled, self._words, value, k)
 
-
-def _unpacked(builder, a, b):
-    """Return the lower and the upper elements, of each half of two vectors, in turns."""
-    n = a.type.count
-    quarter = n // 4
-    low = [lane for half in (0, n // 2) for i in range(half, half + quarter) for lane in (i, n + i)]
-    return [shuffle(builder, a, b, [lane + shift for lane in low]) for shift in (0, quarter)]
-
-
-def _words(builder, value):
-    """Return the lower and the upper bytes of each half as 16 bits."""
-    zeros = ir.Constant(value.type, [0] * WIDTH)
-    return [builder.bitcast(part, vector_of(I16, 16)) for part in _unpacked(builder, value, zeros)]
-
-
-def _both(builder, j, k, size):
-    """Return a vector with two run-time values in turns."""
-    return shuffle(builder, repeat(builder, j, size), repeat(builder, k, size), [0, size] * (size // 2))
-
-
-def _shifted_sum(builder, parts, factors, shift, more=0):
-    """Return the sums of products of pairs, plus `more`, shifted right by 14 bits and packed to 16 bits."""
-    words, by = vector_of(I32, 8), ir.Constant(vector_of(I32, 8), [14] * 8)
-    result = []
-    for pairs in parts:
-        total = ir.Constant(words, [more] * 8)
-        for pair, factor in zip(pairs, factors, strict=True):
-            total = builder.add(total, call(builder, f"{_AVX2}.pmadd.wd", words, pair, factor))
-        result.append(shift(total, by))
-    return call(builder, f"{_AVX2}.packssdw", vector_of(I16, 16), *result)
-
-
-class Packed(_Planes):
-    """Arithmetic with 16-bit products of as many pixels as fit into a vector (`vpmulhrsw`, `vpmaddwd`)."""
-
-    def __init__(self, lanes: int, scaled: str, paired: str, packed: str) -> None:
-        self._lanes, self._scaled, self._paired, self._packed = lanes, scaled, paired, packed
-        self._shorts, self._words = ir.VectorType(I16, lanes), ir.VectorType(I32, lanes // 2)
-
-    def luma(self, builder, channels, factor):
-        """Return Y of the pixels."""
-        wide = [self._parts(builder, builder.zext(channel, vector_of(I16))) for channel in channels]
-        ones = ir.Constant(self._shorts, [1] * self._lanes)
-        result = []
-        for first, second, third in zip(*wide, strict=True):
-            pair = self._pairs(builder, first, second, factor[0], factor[1])
-            rest = self._pairs(builder, third, ones, factor[2], I16(8192))
-            total = [builder.add(a, b) for a, b in zip(pair, rest, strict=True)]
-            result.append(self._joined(builder, total))
-        return builder.trunc(join(builder, result), vector_of(I8))
-
-    def scale(self, builder, value, k):
-        """Return (k value + 2**14) >> 15."""
-        by = repeat(builder, k, self._lanes)
-        parts = self._parts(builder, value)
-        return join(builder, [call(builder, self._scaled, self._shorts, part, by) for part in parts])
-
-    def mix(self, builder, a, b, j, k):
+    def mixed(self, builder, a, b, j, k):
         """Return (j a + k b + 2**13) >> 14."""
-        half, result = ir.Constant(self._words, [8192] * (self._lanes // 2)), []
-        for x, y in zip(self._parts(builder, a), self._parts(builder, b), strict=True):
-            total = [builder.add(part, half) for part in self._pairs(builder, x, y, j, k)]
-            result.append(self._joined(builder, total))
-        return join(builder, result)
+        factors, half = unpacked(builder, j, k)[0], equal(self._doubles, 8192)
+        totals = [builder.add(half, self._sums(builder, pairs, factors)) for pairs in unpacked(builder, a, b)]
+        totals = [builder.ashr(total, equal(self._doubles, 14)) for total in totals]
+        return call(builder, self._to_words, self._words, *totals)
 
-    def _parts(self, builder, value):
-        """Split the values of 32 pixels into vectors of `lanes` values."""
-        starts = range(0, WIDTH, self._lanes)
-        return [shuffle(builder, value, value, list(range(i, i + self._lanes))) for i in starts]
+    def _as_words(self, builder, value):
+        """Return bytes as 16 bits, the lower and the upper eight of each 16."""
+        parts = unpacked(builder, value, equal(self._bytes, 0))
+        return [builder.bitcast(part, self._words) for part in parts]
 
-    def _pairs(self, builder, x, y, j, k):
-        """Return j x + k y in 32 bits, in the order that `_joined` undoes."""
-        n = self._lanes
-        low = [lane for start in range(0, n, 8) for i in range(start, start + 4) for lane in (i, n + i)]
-        factors = shuffle(builder, repeat(builder, j, n), repeat(builder, k, n), [0, n] * (n // 2))
-        both = [shuffle(builder, x, y, lanes) for lanes in (low, [lane + 4 for lane in low])]
-        return [call(builder, self._paired, self._words, part, factors) for part in both]
+    def _both(self, builder, j, k):
+        """Return a vector with two values in turns."""
+        return unpacked(builder, *(repeat(builder, value, self._words.count) for value in (j, k)))[0]
 
-    def _joined(self, builder, total):
-        """Shift sums right by 14 bits, and pack them to 16 bits."""
-        by = ir.Constant(self._words, [14] * (self._lanes // 2))
-        shifted = [builder.ashr(part, by) for part in total]
-        return call(builder, self._packed, self._shorts, *shifted)
+    def _sums(self, builder, pairs, factors):
+        """Return the sums of the products of pairs of 16 bits."""
+        return call(builder, self._summed, self._doubles, pairs, factors)
+
+    def _packed(self, builder, quarters):
+        """Return four vectors of 32 bits as bytes."""
+        words = [call(builder, self._to_words, self._words, *quarters[i : i + 2]) for i in (0, 2)]
+        return call(builder, self._to_bytes, self._bytes, *words)
 
 
-PORTABLE, AVX2 = Portable(), Halves()
-_X86 = "llvm.x86"
-AVX512 = Packed(
-    32, f"{_X86}.avx512.pmul.hr.sw.512", f"{_X86}.avx512.pmaddw.d.512", f"{_X86}.avx512.packssdw.512"
+class Quads(Halves):
+    """The same, but for Y by sums of four 8-bit products (`vpdpbusd`), with masks."""
+
+    masked = True
+
+    def luma(self, builder, load, stride, factor):
+        """Return Y of the pixels that `load` gives: see `interleave.separate`."""
+        quads, in_order = luma_quads(builder, load, stride)
+        high, low = self._split(builder, factor[:3])
+        totals = []
+        for quad in quads:
+            pixels = builder.bitcast(quad, self._doubles)
+            total = self._sums_of_four(builder, equal(self._doubles, 8192 >> 8), pixels, high)
+            total = builder.shl(total, equal(self._doubles, 8))
+            total = self._sums_of_four(builder, total, pixels, low)
+            totals.append(builder.lshr(total, equal(self._doubles, 14)))
+        return in_order(self._packed(builder, totals))
+
+    def _split(self, builder, factors):
+        """Return the high bytes of three factors in each 32 bits, and the low ones; 0 is the fourth.
+
+        All are signed: a factor is 256 times its high byte, plus its low one.
+        """
+        parts = [], []
+        for c, k in enumerate(factors):
+            rounded = builder.add(builder.zext(k, I32), I32(128))
+            for part, value in zip(parts, (builder.lshr(rounded, I32(8)), builder.zext(k, I32)), strict=True):
+                part.append(builder.shl(builder.and_(value, I32(255)), I32(8 * c)))
+        words = [builder.or_(builder.or_(*part[:2]), part[2]) for part in parts]
+        return [repeat(builder, word, self._doubles.count) for word in words]
+
+    def _sums_of_four(self, builder, total, pixels, factors):
+        """Return a total plus the sums of the products of four bytes."""
+        return call(builder, "llvm.x86.avx512.vpdpbusd.512", self._doubles, total, pixels, factors)
+
+
+def _replaced(builder, arithmetic, ends, y, new, k):
+    """Return the three channels with Y replaced, not yet clamped, of the two outer ones, as 16 bits.
+
+    The difference of a channel and its Y is never so low that Cr or Cb must be clamped to 0.
+    """
+    differences, result = [], []
+    for channel, to_difference, back in zip(ends, k[:2], k[2:4], strict=True):
+        d = arithmetic.scaled(builder, builder.sub(channel, y), to_difference)
+        d = minimum(builder, d, 127)
+        differences.append(d)
+        result.append(builder.add(new, builder.add(d, arithmetic.scaled(builder, d, back))))
+    middle = builder.add(new, arithmetic.mixed(builder, *differences, *k[4:6]))
+    return result[0], middle, result[1]
+
+
+PORTABLE = Portable()
+AVX2 = Halves(32, *(f"llvm.x86.avx2.{name}" for name in ("pmul.hr.sw", "pmadd.wd", "packssdw", "packuswb")))
+AVX512 = Quads(
+    64, *(f"llvm.x86.avx512.{name}.512" for name in ("pmul.hr.sw", "pmaddw.d", "packssdw", "packuswb"))
 )

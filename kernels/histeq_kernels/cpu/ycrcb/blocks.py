@@ -13,16 +13,17 @@ from histeq_kernels.cpu.core.views import part_8, part_32, part_i64, row
 from histeq_kernels.cpu.histogram.pairs import count_row_by_pairs, fold_pairs
 from histeq_kernels.cpu.histogram.small import TABLES, count_row_small, fold_small
 from histeq_kernels.cpu.histogram.workspace import SCRATCH
-from histeq_kernels.cpu.ycrcb.interleave import separate_channels
-from histeq_kernels.cpu.ycrcb.rows import CHUNK, luma_of_chunk, row_of
+from histeq_kernels.cpu.ycrcb.rows import CHUNK, luma_of_chunk, row_of, separate_channels
 
 FEW = 1 << 17
 """The number of pixels below which counting pairs saves less time than folding them takes. Unlike rows in
 `pairs.count_long_row`, blocks are not sampled."""
 LARGEST_BLOCK = 1 << 14
 """The number of pixels of the largest block of any tier."""
-WORKSPACE = 4 * LARGEST_BLOCK
-"""Entries of the workspace for pixels, uint8: for four channels of a block, or for eight chunks."""
+LUMA = 4 * LARGEST_BLOCK
+"""Where Y of a whole image begins, which has few pixels, after four channels of a block, or eight chunks."""
+WORKSPACE = LUMA + FEW
+"""Entries of the workspace for pixels, uint8."""
 
 
 @inline
@@ -30,7 +31,8 @@ def count_blocks_of_luma(image, few, workspace, scratch, counts):
     """Count Y of a colour image: see `count_block`."""
     zero = np.uint64(0)
     depth, rows = np.uint64(image.channels[0].shape[0]), np.uint64(image.channels[0].shape[1])
-    tall, width = block_rows(rows), np.uint64(image.channels[0].shape[2]) // image.stride
+    width = np.uint64(image.channels[0].shape[2]) // image.stride
+    tall = block_rows(rows, width)
     wide = np.uint64(block_pixels) // tall
     for z in range(depth):
         for top in range(zero, rows, tall):
@@ -48,7 +50,7 @@ def count_blocks_of_channels(image, channels, stride, few, workspace, scratch, c
     """Count the first `channels` of the 3 or 4 interleaved channels of an image: see `count_block`."""
     zero, block = np.uint64(0), np.int64(LARGEST_BLOCK)
     rows, width = np.uint64(image.shape[1]), np.uint64(image.shape[2]) // stride
-    tall = block_rows(rows)
+    tall = block_rows(rows, width)
     wide = np.uint64(block_pixels) // tall
     for z in range(np.uint64(image.shape[0])):
         for top in range(zero, rows, tall):
@@ -76,7 +78,7 @@ def chunk(workspace, i):
 
 
 @inline
-def one_row(height):
+def one_row(height, width):
     """Return 1, since blocks are parts of a row."""
     return np.uint64(1)
 

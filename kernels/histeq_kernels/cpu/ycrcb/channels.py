@@ -13,8 +13,7 @@ from histeq_kernels.cpu.core.views import line, part_8, row
 from histeq_kernels.cpu.histogram.workspace import SCRATCH
 from histeq_kernels.cpu.tiers import tiered_kernel
 from histeq_kernels.cpu.ycrcb.blocks import FEW, chunk, count_blocks_of_channels
-from histeq_kernels.cpu.ycrcb.interleave import interleave_channels, separate_channels
-from histeq_kernels.cpu.ycrcb.rows import CHUNK
+from histeq_kernels.cpu.ycrcb.rows import CHUNK, interleave_channels, separate_channels
 
 MAX_CHANNELS = 4
 COUNTERS = MAX_CHANNELS * SCRATCH

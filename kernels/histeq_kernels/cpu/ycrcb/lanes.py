@@ -1,21 +1,18 @@
-"""Vectors with one lane for each of 32 pixels."""
+"""Vectors of pixels, a lane for each."""
 
 from llvmlite import ir
 
 from histeq_kernels.cpu.core.llvm import I32, splat
 
-WIDTH = 32
-"""The number of pixels that vector instructions process together."""
 
-
-def vector_of(kind, size=WIDTH):
+def vector_of(kind, size):
     """Return the type of a vector of `size` lanes."""
     return ir.VectorType(kind, size)
 
 
-def constant(kind, value):
+def equal(kind, value):
     """Return a vector of equal constants."""
-    return ir.Constant(vector_of(kind), [value] * WIDTH)
+    return ir.Constant(kind, [value] * kind.count)
 
 
 def repeat(builder, value, size):
@@ -28,14 +25,25 @@ def shuffle(builder, a, b, lanes):
     return builder.shuffle_vector(a, b, ir.Constant(vector_of(I32, len(lanes)), lanes))
 
 
-def join(builder, parts):
-    """Return the concatenation of one or two vectors."""
-    return parts[0] if len(parts) == 1 else shuffle(builder, *parts, list(range(WIDTH)))
+def unpacked(builder, a, b):
+    """Return the lower and the upper lanes, of each 128 bits of two vectors, in turns."""
+    n, part = a.type.count, 128 // a.type.element.width
+    low = [lane for at in range(0, n, part) for i in range(at, at + part // 2) for lane in (i, n + i)]
+    return [shuffle(builder, a, b, [lane + shift for lane in low]) for shift in (0, part // 2)]
 
 
 def clamp(builder, value, low, high):
     """Clamp lanes of integers."""
-    for bound, sign in ((low, "<"), (high, ">")):
-        limit = ir.Constant(value.type, [bound] * value.type.count)
-        value = builder.select(builder.icmp_signed(sign, value, limit), limit, value)
-    return value
+    return minimum(builder, maximum(builder, value, low), high)
+
+
+def minimum(builder, value, high):
+    """Return the minima of lanes and a constant."""
+    limit = equal(value.type, high)
+    return builder.select(builder.icmp_signed(">", value, limit), limit, value)
+
+
+def maximum(builder, value, low):
+    """Return the maxima of lanes and a constant."""
+    limit = equal(value.type, low)
+    return builder.select(builder.icmp_signed("<", value, limit), limit, value)

@@ -1,7 +1,8 @@
 """Counting and mapping of the luma of 8-bit colour images with contiguous rows.
 
-Cr and Cb depend on the pixel alone, so that one pass goes from RGB to RGB and no image of Y is ever made. The
-three channels are separate planes (`stride` 1), or three times the same interleaved image (`stride` 3 or 4).
+Cr and Cb depend on the pixel alone, so that one pass goes from RGB to RGB. An image of Y is made only where
+it is small (`fused/color.py`). The three channels are separate planes (`stride` 1), or three times the same
+interleaved image (`stride` 3 or 4).
 """
 
 import numpy as np
@@ -47,9 +48,16 @@ def apply_luma(first, second, third, stride, k, table, workspace, new_first, new
 @inline
 def map_luma_of_row(old, table, workspace, new):
     """Map Y of a row; the third chunk of the workspace holds the prepared table."""
-    y, mapped, steps, width = chunk(workspace, 0), chunk(workspace, 1), chunk(workspace, 2), pixels_of(old)
+    y, width = chunk(workspace, 0), pixels_of(old)
     for start in range(np.uint64(0), width, np.uint64(CHUNK)):
         size = min(np.uint64(CHUNK), width - start)
         luma_of_chunk(old, start, size, y)
-        map_chunk(part_8(y, 0, np.int64(size)), table, steps, mapped)
-        replace_luma_of_chunk(old, start, size, y, mapped, new)
+        map_luma_of_chunk(old, start, part_8(y, 0, np.int64(size)), table, workspace, new)
+
+
+@inline
+def map_luma_of_chunk(old, start, y, table, workspace, new):
+    """Map pixels of a row from pixel `start` on, whose Y is `y`: see `map_luma_of_row`."""
+    mapped, steps = chunk(workspace, 1), chunk(workspace, 2)
+    map_chunk(y, table, steps, mapped)
+    replace_luma_of_chunk(old, start, np.uint64(y.size), y, mapped, new)

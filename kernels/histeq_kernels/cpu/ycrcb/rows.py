@@ -1,4 +1,4 @@
-"""Computation and replacement of Y in the pixels of a row."""
+"""Computation and replacement of Y in the pixels of a row; separation and interleaving of their channels."""
 
 from typing import Any, NamedTuple
 
@@ -6,15 +6,18 @@ import numpy as np
 
 from histeq_kernels.cpu.core.kernel import inline
 from histeq_kernels.cpu.core.operations import (
+    interleave_rgb,
+    interleave_rgba,
     luma_of_planes,
     luma_of_rgb,
     luma_of_rgba,
     replace_luma_of_planes,
     replace_luma_of_rgb,
     replace_luma_of_rgba,
+    separate_rgb,
+    separate_rgba,
 )
 from histeq_kernels.cpu.core.views import row
-from histeq_kernels.cpu.ycrcb.lanes import WIDTH
 from histeq_kernels.cpu.ycrcb.scalar import luma_of
 from histeq_kernels.cpu.ycrcb.vectors import pixel, replace_pixel
 
@@ -49,18 +52,13 @@ def pixels_of(old):
 @inline
 def luma_of_chunk(old, start, size, y):
     """Write Y of `size` pixels of a row from pixel `start` on."""
-    wide = np.uint64(WIDTH)
-    vectors = (size + wide - np.uint64(1)) // wide if size >= wide else np.uint64(0)
-    for j in range(vectors):
-        i = min(wide * j, size - wide)  # the last vector computes some pixels again
-        at = old.stride * (start + i)
-        if old.stride == 1:
-            luma_of_planes(old.channels, at, old.k, y, i)
-        elif old.stride == 3:
-            luma_of_rgb(old.channels, at, old.k, y, i)
-        else:
-            luma_of_rgba(old.channels, at, old.k, y, i)
-    for i in range(size if vectors else np.uint64(0), size):
+    if old.stride == 1:
+        done = luma_of_planes(old.channels, start, size, old.k, y)
+    elif old.stride == 3:
+        done = luma_of_rgb(old.channels, start, size, old.k, y)
+    else:
+        done = luma_of_rgba(old.channels, start, size, old.k, y)
+    for i in range(np.uint64(done), size):
         p, q, r = pixel(old.channels, start + i, old.stride)
         y[i] = luma_of(p, q, r, old.k)
 
@@ -68,14 +66,37 @@ def luma_of_chunk(old, start, size, y):
 @inline
 def replace_luma_of_chunk(old, start, size, y, mapped, new):
     """Write `size` pixels of a row with Y, which is `y`, replaced by `mapped`; `new` has the output rows."""
-    vectors = size - size % np.uint64(WIDTH)
-    for i in range(np.uint64(0), vectors, np.uint64(WIDTH)):
-        at = old.stride * (start + i)
-        if old.stride == 1:
-            replace_luma_of_planes(old.channels, at, old.k, y, mapped, i, new)
-        elif old.stride == 3:
-            replace_luma_of_rgb(old.channels, at, old.k, y, mapped, i, new)
-        else:
-            replace_luma_of_rgba(old.channels, at, old.k, y, mapped, i, new)
-    for i in range(vectors, size):
+    if old.stride == 1:
+        done = replace_luma_of_planes(old.channels, start, size, old.k, y, mapped, new)
+    elif old.stride == 3:
+        done = replace_luma_of_rgb(old.channels, start, size, old.k, y, mapped, new)
+    else:
+        done = replace_luma_of_rgba(old.channels, start, size, old.k, y, mapped, new)
+    for i in range(np.uint64(done), size):
         replace_pixel(old.channels, start + i, old.stride, old.k, y[i], mapped[i], new)
+
+
+@inline
+def separate_channels(pixels, start, size, stride, channels):
+    """Write the channels of `size` pixels of a row to separate buffers; `stride` is their number, 3 or 4."""
+    rows = (pixels, pixels, pixels)
+    if stride == 3:
+        done = separate_rgb(rows, start, size, channels)
+    else:
+        done = separate_rgba(rows, start, size, channels)
+    for i in range(np.uint64(done), size):
+        for c in range(stride):
+            channels[c][i] = pixels[stride * (start + i) + c]
+
+
+@inline
+def interleave_channels(channels, start, size, stride, pixels):
+    """Write `size` pixels of a row from their channels; `stride` is the number of channels, 3 or 4."""
+    rows = (pixels, pixels, pixels)
+    if stride == 3:
+        done = interleave_rgb(rows, start, size, channels)
+    else:
+        done = interleave_rgba(rows, start, size, channels)
+    for i in range(np.uint64(done), size):
+        for c in range(stride):
+            pixels[stride * (start + i) + c] = channels[c][i]
