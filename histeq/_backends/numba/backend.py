@@ -371,12 +371,17 @@ class _Rows(NamedTuple):
 
 def _rows_of(pixels: Pixels, at: At, out: Array) -> _Rows | None:
     """Return the rows of a plane of 8 bits as they are counted best; None where that would take a copy."""
-    image, join = pixels.image[at], _tiers.in_use().joins_rows
+    image = pixels.image[at]
     if pixels.mask is None:
-        found = rows(image, out[at], join=join)
+        found = _rows_to_count(image, out[at])
         return None if found is None else _Rows(found[0], None, found[1])
-    found = rows(image, mask_of(pixels, at[0], image), out[at], join=join)
+    found = _rows_to_count(image, mask_of(pixels, at[0], image), out[at])
     return None if found is None else _Rows(*found)
+
+
+def _rows_to_count(*planes: Array) -> list[Array] | None:
+    """Return the rows of planes, joined where they are counted best so; None if they are not contiguous."""
+    return rows(*planes, join=_tiers.in_use().joins_rows)
 
 
 # Counting ------------------------------------------------------------------------------------------
@@ -396,7 +401,7 @@ def _count_values(pixels: Pixels, at: At, parts: int) -> NDArray[np.int64]:
 def _count_bits(pixels: Pixels, at: At, parts: int) -> NDArray[np.int64]:
     """Count a plane of 8- or 16-bit elements by their bit pattern."""
     plane = bits(pixels.image[at])
-    in_rows = rows(plane, join=_tiers.in_use().joins_rows) if pixels.mask is None else None
+    in_rows = _rows_to_count(plane) if pixels.mask is None else None
     if in_rows is None:
         return _count_masked(plane, mask_of(pixels, at[0], plane), parts)
     kernel = _histogram.histogram.u8 if plane.dtype == _UINT8 else _histogram.histogram_16.u16
@@ -410,7 +415,7 @@ def _count_bits(pixels: Pixels, at: At, parts: int) -> NDArray[np.int64]:
 def _count_masked(plane: Array, mask: Array, parts: int) -> NDArray[np.int64]:
     """Count the pixels of a plane of unsigned integers whose mask is not zero."""
     levels = (_rules.levels_of(plane.dtype),)
-    in_rows = rows(plane, mask, join=_tiers.in_use().joins_rows) if plane.dtype == _UINT8 else None
+    in_rows = _rows_to_count(plane, mask) if plane.dtype == _UINT8 else None
     if in_rows is None:
         kernel = getattr(_histogram.histogram_strided, tag(plane))
         return add_up(kernel, split(parts, plane, mask), levels)

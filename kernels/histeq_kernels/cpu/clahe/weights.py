@@ -6,13 +6,14 @@ from histeq_kernels.cpu.core.llvm import F32x16, I8x16, I32x16
 from histeq_kernels.cpu.core.rounding import SHIFT
 
 
-def weighted_mean(builder, entries, columns, rows, kind=I8x16):
-    """Return the levels of 16 pixels from the entries of four tables: see `mean_of_levels`."""
-    return mean_of_levels(builder, [builder.sitofp(entry, F32x16) for entry in entries], columns, rows, kind)
+def weighted_mean(builder, entries, columns, rows):
+    """Return the levels of 16 pixels, bytes, from the entries of four tables: see `mean_of_levels`."""
+    levels = [builder.sitofp(entry, F32x16) for entry in entries]
+    return mean_of_levels(builder, levels, columns, rows, I8x16)
 
 
-def mean_of_levels(builder, entries, columns, rows, kind=I8x16):
-    """Return the levels of 16 pixels from those in four tables, as floats.
+def mean_of_levels(builder, entries, columns, rows, kind):
+    """Return the levels of 16 pixels, a vector of a kind of integers, from those in four tables, as floats.
 
     `columns` are the weights of left and right tables, `rows` those of upper and lower ones.
     """

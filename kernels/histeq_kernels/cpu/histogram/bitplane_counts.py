@@ -7,7 +7,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from histeq_kernels.cpu.core.llvm import I16, I32, I64, I8x32, I32x16, I64x8, call, i64, load, store
+from histeq_kernels.cpu.core.llvm import I16, I32, I64, I8x32, I16x16, I32x16, I64x8, call, i64, load, store
 from histeq_kernels.cpu.histogram.bitplane_vectors import BLOCKS, MASKS
 
 COUNTERS = 256
@@ -16,7 +16,6 @@ TABLES = 8 * COUNTERS
 """Entries of these tables, one for each pixel of a word: equal neighbours need not wait for a store."""
 BESIDE = 16
 """Pixels counted one by one during each group of a block."""
-I16x16, I16x32 = ir.VectorType(I16, 16), ir.VectorType(I16, 32)
 
 
 @intrinsic
