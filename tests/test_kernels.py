@@ -430,7 +430,10 @@ def test_several_threads(threads, masked, shape, tier):
     )
     pixels = np.zeros(PIXELS, np.uint8)
 
+    calls = np.zeros(1, np.int64)
+
     def call(*numbers):
+        numbers = (*numbers, calls, 0)
         if masked:
             kernel = threaded.equalize_masked_together.variant("u8", tier)
             kernel(image, valid, *numbers, pixels, memory, out.inside)
@@ -439,7 +442,9 @@ def test_several_threads(threads, masked, shape, tier):
 
     for thread in range(1, threads):
         call(pieces, thread, threads, threaded.COUNT, state)
+    assert calls[0] == 0
     call(pieces, 0, threads, threaded.COUNT + threaded.TABLE + threaded.MAP, state)
+    assert calls[0] == 1  # the first thread has woken others
     done = [state[i] for i in (threaded.COUNTED, threaded.TABLE_READY, threaded.MAPPED)]
     assert done == [pieces, 1, pieces]
     total = np.count_nonzero(valid) if masked else image.size
@@ -463,9 +468,11 @@ def test_frame_of_a_window(tier, first):
     judge[:2] = 1 << 40, 0.5
     memory, nothing, before = np.zeros(MEMORY, np.uint32), np.zeros(256 - first, np.int64), []
     for t, image in enumerate(images):
-        out, state = Guarded(image.shape, np.uint8), np.zeros(size, np.int64)
+        out, state, calls = Guarded(image.shape, np.uint8), np.zeros(size, np.int64), np.zeros(1, np.int64)
         leaving = counts[0] if t == 2 else nothing
-        kernel(image, 2, 1, threaded.COUNT, state, leaving, levels, judge, shares, total, memory, out.inside)
+        sums = leaving, levels, judge, shares, total
+        kernel(image, 2, 1, threaded.COUNT, state, calls, *sums, memory, out.inside)
+        assert calls[0] == 1
         before = [] if t == 2 else [*before, counts[t]]
         expect = sum(before, counts[t] if t == 2 else nothing)
         assert same(total, expect)

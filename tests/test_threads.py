@@ -33,9 +33,9 @@ def helpers(monkeypatch):
     """Return a list to which every use of helping threads adds their number."""
     asked, real = [], _threads.helping.__init__
 
-    def count(self, work, number):
+    def count(self, work, number, **options):
         asked.append(number)
-        real(self, work, number)
+        real(self, work, number, **options)
 
     monkeypatch.setattr(_threads.helping, "__init__", count)
     return asked

@@ -202,13 +202,16 @@ class helping:  # noqa: N801, it reads like a function
 
     If `work` returns (state, amount), the amount is added to state[0] as the helper's last deed: one who
     waits for it finds the GIL free. A thread that has to sleep for the GIL wakes too late.
+
+    With `wake` False, helpers that look out for work are not told of it: the caller's kernel does that when
+    it has given up the GIL. See `next_call`.
     """
 
-    __slots__ = ("_inside", "count", "work")
+    __slots__ = ("_inside", "count", "wake", "work")
 
-    def __init__(self, work: Callable[[int], Signal | None], count: int) -> None:
+    def __init__(self, work: Callable[[int], Signal | None], count: int, wake: bool = True) -> None:
         self.work: Callable[[int], Signal | None] | None = work
-        self.count = count
+        self.count, self.wake = count, wake
         self._inside = [threading.Lock() for _ in range(count)]
 
     def __enter__(self) -> "helping":
@@ -255,6 +258,15 @@ class helping:  # noqa: N801, it reads like a function
             raise
 
 
+def next_call() -> Signal:
+    """Return the counter of calls, which a kernel raises to wake helpers, and what the next call makes of it.
+
+    The number is for a helper, whose kernel may await it as its last deed. Where helpers had better sleep, it
+    is the one that the counter has already reached.
+    """
+    return _helpers.next_call()
+
+
 def tell(state: NDArray[np.int64], which: int) -> None:
     """Add one to state[which], and so end the `wait` of other threads."""
     _waiting().raise_by.i64(state, which, 1)
@@ -262,7 +274,7 @@ def tell(state: NDArray[np.int64], which: int) -> None:
 
 def wait(state: NDArray[np.int64], which: int, value: int) -> None:
     """Wait until state[which] has reached `value`."""
-    while not _spin(state, which, value):
+    while state[which] < value and not _spin(state, which, value):
         time.sleep(1e-4)  # the other threads may need long, or lack a processor
 
 
@@ -287,13 +299,13 @@ class _Helpers:
 
     def __init__(self) -> None:
         self._tasks: SimpleQueue[tuple[helping, int] | None] = SimpleQueue()
-        self._posted = np.zeros(1, np.int64)
+        self._calls = np.zeros(1, np.int64)
         self._threads: list[threading.Thread] = []
         self._stopped = False
         self._lock = threading.RLock()  # a signal's handler may equalize, too
 
     def call(self, context: helping) -> None:
-        """Post the work of a context."""
+        """Offer the work of a context."""
         with self._lock, suppress(RuntimeError):  # no new threads while the interpreter shuts down
             # An interrupt may make `is_alive` err: see `helping`. Then there is a thread too many, asleep.
             self._threads = [thread for thread in self._threads if thread.is_alive()]
@@ -302,16 +314,20 @@ class _Helpers:
                 self._threads[-1].start()
         for i in range(1, min(context.count, len(self._threads)) + 1):
             self._tasks.put((context, i))
-        with self._lock:  # without giving up the GIL, for which a helper would keep this thread waiting
-            self._posted[0] += 1
+        if context.wake:
+            with self._lock:  # without giving up the GIL, for which a helper would keep this thread waiting
+                self._calls[0] += 1
+
+    def next_call(self) -> Signal:
+        """Return the counter of calls, and the number until which a helper polls it."""
+        calls = int(self._calls[0])
+        return self._calls, calls + (num_threads() <= usable_cpus() and self._tasks.empty())
 
     def _serve(self) -> None:
         nothing = np.zeros(1, np.int64), 0
         signal = nothing
         while True:
-            posted = int(self._posted[0])
-            awake = num_threads() <= usable_cpus() and self._tasks.empty()
-            _waiting().raise_and_wait.i64(*signal, self._posted, posted + awake)
+            _waiting().raise_and_wait.i64(*signal, *self.next_call())
             task = self._tasks.get()
             if task is None:
                 return

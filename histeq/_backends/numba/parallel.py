@@ -54,9 +54,9 @@ def equalize(
     def take_part(i: int, work: int = _kernels.COUNT | _kernels.MAP) -> None:
         space = workspace()
         places = (space.memory,) if mask is None else (space.pixels, space.memory)
-        kernel(*arrays, pieces, i, threads, work, state, *places, out)
+        kernel(*arrays, pieces, i, threads, work, state, *_threads.next_call(), *places, out)
 
-    with _threads.helping(take_part, threads - 1):
+    with _threads.helping(take_part, threads - 1, wake=False):
         take_part(0, _kernels.COUNT | _kernels.TABLE | _kernels.MAP if default_rule else _kernels.COUNT)
         if not state[_kernels.TABLE_READY]:  # another rule, or a helper took long
             _threads.wait(state, _kernels.COUNTED, pieces)
@@ -89,17 +89,18 @@ def equalize_frame(
     kernel = _windows.equalize_frame.u8
 
     def take_part(i: int) -> None:
-        work = _kernels.COUNT | _kernels.MAP
-        _kernels.equalize_together.u8(image, pieces, i, threads, work, state, workspace().memory, out)
+        work, memory = _kernels.COUNT | _kernels.MAP, workspace().memory
+        helping = _kernels.equalize_together.u8
+        helping(image, pieces, i, threads, work, state, *_threads.next_call(), memory, out)
 
     def lead(work: int) -> None:
-        memory = workspace().memory
-        kernel(image, pieces, threads, work, state, leaving, levels, judge, shares, total, memory, out)
+        calls, memory = _threads.next_call()[0], workspace().memory
+        kernel(image, pieces, threads, work, state, calls, leaving, levels, judge, shares, total, memory, out)
 
     if threads == 1:
         lead(_kernels.COUNT)
     else:
-        with _threads.helping(take_part, threads - 1):
+        with _threads.helping(take_part, threads - 1, wake=False):
             lead(_kernels.COUNT)
             while not state[_kernels.TABLE_READY]:  # a helper took long
                 _threads.wait(state, _kernels.COUNTED, pieces)

@@ -11,10 +11,10 @@ def wait_for(state, which, value, done):
 
 
 @kernel(i64=f"void({STATE}, int64, {STATE}, int64)")
-def raise_and_wait(state, amount, posted, value):
-    """Add to state[0], then poll posted[0] until it reaches `value`, but not for long."""
+def raise_and_wait(state, amount, calls, value):
+    """Add to state[0], then poll calls[0] until it reaches `value`, but not for long."""
     add(state, 0, amount)
-    await_at_least(posted, 0, value)
+    await_at_least(calls, 0, value)
 
 
 @kernel(i64=f"void({STATE}, int64, int64)")

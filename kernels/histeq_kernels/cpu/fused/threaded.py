@@ -5,6 +5,10 @@ Each thread is therefore called once for both passes, and pieces are not assigne
 that is awake takes the next piece, and one that wakes too late finds none left. Each thread begins with a
 different piece, so that it mostly maps what it counted, from its own cache, in one call after the other. The
 threads share an array, the state, which is zero at the beginning.
+
+A thread that has to wait for the GIL sleeps as well. The first thread therefore wakes the others, which poll
+a counter of calls, only when it has given up the GIL; and when they are done, they poll it for the next call
+in the same kernel, instead of asking for the GIL just when the first thread does.
 """
 
 from typing import Any, NamedTuple
@@ -54,33 +58,56 @@ def most_pieces(shape: tuple[int, ...]) -> int:
 
 
 @tiered_kernel(
-    u8=f"void({plane('uint8')}, int64, int64, int64, int64, {STATE}, uint32[::1], {plane_out('uint8')})"
+    u8=f"void({plane('uint8')}, int64, int64, int64, int64, {STATE}, {STATE}, int64, uint32[::1], "
+    f"{plane_out('uint8')})"
 )
-def equalize_together(image, pieces, thread, threads, work, state, memory, out):
+def equalize_together(image, pieces, thread, threads, work, state, calls, next_call, memory, out):
     """Count pieces until none is left, wait for the table (but not for long), and map pieces.
 
     Parameters
     ----------
     work : the sum of some of `COUNT`, `TABLE`, `MAP`; the thread with `TABLE` makes the table by the default
         rule when all pieces are counted, and waits until all are mapped, neither time for long
+    calls, next_call : the first thread adds 1 to calls[0] before it counts; the others, when they are done,
+        wait for calls[0] to reach `next_call`, but not for long
     memory : the memory of `fused/workspace.py`
     """
     team = Team(state, pieces, thread, threads)
     if work & COUNT:
+        wake(team, calls)
         count_pieces(image, team, memory)
     make_table_and_map(image, team, work, memory, out)
+    await_next_call(team, calls, next_call)
 
 
 @tiered_kernel(
-    u8=f"void({plane('uint8')}, {plane('uint8')}, int64, int64, int64, int64, {STATE}, uint8[::1], "
-    f"uint32[::1], {plane_out('uint8')})"
+    u8=f"void({plane('uint8')}, {plane('uint8')}, int64, int64, int64, int64, {STATE}, {STATE}, int64, "
+    f"uint8[::1], uint32[::1], {plane_out('uint8')})"
 )
-def equalize_masked_together(image, mask, pieces, thread, threads, work, state, workspace, memory, out):
+def equalize_masked_together(
+    image, mask, pieces, thread, threads, work, state, calls, next_call, workspace, memory, out
+):
     """Do the same by the pixels whose mask is not zero; `workspace` is that of `ycrcb/blocks.py`."""
     team = Team(state, pieces, thread, threads)
     if work & COUNT:
+        wake(team, calls)
         count_pieces_masked(image, mask, team, workspace, memory)
     make_table_and_map(image, team, work, memory, out)
+    await_next_call(team, calls, next_call)
+
+
+@inline
+def wake(team, calls):
+    """Tell threads that poll `calls` that there is work, if this is the first thread."""
+    if team.thread == 0:
+        add(calls, 0, 1)
+
+
+@inline
+def await_next_call(team, calls, next_call):
+    """Poll `calls` until the next call, unless this is the first thread, but not for long."""
+    if team.thread:
+        await_at_least(calls, 0, next_call)
 
 
 @inline

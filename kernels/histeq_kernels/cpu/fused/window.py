@@ -19,6 +19,7 @@ from histeq_kernels.cpu.fused.threaded import (
     count_pieces,
     map_pieces,
     table_of,
+    wake,
 )
 from histeq_kernels.cpu.fused.workspace import CUMULATIVE, LEVELS
 from histeq_kernels.cpu.shots import distance_between
@@ -30,16 +31,19 @@ distance, which is written."""
 
 
 @tiered_kernel(
-    u8=f"void({plane('uint8')}, int64, int64, int64, {STATE}, {COUNTS}, {COUNTS}, float64[::1], int64[::1], "
-    f"int64[::1], uint32[::1], {plane_out('uint8')})"
+    u8=f"void({plane('uint8')}, int64, int64, int64, {STATE}, {STATE}, {COUNTS}, {COUNTS}, float64[::1], "
+    f"int64[::1], int64[::1], uint32[::1], {plane_out('uint8')})"
 )
-def equalize_frame(image, pieces, threads, work, state, leaving, levels, judge, shares, total, memory, out):
+def equalize_frame(
+    image, pieces, threads, work, state, calls, leaving, levels, judge, shares, total, memory, out
+):
     """Count pieces if `work` has `COUNT`, make the table, and map pieces until all are mapped.
 
     Where other threads take long the table is not made, or not all is mapped: the state tells.
 
     Parameters
     ----------
+    calls : 1 is added to calls[0] before the pieces are counted
     leaving : the counts of the frame that leaves the window unless this one begins a shot, of the bins
     levels : the value of the first bin, the lowest level and the number of those above it, and what the first
         and the last bin become where every pixel keeps its value
@@ -48,6 +52,7 @@ def equalize_frame(image, pieces, threads, work, state, leaving, levels, judge, 
     """
     team = Team(state, pieces, 0, threads)
     if work & COUNT:
+        wake(team, calls)
         count_pieces(image, team, memory)
     if await_at_least(state, COUNTED, pieces):
         make_table_over_time(team, leaving, levels, judge, shares, total, memory)

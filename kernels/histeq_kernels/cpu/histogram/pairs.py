@@ -8,6 +8,7 @@ rare.
 import numpy as np
 
 from histeq_kernels.cpu.core.kernel import inline
+from histeq_kernels.cpu.core.likelihood import unlikely
 from histeq_kernels.cpu.core.views import load_64, part_8, part_16, row
 
 ENTRIES = (1 << 16) + 256 + (1 << 14)
@@ -150,7 +151,7 @@ def count_in_byte(index, counters, counts, count_256):
     """Add one to a one-byte counter; carry an overflow to `counts`."""
     count = np.uint8((np.uint64(counters[index]) + np.uint64(1)) & np.uint64(0xFF))
     counters[index] = count
-    if count == 0:
+    if unlikely(count == 0):
         count_256(index, counts)
 
 
