@@ -440,13 +440,21 @@ def test_several_threads(threads, masked, shape, tier):
         else:
             threaded.equalize_together.variant("u8", tier)(image, *numbers, memory, out.inside)
 
+    call(pieces, 1, threads, threaded.COUNT, state)  # too early
+    assert not state.any()
+    left = slice(threaded.CLAIMS, threaded.CLAIMS + (pieces // 2 if threads > 1 else 0))
+    state[left] = 1
+    call(pieces, 0, threads, threaded.COUNT, state)
+    assert calls[0] == 1  # the first thread has woken others
+    state[left] = 0
     for thread in range(1, threads):
         call(pieces, thread, threads, threaded.COUNT, state)
-    assert calls[0] == 0
-    call(pieces, 0, threads, threaded.COUNT + threaded.TABLE + threaded.MAP, state)
-    assert calls[0] == 1  # the first thread has woken others
-    done = [state[i] for i in (threaded.COUNTED, threaded.TABLE_READY, threaded.MAPPED)]
-    assert done == [pieces, 1, pieces]
+    call(pieces, 0, threads, threaded.TABLE + threaded.MAP, state)
+    done = [state[i] for i in (threaded.COUNTED, threaded.TABLE_READY, threaded.MAPPED, threaded.GATE)]
+    assert done == [pieces, 1, pieces, 2 * threaded.OPEN]
+    before = state.copy()
+    call(pieces, 1, threads, threaded.COUNT + threaded.MAP, state)  # too late
+    assert same(state, before)
     total = np.count_nonzero(valid) if masked else image.size
     assert state[counts : counts + 256].sum() == total  # the first thread has added up all
     assert same(np.ascontiguousarray(out.inside), expected)

@@ -12,11 +12,12 @@ from histeq._core import threads as _threads
 
 LARGE = np.random.default_rng(0).integers(0, 256, (1500, 1400), np.uint8)  # worth several threads
 CALLS = [
-    lambda: histeq.equalize(LARGE),
-    lambda: histeq.equalize(LARGE, rule="pillow"),
-    lambda: histeq.histogram(LARGE),
-    lambda: histeq.clahe(LARGE),
-    lambda: histeq.tile_histograms(LARGE),
+    histeq.equalize,
+    lambda image: histeq.equalize(image, rule="pillow"),
+    lambda image: histeq.equalize(image, mask=image > 100),
+    histeq.histogram,
+    histeq.clahe,
+    histeq.tile_histograms,
 ]
 
 
@@ -45,7 +46,7 @@ def helpers(monkeypatch):
 def test_a_call_uses_no_more_threads(call, helpers):
     def used():
         helpers.clear()
-        result = call()
+        result = call(LARGE)
         return 1 + max(helpers, default=0), getattr(result, "counts", result)
 
     (many, expected), limited = used(), []
@@ -56,6 +57,15 @@ def test_a_call_uses_no_more_threads(call, helpers):
     assert many == 3
     assert all(same(result, expected) for _, result in limited)
     assert used()[0] == 3
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_no_thread_keeps_the_image(call):
+    """Memory can be resized, or closed if it is shared, as soon as a call returns."""
+    for _ in range(30):
+        memory = bytearray(LARGE)
+        call(np.frombuffer(memory, np.uint8).reshape(LARGE.shape))
+        memory.append(0)  # a BufferError if there is a reference
 
 
 def test_nested_blocks():

@@ -267,9 +267,9 @@ def next_call() -> Signal:
     return _helpers.next_call()
 
 
-def tell(state: NDArray[np.int64], which: int) -> None:
-    """Add one to state[which], and so end the `wait` of other threads."""
-    _waiting().raise_by.i64(state, which, 1)
+def tell(state: NDArray[np.int64], which: int, amount: int = 1) -> None:
+    """Add to state[which], and so end the `wait` of other threads."""
+    _waiting().raise_by.i64(state, which, amount)
 
 
 def wait(state: NDArray[np.int64], which: int, value: int) -> None:

@@ -19,6 +19,7 @@ Array = NDArray[Any]
 WORTH_IT = threshold("equalize", 1 << 20)
 """The fewest pixels worth sharing: at half of that two threads were slower than one."""
 _PIECE = 1 << 16  # pixels a thread takes at once: about 15 microseconds of counting
+_ELSEWHERE = np.zeros((1, 1, 1), np.uint8)  # helpers find an image by its state: they keep no array alive
 _MASKED_PIECE = 1 << 18  # after each of these the counters are folded
 
 
@@ -30,7 +31,7 @@ def equalize(
     threads: int,
     default_rule: bool = False,
 ) -> None:
-    """Equalize a plane of 8-bit pixels with contiguous rows.
+    """Equalize a plane of 8-bit pixels with contiguous rows; afterwards no thread refers to the arrays.
 
     Parameters
     ----------
@@ -49,21 +50,34 @@ def equalize(
     counts, table, size = _kernels.layout_of_state(pieces, threads)
     state = np.zeros(size, np.int64)
     kernel = _kernels.equalize_together.u8 if mask is None else _kernels.equalize_masked_together.u8
-    arrays = (image,) if mask is None else (image, mask)
+    planes = (image,) if mask is None else (image, mask)
+    places, masked = (_ELSEWHERE,) * len(planes), mask is not None
 
-    def take_part(i: int, work: int = _kernels.COUNT | _kernels.MAP) -> None:
+    def take_part(i: int, work: int, planes: tuple[Array, ...], out: Array) -> None:
         space = workspace()
-        places = (space.memory,) if mask is None else (space.pixels, space.memory)
-        kernel(*arrays, pieces, i, threads, work, state, *_threads.next_call(), *places, out)
+        memory = (space.pixels, space.memory) if masked else (space.memory,)
+        kernel(*planes, pieces, i, threads, work, state, *_threads.next_call(), *memory, out)
 
-    with _threads.helping(take_part, threads - 1, wake=False):
-        take_part(0, _kernels.COUNT | _kernels.TABLE | _kernels.MAP if default_rule else _kernels.COUNT)
+    def help_out(i: int) -> None:
+        take_part(i, _kernels.COUNT | _kernels.MAP, places, _ELSEWHERE)
+
+    with _threads.helping(help_out, threads - 1, wake=False):
+        first = _kernels.COUNT | _kernels.TABLE | _kernels.MAP if default_rule else _kernels.COUNT
+        take_part(0, first, planes, out)
         if not state[_kernels.TABLE_READY]:  # another rule, or a helper took long
             _threads.wait(state, _kernels.COUNTED, pieces)
             state[table:].view(np.uint8)[:] = table_of(state[counts:table].reshape(threads, 256).sum(axis=0))
             _threads.tell(state, _kernels.TABLE_READY)
-            take_part(0, _kernels.MAP)
-        _threads.wait(state, _kernels.MAPPED, pieces)
+            take_part(0, _kernels.MAP, planes, out)
+        _close(state, pieces)
+
+
+def _close(state: Array, pieces: int) -> None:
+    """Wait until all pieces are mapped and no helper is inside any more, if a kernel has not done so."""
+    _threads.wait(state, _kernels.MAPPED, pieces)
+    if state[_kernels.GATE] <= _kernels.OPEN:
+        _threads.tell(state, _kernels.GATE, _kernels.OPEN)
+    _threads.wait(state, _kernels.GATE, 2 * _kernels.OPEN)
 
 
 def equalize_frame(
@@ -90,8 +104,8 @@ def equalize_frame(
 
     def take_part(i: int) -> None:
         work, memory = _kernels.COUNT | _kernels.MAP, workspace().memory
-        helping = _kernels.equalize_together.u8
-        helping(image, pieces, i, threads, work, state, *_threads.next_call(), memory, out)
+        together, calls = _kernels.equalize_together.u8, _threads.next_call()
+        together(_ELSEWHERE, pieces, i, threads, work, state, *calls, memory, _ELSEWHERE)
 
     def lead(work: int) -> None:
         calls, memory = _threads.next_call()[0], workspace().memory
@@ -105,7 +119,7 @@ def equalize_frame(
             while not state[_kernels.TABLE_READY]:  # a helper took long
                 _threads.wait(state, _kernels.COUNTED, pieces)
                 lead(0)
-            _threads.wait(state, _kernels.MAPPED, pieces)
+            _close(state, pieces)
     return state[counts : counts + 256], state[table:].view(np.uint8)
 
 

@@ -4,6 +4,7 @@ Each function emits LLVM IR where it is called. If the JIT is disabled, Python f
 the tier "portable" uses.
 """
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,22 @@ def _one_of(images, n, count):
     """Return the n-th of `count` images one below the other in a contiguous 2-D array."""
     height = images.shape[0] // count
     return images[n * height : (n + 1) * height]
+
+
+def _plane_at(address, shape, strides):
+    """Return bytes at an address as a (depth, rows, columns) array with contiguous rows.
+
+    `strides` are those of slices and rows, in bytes.
+    """
+    memory = SimpleNamespace()
+    memory.__array_interface__ = {
+        "data": (int(address), False),
+        "shape": tuple(map(int, shape)),
+        "strides": (*map(int, strides), 1),
+        "typestr": "|u1",
+        "version": 3,
+    }
+    return np.asarray(memory)
 
 
 def _part(element: Any) -> Any:
@@ -122,6 +139,22 @@ def _one_of_ir(typingctx, images, n, count):
     return result(images, types.int64, types.int64), codegen
 
 
+@intrinsic
+def _plane_at_ir(typingctx, address, shape, strides):
+    result = types.Array(types.uint8, 3, "A")
+
+    def codegen(context, builder, signature, args):
+        plane = context.make_array(result)(context, builder)
+        data = builder.inttoptr(args[0], plane.data.type)
+        shape, strides = (cgutils.unpack_tuple(builder, numbers) for numbers in args[1:])
+        context.populate_array(
+            plane, data=data, shape=shape, strides=[*strides, i64(1)], itemsize=i64(1), meminfo=None
+        )
+        return plane._getvalue()
+
+    return result(types.int64, types.UniTuple(types.int64, 3), types.UniTuple(types.int64, 2)), codegen
+
+
 def _part_ir(element: Any) -> Any:
     result = types.Array(element, 1, "C")
 
@@ -193,6 +226,7 @@ def address_in(typingctx, memory, i):
 row = _row if config.DISABLE_JIT else _row_ir
 line = _line if config.DISABLE_JIT else _line_ir
 one_of = _one_of if config.DISABLE_JIT else _one_of_ir
+plane_at = _plane_at if config.DISABLE_JIT else _plane_at_ir
 as_one_row = _as_one_row if config.DISABLE_JIT else _as_one_row_ir
 part = _part if config.DISABLE_JIT else _part_ir
 part_8, part_16, part_32 = part(types.uint8), part(types.uint16), part(types.uint32)

@@ -18,7 +18,7 @@ import numpy as np
 from histeq_kernels.cpu.core.atomics import STATE, add, await_at_least, load
 from histeq_kernels.cpu.core.kernel import inline, plane, plane_out
 from histeq_kernels.cpu.core.operations import count_masked, count_piece, fold_rows, map_rows, prepare_table
-from histeq_kernels.cpu.core.views import part_8, part_16, part_i64
+from histeq_kernels.cpu.core.views import part_8, part_16, part_i64, plane_at
 from histeq_kernels.cpu.fused.tables import table_of_counts
 from histeq_kernels.cpu.fused.workspace import LEVELS
 from histeq_kernels.cpu.histogram.bitplane_vectors import TALL
@@ -27,11 +27,20 @@ from histeq_kernels.cpu.tiers import tiered_kernel
 
 COUNT, TABLE, MAP = 1, 2, 4
 """The work of a thread, as flags. A thread that does all of it in one call needs no GIL in between."""
-COUNTED, TABLE_READY, MAPPED, CLAIMS = 0, 1, 2, 3
+COUNTED, TABLE_READY, MAPPED, GATE = 0, 1, 2, 3
 """Entries of the state: the number of pieces that have been counted and added to a thread's counts; 1 when
-the table is ready; the number of pieces that have been mapped; then, for each piece, whether a thread has
-claimed it for counting, and, for each piece, whether one has claimed it for mapping. They are followed by 256
-counts for each thread, and by the table, 256 bytes."""
+the table is ready; the number of pieces that have been mapped; and see `OPEN`."""
+SHAPE, IMAGE, OUT, MASK, CLAIMS = 4, 7, 10, 13, 16
+"""Entries that follow: the shape of the image; where image, result and mask are: their addresses and their
+strides of slices and rows; for each piece, whether a thread has claimed it for counting, and, for each piece,
+whether one has claimed it for mapping. Then come 256 counts for each thread, and the table, 256 bytes."""
+OPEN = 1 << 20
+"""What is added to the gate when the state says where the image is, and once more when all is done.
+
+Helpers refer to the state, but not to the caller's arrays, which may be freed, resized or closed as soon as
+the call returns. They subtract 1 from the gate as long as they are inside; the call does not return before
+nobody is, and who comes later does not go in.
+"""
 
 
 class Team(NamedTuple):
@@ -66,18 +75,19 @@ def equalize_together(image, pieces, thread, threads, work, state, calls, next_c
 
     Parameters
     ----------
+    image, out : those of the first thread, 0; the others get any arrays, and find these by the state
     work : the sum of some of `COUNT`, `TABLE`, `MAP`; the thread with `TABLE` makes the table by the default
-        rule when all pieces are counted, and waits until all are mapped, neither time for long
+        rule when all pieces are counted, unless that takes long
     calls, next_call : the first thread adds 1 to calls[0] before it counts; the others, when they are done,
         wait for calls[0] to reach `next_call`, but not for long
     memory : the memory of `fused/workspace.py`
     """
     team = Team(state, pieces, thread, threads)
-    if work & COUNT:
-        wake(team, calls)
-        count_pieces(image, team, memory)
-    make_table_and_map(image, team, work, memory, out)
-    await_next_call(team, calls, next_call)
+    if begin(image, image, out, team, work, calls):
+        if work & COUNT:
+            count_pieces(plane_in(state, IMAGE), team, memory)
+        make_table_and_map(team, work, memory)
+        end(team, calls, next_call)
 
 
 @tiered_kernel(
@@ -89,37 +99,78 @@ def equalize_masked_together(
 ):
     """Do the same by the pixels whose mask is not zero; `workspace` is that of `ycrcb/blocks.py`."""
     team = Team(state, pieces, thread, threads)
-    if work & COUNT:
-        wake(team, calls)
-        count_pieces_masked(image, mask, team, workspace, memory)
-    make_table_and_map(image, team, work, memory, out)
-    await_next_call(team, calls, next_call)
+    if begin(image, mask, out, team, work, calls):
+        if work & COUNT:
+            count_pieces_masked(plane_in(state, IMAGE), plane_in(state, MASK), team, workspace, memory)
+        make_table_and_map(team, work, memory)
+        end(team, calls, next_call)
 
 
 @inline
-def wake(team, calls):
-    """Tell threads that poll `calls` that there is work, if this is the first thread."""
+def begin(image, mask, out, team, work, calls):
+    """Open the gate, if this is the first thread's first call, or go in; return False where it is closed."""
     if team.thread == 0:
-        add(calls, 0, 1)
+        if work & COUNT:
+            open_gate(image, mask, out, team.state, calls)
+        return True
+    if await_at_least(team.state, GATE, OPEN // 2):
+        if add(team.state, GATE, -1) < OPEN + OPEN // 2:
+            return True
+        add(team.state, GATE, 1)
+    return False
 
 
 @inline
-def await_next_call(team, calls, next_call):
-    """Poll `calls` until the next call, unless this is the first thread, but not for long."""
+def open_gate(image, mask, out, state, calls):
+    """Write where the arrays are, and wake the threads that poll `calls`."""
+    for axis in range(3):
+        state[SHAPE + axis] = image.shape[axis]
+    note_place(image, IMAGE, state)
+    note_place(mask, MASK, state)
+    note_place(out, OUT, state)
+    add(state, GATE, OPEN)
+    add(calls, 0, 1)
+
+
+@inline
+def note_place(plane, at, state):
+    """Write where (depth, rows, columns) with contiguous rows are."""
+    state[at], state[at + 1], state[at + 2] = plane.ctypes.data, plane.strides[0], plane.strides[1]
+
+
+@inline
+def plane_in(state, at):
+    """Return the image, the mask or the result."""
+    shape = state[SHAPE], state[SHAPE + 1], state[SHAPE + 2]
+    return plane_at(state[at], shape, (state[at + 1], state[at + 2]))
+
+
+@inline
+def end(team, calls, next_call):
+    """Go out, and poll `calls` until the next call, but not for long, unless this is the first thread."""
     if team.thread:
+        add(team.state, GATE, 1)
         await_at_least(calls, 0, next_call)
 
 
 @inline
-def make_table_and_map(image, team, work, memory, out):
+def close_gate(team):
+    """Close the gate when all pieces are mapped, and wait until nobody is inside, neither for long."""
+    if await_at_least(team.state, MAPPED, team.pieces):
+        add(team.state, GATE, OPEN)
+        await_at_least(team.state, GATE, 2 * OPEN)
+
+
+@inline
+def make_table_and_map(team, work, memory):
     """Do the rest of the work when this thread has counted its pieces."""
     state = team.state
     if work & TABLE:
         make_table(team, memory)
     if work & MAP and table_is_ready(work, state):
-        map_pieces(image, team, part_16(memory, LEVELS, 65536), out)
-        if work & TABLE:
-            await_at_least(state, MAPPED, team.pieces)
+        map_pieces(plane_in(state, IMAGE), team, part_16(memory, LEVELS, 65536), plane_in(state, OUT))
+        if team.thread == 0:
+            close_gate(team)
 
 
 @inline

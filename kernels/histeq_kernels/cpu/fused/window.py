@@ -12,14 +12,14 @@ from histeq_kernels.cpu.core.views import part_16, part_f64
 from histeq_kernels.cpu.fused.threaded import (
     COUNT,
     COUNTED,
-    MAPPED,
     TABLE_READY,
     Team,
     all_counts,
+    close_gate,
     count_pieces,
     map_pieces,
+    open_gate,
     table_of,
-    wake,
 )
 from histeq_kernels.cpu.fused.workspace import CUMULATIVE, LEVELS
 from histeq_kernels.cpu.shots import distance_between
@@ -52,12 +52,12 @@ def equalize_frame(
     """
     team = Team(state, pieces, 0, threads)
     if work & COUNT:
-        wake(team, calls)
+        open_gate(image, image, out, state, calls)
         count_pieces(image, team, memory)
     if await_at_least(state, COUNTED, pieces):
         make_table_over_time(team, leaving, levels, judge, shares, total, memory)
         map_pieces(image, team, part_16(memory, LEVELS, 65536), out)
-        await_at_least(state, MAPPED, pieces)
+        close_gate(team)
 
 
 @inline
