@@ -50,7 +50,7 @@ def tile_ranks(image, ys, xs, tile, start, stop, levels, limits, memory, ranks):
         if mark == 1:
             marks[:] = 0
         y, x = i // wide * tile[HEIGHT], i % wide * tile[WIDTH]
-        mark_tile(image, ys[y : y + tile[HEIGHT]], xs[x : x + tile[WIDTH]], x, mark, marks)
+        mark_tile(image, ys[y : y + tile[HEIGHT]], xs[x : x + tile[WIDTH]], x, mark_byte, mark, marks)
         rest = area - find_marked(marks, mark, first * words, last * words, sign // np.uint64(64), found)
         step, entries = np.uint64(65536 // max(rest, 1)), ranks[np.uint64(i)]
         fill_entries(found_bytes, first, last, sign // np.uint64(BINS), step, np.uint64(rest), entries)
@@ -64,15 +64,21 @@ def blocks_of(low, high):
 
 
 @inline
-def mark_tile(image, ys, xs, first, mark, marks):
-    """Mark the values of the pixels of a tile; positions beyond the image are reflected."""
+def mark_tile(image, ys, xs, first, mark_value, mark, marks):
+    """Call mark_value(value, mark, marks) for each pixel of a tile; those beyond the image are reflected."""
     inside = np.uint64(max(min(np.int64(xs.size), np.int64(image.shape[2]) - first), 0))
     for y in range(np.uint64(ys.size)):
         pixels = row(image, np.uint64(0), np.uint64(ys[y]))
         for x in range(inside):
-            marks[pixels[np.uint64(first) + x]] = mark
+            mark_value(pixels[np.uint64(first) + x], mark, marks)
         for x in range(inside, np.uint64(xs.size)):
-            marks[pixels[np.uint64(xs[x])]] = mark
+            mark_value(pixels[np.uint64(xs[x])], mark, marks)
+
+
+@inline
+def mark_byte(value, mark, marks):
+    """Mark a value by its byte."""
+    marks[value] = mark
 
 
 _RANKS = "Array(uint32, 3, 'C', readonly=True)"

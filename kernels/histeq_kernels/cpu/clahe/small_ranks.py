@@ -12,6 +12,7 @@ from numba.extending import intrinsic
 
 from histeq_kernels.cpu.clahe.blend_runs import blend_gathered_run
 from histeq_kernels.cpu.clahe.parameters import HEIGHT, LOWEST, PARAMETERS, SIGN, SPAN, WIDTH
+from histeq_kernels.cpu.clahe.ranks import mark_tile
 from histeq_kernels.cpu.clahe.runs import AXIS, end_of_run
 from histeq_kernels.cpu.core.kernel import flat, inline, kernel, plane, plane_out
 from histeq_kernels.cpu.core.llvm import (
@@ -88,29 +89,17 @@ def small_tile_ranks(image, ys, xs, tile, start, stop, levels, limits, ranks, sp
     for i in range(start, stop):
         y, x, entries = i // wide * tile[HEIGHT], i % wide * tile[WIDTH], ranks[np.uint64(i)]
         entries[np.uint64(16) * first : np.uint64(16) * last] = 0
-        mark_tile(
-            image, ys[y : y + tile[HEIGHT]], xs[x : x + tile[WIDTH]], x, np.uint16(levels[SIGN]), entries
-        )
+        sign = np.uint16(levels[SIGN])
+        mark_tile(image, ys[y : y + tile[HEIGHT]], xs[x : x + tile[WIDTH]], x, mark_bit, sign, entries)
         rest = tile[HEIGHT] * tile[WIDTH] - np.int64(rank(entries, first, last))
         spreads[np.uint64(i), 0], spreads[np.uint64(i), 1] = 65536 // max(rest, 1), rest
 
 
 @inline
-def mark_tile(image, ys, xs, first, sign, entries):
-    """Set the bits of the pixels of a tile; positions beyond the image are reflected."""
-    inside = np.uint64(max(min(np.int64(xs.size), np.int64(image.shape[2]) - first), 0))
-    for y in range(np.uint64(ys.size)):
-        pixels = row(image, np.uint64(0), np.uint64(ys[y]))
-        for x in range(inside):
-            mark(np.uint16(pixels[np.uint64(first) + x] ^ sign), entries)
-        for x in range(inside, np.uint64(xs.size)):
-            mark(np.uint16(pixels[np.uint64(xs[x])] ^ sign), entries)
-
-
-@inline
-def mark(value, entries):
-    """Set the bit of a bin."""
-    entries[value >> np.uint16(4)] |= np.uint32(1) << np.uint32(value & np.uint16(15))
+def mark_bit(value, sign, entries):
+    """Set the bit of a value's bin."""
+    b = np.uint16(value ^ sign)
+    entries[b >> np.uint16(4)] |= np.uint32(1) << np.uint32(b & np.uint16(15))
 
 
 _GRID = ", ".join(f"Array({element}, 3, 'C', readonly=True)" for element in ("uint32", "int32"))
