@@ -428,9 +428,7 @@ def test_several_threads(threads, masked, shape, tier):
         np.zeros(MEMORY, np.uint32),
         Guarded(shape, np.uint8),
     )
-    pixels = np.zeros(PIXELS, np.uint8)
-
-    calls = np.zeros(1, np.int64)
+    pixels, calls = np.zeros(PIXELS, np.uint8), np.zeros(1, np.int64)
 
     def call(*numbers):
         numbers = (*numbers, calls, 0)

@@ -19,8 +19,9 @@ Array = NDArray[Any]
 WORTH_IT = threshold("equalize", 1 << 20)
 """The fewest pixels worth sharing: at half of that two threads were slower than one."""
 _PIECE = 1 << 16  # pixels a thread takes at once: about 15 microseconds of counting
-_ELSEWHERE = np.zeros((1, 1, 1), np.uint8)  # helpers find an image by its state: they keep no array alive
 _MASKED_PIECE = 1 << 18  # after each of these the counters are folded
+_ELSEWHERE = np.zeros((1, 1, 1), np.uint8)
+"""What helpers get instead of the caller's arrays, which they find by the state, and so do not keep alive."""
 
 
 def equalize(
@@ -51,7 +52,7 @@ def equalize(
     state = np.zeros(size, np.int64)
     kernel = _kernels.equalize_together.u8 if mask is None else _kernels.equalize_masked_together.u8
     planes = (image,) if mask is None else (image, mask)
-    places, masked = (_ELSEWHERE,) * len(planes), mask is not None
+    elsewhere, masked = (_ELSEWHERE,) * len(planes), mask is not None
 
     def take_part(i: int, work: int, planes: tuple[Array, ...], out: Array) -> None:
         space = workspace()
@@ -59,7 +60,7 @@ def equalize(
         kernel(*planes, pieces, i, threads, work, state, *_threads.next_call(), *memory, out)
 
     def help_out(i: int) -> None:
-        take_part(i, _kernels.COUNT | _kernels.MAP, places, _ELSEWHERE)
+        take_part(i, _kernels.COUNT | _kernels.MAP, elsewhere, _ELSEWHERE)
 
     with _threads.helping(help_out, threads - 1, wake=False):
         first = _kernels.COUNT | _kernels.TABLE | _kernels.MAP if default_rule else _kernels.COUNT
