@@ -18,11 +18,12 @@ from histeq_kernels.cpu.core.views import part_8, part_32, part_64, row
 
 __all__ = ["ENTRIES", "blend_ranks", "tile_ranks"]
 
-_POSITIONS = ", ".join([flat("int64")] * 3)
+POSITIONS = ", ".join([flat("int64")] * 3)
+"""Signature of the pixel at each position down and across, and of the size of a tile."""
 
 
 @kernel(
-    u16=f"void({plane('uint16')}, {_POSITIONS}, int64, int64, {PARAMETERS}, {flat('int64')}, uint64[::1],"
+    u16=f"void({plane('uint16')}, {POSITIONS}, int64, int64, {PARAMETERS}, {flat('int64')}, uint64[::1],"
     " uint32[:, ::1])"
 )
 def tile_ranks(image, ys, xs, tile, start, stop, levels, limits, memory, ranks):

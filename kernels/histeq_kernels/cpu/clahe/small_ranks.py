@@ -12,7 +12,7 @@ from numba.extending import intrinsic
 
 from histeq_kernels.cpu.clahe.blend_runs import blend_gathered_run
 from histeq_kernels.cpu.clahe.parameters import HEIGHT, LOWEST, PARAMETERS, SIGN, SPAN, WIDTH
-from histeq_kernels.cpu.clahe.ranks import mark_tile
+from histeq_kernels.cpu.clahe.ranks import POSITIONS, mark_tile
 from histeq_kernels.cpu.clahe.runs import AXIS, end_of_run
 from histeq_kernels.cpu.core.kernel import flat, inline, kernel, plane, plane_out
 from histeq_kernels.cpu.core.llvm import (
@@ -31,8 +31,6 @@ from histeq_kernels.cpu.core.views import row
 ENTRIES = 4096
 """Entries of a tile, uint32, one per 16 bins. The lower half has a bit for each bin, and the upper half the
 number of bits that are set in all entries before."""
-
-_POSITIONS = ", ".join([flat("int64")] * 3)
 
 
 def _rank(entries, start, stop):
@@ -69,7 +67,7 @@ rank = _rank if config.DISABLE_JIT else _rank_ir
 
 
 @kernel(
-    u16=f"void({plane('uint16')}, {_POSITIONS}, int64, int64, {PARAMETERS}, {flat('int64')}, uint32[:, ::1],"
+    u16=f"void({plane('uint16')}, {POSITIONS}, int64, int64, {PARAMETERS}, {flat('int64')}, uint32[:, ::1],"
     " int32[:, ::1])"
 )
 def small_tile_ranks(image, ys, xs, tile, start, stop, levels, limits, ranks, spreads):

@@ -5,12 +5,11 @@ They are planes with contiguous rows, such as a window of a larger image.
 
 import numpy as np
 
-from histeq_kernels.cpu import rules
 from histeq_kernels.cpu.core.kernel import flat, inline, plane, plane_out
 from histeq_kernels.cpu.core.operations import count_masked
-from histeq_kernels.cpu.core.views import part_8, part_16, part_f64
-from histeq_kernels.cpu.fused.tables import empty_counts
-from histeq_kernels.cpu.fused.workspace import CUMULATIVE, LEVELS, TABLE
+from histeq_kernels.cpu.core.views import part_8, part_16
+from histeq_kernels.cpu.fused.tables import empty_counts, table_of_range
+from histeq_kernels.cpu.fused.workspace import LEVELS, TABLE
 from histeq_kernels.cpu.histogram.grey import count_plane
 from histeq_kernels.cpu.lut.grey import map_plane
 from histeq_kernels.cpu.tiers import tiered_kernel
@@ -44,20 +43,17 @@ def equalize_masked(image, mask, use, workspace, memory, out):
 def map_by_counts(image, counts, use, memory, out):
     """Make the table of the counts, and map a plane through it."""
     table = part_8(memory, TABLE, 256)
-    write_table(counts, use, part_f64(memory, CUMULATIVE, rules.SUMS), table)
+    write_table(counts, use, memory, table)
     map_plane(image, table, part_16(memory, LEVELS, 65536), out)
 
 
 @inline
-def write_table(counts, use, sums, table):
+def write_table(counts, use, memory, table):
     """Write the levels of all values; `counts` lose those of nodata."""
     first, stop, nodata, beside = use[FIRST], use[STOP], use[NODATA], use[BESIDE]
     if nodata >= 0:
         counts[nodata] = 0
-    rule = rules.opencv_number, rules.opencv_level
-    rules.fill(counts[first:stop], (first, stop - 1), (use[LOW], use[SPAN]), rule, sums, table[first:stop])
-    table[:first] = table[first]
-    table[stop:] = table[stop - 1]
+    table_of_range(counts[first:stop], first, (first, stop - 1), (use[LOW], use[SPAN]), memory, table)
     if nodata >= 0:
         for value in range(np.uint64(256)):
             if table[value] == nodata:

@@ -82,6 +82,19 @@ def table_of_counts(counts, memory, table):
 
 
 @inline
+def table_of_range(counts, first, ends, levels, memory, table):
+    """Write the levels of all values by the counts of those from `first` on; others get the nearest one's.
+
+    `ends` and `levels` are those of `rules.fill`.
+    """
+    stop = first + counts.size
+    rule, sums = (rules.opencv_number, rules.opencv_level), part_f64(memory, CUMULATIVE, rules.SUMS)
+    rules.fill(counts, ends, levels, rule, sums, table[first:stop])
+    table[:first] = table[first]
+    table[stop:] = table[stop - 1]
+
+
+@inline
 def empty_counts(memory):
     """Return the counts of 8-bit pixels in the memory, set to 0."""
     counts = part_i64(memory, LEVELS, 256)

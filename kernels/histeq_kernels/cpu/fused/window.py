@@ -5,10 +5,10 @@ One thread calls this kernel, and those that help it call `threaded.equalize_tog
 
 import numpy as np
 
-from histeq_kernels.cpu import rules
 from histeq_kernels.cpu.core.atomics import STATE, add, await_at_least
 from histeq_kernels.cpu.core.kernel import COUNTS, inline, plane, plane_out
-from histeq_kernels.cpu.core.views import part_16, part_f64
+from histeq_kernels.cpu.core.views import part_16
+from histeq_kernels.cpu.fused.tables import table_of_range
 from histeq_kernels.cpu.fused.threaded import (
     COUNT,
     COUNTED,
@@ -21,7 +21,7 @@ from histeq_kernels.cpu.fused.threaded import (
     open_gate,
     table_of,
 )
-from histeq_kernels.cpu.fused.workspace import CUMULATIVE, LEVELS
+from histeq_kernels.cpu.fused.workspace import LEVELS
 from histeq_kernels.cpu.shots import distance_between
 from histeq_kernels.cpu.tiers import tiered_kernel
 
@@ -70,8 +70,5 @@ def make_table_over_time(team, leaving, levels, judge, shares, total, memory):
     goes_on = not judge[DISTANCE] > judge[THRESHOLD]
     for level in range(np.uint64(total.size)):
         total[level] = counts[level] + (total[level] - leaving[level] if goes_on else np.int64(0))
-    rule, sums = (rules.opencv_number, rules.opencv_level), part_f64(memory, CUMULATIVE, rules.SUMS)
-    rules.fill(total, (start, end), (low, span), rule, sums, table[first:stop])
-    table[:first] = table[first]
-    table[stop:] = table[stop - 1]
+    table_of_range(total, first, (start, end), (low, span), memory, table)
     add(team.state, TABLE_READY, 1)
